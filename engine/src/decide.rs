@@ -1,0 +1,234 @@
+//! What is known of every node so far, and what that leaves to do for the next one.
+//!
+//! The run and `check` both ask here, so that what is announced is what happens.
+
+use crate::environment::Environment;
+use crate::freshness::{self, ActionRecord, Found, Freshness, Wanted};
+use crate::graph::{Edge, Graph, NodeId};
+use crate::key::{Keys, Known, Manifest};
+use crate::samples::{SampleRecord, SampleSet};
+use crate::schedule::Decision;
+use crate::step::{PlanText, Resolved, Sample, StepKind};
+use crate::store::{ArtifactRef, Digest, Store, StoreError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is known of every node.
+pub struct Ledger {
+    graph: Arc<Graph>,
+    store: Arc<Store>,
+    environment: Arc<Environment>,
+    plan: Arc<PlanText>,
+    plan_digest: Digest,
+    fresh: bool,
+    known: Known,
+    manifests: BTreeMap<NodeId, Manifest>,
+    artifacts: BTreeMap<(NodeId, String), ArtifactRef>,
+    samples: BTreeMap<NodeId, SampleSet>,
+}
+
+impl Ledger {
+    /// Builds a ledger that knows nothing yet; `fresh` asks for new samples.
+    pub fn new(graph: Arc<Graph>, store: Arc<Store>, environment: Arc<Environment>, plan: Arc<PlanText>, fresh: bool) -> Self {
+        let plan_digest = digest_plan(&plan);
+        Self {
+            graph,
+            store,
+            environment,
+            plan,
+            plan_digest,
+            fresh,
+            known: Known::default(),
+            manifests: BTreeMap::new(),
+            artifacts: BTreeMap::new(),
+            samples: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the manifest of a node that was decided.
+    pub fn manifest(&self, node: NodeId) -> Option<&Manifest> {
+        self.manifests.get(&node)
+    }
+
+    /// Returns the samples of a measurement that was decided.
+    pub fn samples(&self, node: NodeId) -> Option<&SampleSet> {
+        self.samples.get(&node)
+    }
+
+    /// Returns one output of a step that is done.
+    pub fn artifact(&self, node: NodeId, output: &str) -> Option<&ArtifactRef> {
+        self.artifacts.get(&(node, output.to_owned()))
+    }
+
+    /// Finds out what is left to do for `node`; everything that it needs must be done.
+    ///
+    /// # Errors
+    /// If an input or the store cannot be read.
+    pub fn decide(&mut self, node: NodeId) -> Result<(Freshness, Decision), StoreError> {
+        let keys = Keys {
+            graph: &self.graph,
+            store: &self.store,
+            environment: &self.environment,
+            known: &self.known,
+            plan: &self.plan_digest,
+        };
+        let manifest = keys.manifest(node)?;
+        let decided = match self.graph.step(node).map(|s| s.entry.kind) {
+            None => (Freshness::Service, Decision::Known),
+            Some(StepKind::Effect) => (Freshness::OnDemand, Decision::OnDemand),
+            Some(StepKind::Measure) => self.decide_measurement(node, &manifest)?,
+            Some(StepKind::Pure | StepKind::Fetch | StepKind::Report) => self.decide_action(node, &manifest)?,
+        };
+        self.known.keys.insert(node, manifest.digest());
+        self.manifests.insert(node, manifest);
+        Ok(decided)
+    }
+
+    fn decide_action(&mut self, node: NodeId, manifest: &Manifest) -> Result<(Freshness, Decision), StoreError> {
+        let found = freshness::look_up_action(&self.store, &self.graph.name(node), &self.plan.name, manifest)?;
+        if let Some(record) = found.record {
+            self.take_outputs(node, record.outputs);
+            return Ok((found.freshness, Decision::Satisfied));
+        }
+        Ok((found.freshness, Decision::Run { times: 1, first: 0 }))
+    }
+
+    fn decide_measurement(&mut self, node: NodeId, manifest: &Manifest) -> Result<(Freshness, Decision), StoreError> {
+        let Some(step) = self.graph.step(node) else { return Ok((Freshness::Service, Decision::Known)) };
+        let wanted =
+            Wanted { target: step.target, max_age: step.max_age, fresh: self.fresh, boot_id: &self.environment.boot_id };
+        let Found { freshness, samples, .. } =
+            freshness::look_up_samples(&self.store, &self.graph.name(node), &self.plan.name, manifest, &wanted)?;
+        let have = u32::try_from(samples.records.len()).unwrap_or(u32::MAX);
+        let missing = if self.fresh { step.target } else { step.target.saturating_sub(have) };
+        self.take_samples(node, samples);
+        Ok((freshness, Decision::Run { times: missing, first: have }))
+    }
+
+    /// Takes in the result of a step and keeps it for later runs.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn keep_action(
+        &mut self,
+        node: NodeId,
+        outputs: BTreeMap<String, ArtifactRef>,
+        took_ms: u64,
+        summary: Option<String>,
+    ) -> Result<(), StoreError> {
+        let Some(manifest) = self.manifests.get(&node) else { return Ok(()) };
+        let record = ActionRecord {
+            manifest: manifest.clone(),
+            outputs: outputs.clone(),
+            finished_at: crate::samples::now_s(),
+            took_ms,
+            summary,
+        };
+        let value = serde_json::to_value(&record).unwrap_or_default();
+        self.store.put_record("actions", &manifest.digest().to_string(), &value)?;
+        freshness::remember(&self.store, &self.graph.name(node), &self.plan.name, manifest)?;
+        self.take_outputs(node, outputs);
+        Ok(())
+    }
+
+    /// Takes in a sample and keeps it for later runs.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn keep_sample(&mut self, node: NodeId, record: SampleRecord) -> Result<(), StoreError> {
+        let Some(manifest) = self.manifests.get(&node) else { return Ok(()) };
+        SampleSet::keep(&self.store, &manifest.digest(), &record)?;
+        freshness::remember(&self.store, &self.graph.name(node), &self.plan.name, manifest)?;
+        let mut set = self.samples.remove(&node).unwrap_or_default();
+        set.records.push(record);
+        self.take_samples(node, set);
+        Ok(())
+    }
+
+    fn take_outputs(&mut self, node: NodeId, outputs: BTreeMap<String, ArtifactRef>) {
+        for (name, output) in outputs {
+            self.known.outputs.insert((node, name.clone()), output.digest.clone());
+            self.artifacts.insert((node, name), output);
+        }
+    }
+
+    fn take_samples(&mut self, node: NodeId, set: SampleSet) {
+        self.known.samples.insert(node, set.digest());
+        self.samples.insert(node, set);
+    }
+
+    /// Returns what the references of `node` mean now, but for the addresses of services.
+    pub fn resolved(&self, node: NodeId) -> Resolved {
+        let mut resolved = Resolved::default();
+        for (from, edge) in self.graph.incoming(node).filter(|(_, e)| *e == Edge::Needs) {
+            debug_assert_eq!(edge, Edge::Needs);
+            for ((owner, output), artifact) in self.artifacts.range((from, String::new())..) {
+                if *owner != from {
+                    break;
+                }
+                resolved.outputs.insert((from, output.clone()), self.store.path(artifact));
+            }
+            if let Some(set) = self.samples.get(&from) {
+                resolved.samples.insert(from, self.sample_views(from, set));
+            }
+        }
+        resolved
+    }
+
+    fn sample_views(&self, node: NodeId, set: &SampleSet) -> Vec<Sample> {
+        let name = &self.graph.node(node).name;
+        let view = |(i, record): (usize, &SampleRecord)| Sample {
+            node: name.to_string(),
+            axes: name.axes.clone(),
+            index: u32::try_from(i).unwrap_or(u32::MAX),
+            verdict: record.verdict.clone(),
+            drawn_at: record.drawn_at,
+            outputs: record.outputs.iter().map(|(k, v)| (k.clone(), self.store.path(v))).collect(),
+        };
+        set.records.iter().enumerate().map(view).collect()
+    }
+
+    /// Says for every node what a run would do, without doing anything.
+    ///
+    /// # Errors
+    /// If an input or the store cannot be read.
+    pub fn assess(&mut self) -> Result<Vec<(NodeId, Freshness)>, StoreError> {
+        let graph = self.graph.clone();
+        let mut settled: BTreeMap<NodeId, bool> = BTreeMap::new();
+        let mut found = Vec::new();
+        for node in graph.order() {
+            let open = graph.incoming(*node).find(|(from, edge)| match edge {
+                Edge::Needs => !settled.get(from).copied().unwrap_or(false),
+                Edge::Leases => self.manifests.get(from).is_none(),
+                Edge::After => graph.step_kind(*from) == Some(StepKind::Effect) && self.manifests.get(from).is_none(),
+            });
+            let freshness = match open {
+                Some((from, _)) => Freshness::Undecided { waits_for: self.first_cause(from, &found) },
+                None => self.decide(*node)?.0,
+            };
+            settled.insert(*node, matches!(freshness, Freshness::Reused { .. }));
+            found.push((*node, freshness));
+        }
+        Ok(found)
+    }
+
+    /// Names the node that really runs, rather than one that waits for it itself.
+    fn first_cause(&self, from: NodeId, found: &[(NodeId, Freshness)]) -> String {
+        match found.iter().find(|(node, _)| *node == from) {
+            Some((_, Freshness::Undecided { waits_for })) => waits_for.clone(),
+            _ => self.graph.name(from),
+        }
+    }
+}
+
+fn digest_plan(plan: &PlanText) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    for (_, text) in &plan.sources {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    for (name, value, _) in &plan.params {
+        hasher.update(format!("{name}={value}\n").as_bytes());
+    }
+    Digest::from(hasher.finalize())
+}

@@ -1,0 +1,530 @@
+//! From a plan to its sealed graph: parameters set, axes multiplied out, references linked,
+//! options read by the library. Finds every problem at once.
+//!
+//! Order of work: `params` → declarations in order of what they mention → instances → options.
+
+use crate::graph::{Body, Graph, Link, Node, NodeId, NodeName, ServiceNode, StepNode};
+use crate::interpolate::{self, Mentions, Scope};
+use crate::library::{Library, ServiceEntry, StepEntry};
+use crate::options::{Linked, Linker, Parser};
+use crate::params::{self, ParamValue, Settings};
+use crate::plan::{NodeDecl, NodeSort, Plan};
+use crate::problem::{Problem, Problems, did_you_mean};
+use crate::source::{Place, Sources};
+use crate::step::{AxisValue, PlanText, StepKind, Timeout};
+use crate::value::{Kind, Table, Target, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a step may run when the plan does not say.
+const RUN_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A plan that is sound.
+pub struct Expanded {
+    /// Its name.
+    pub name: String,
+    /// Every instance.
+    pub graph: Arc<Graph>,
+    /// What steps that show the plan see.
+    pub text: Arc<PlanText>,
+}
+
+/// Reads, checks and expands the plan at `path`.
+///
+/// # Errors
+/// Every problem that was found, sorted by place; `sources` holds the texts they point into.
+pub fn load(
+    path: &Path,
+    settings: &Settings,
+    library: &Library,
+    sources: &mut Sources,
+) -> Result<Expanded, Vec<Problem>> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let problem = Problem::whole(format!("could not read the plan `{}`: {e}", path.display()));
+        vec![problem.help("give the path of a plan file, such as `plans/quickstart.toml`")]
+    })?;
+    expand(path, text, settings, library, sources)
+}
+
+/// Checks and expands the plan `text`, which lies or lay at `path`.
+///
+/// # Errors
+/// Every problem that was found, sorted by place; `sources` holds the texts they point into.
+pub fn expand(
+    path: &Path,
+    text: String,
+    settings: &Settings,
+    library: &Library,
+    sources: &mut Sources,
+) -> Result<Expanded, Vec<Problem>> {
+    let source = sources.add(path, text);
+    let mut problems = Problems::default();
+    let root = crate::value::parse(sources, source, &mut problems);
+    let plan = Plan::read(source, &root, &mut problems);
+    let params = params::resolve(&plan, settings, sources, &mut problems);
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let nodes = Expansion::new(&plan, &params, library, sources, &mut problems).nodes(&folder);
+    if !problems.is_empty() {
+        return Err(problems.into_sorted());
+    }
+    let graph = Graph::seal(nodes).map_err(|cycle| vec![Problem::whole(cycle.to_string())])?;
+    let text = PlanText {
+        name: plan.name.clone(),
+        description: plan.description.clone(),
+        sources: vec![(path.to_owned(), sources.get(source).text.clone())],
+        params: plan
+            .params
+            .iter()
+            .filter_map(|p| params.get(&p.key.name).map(|v| (p.key.name.clone(), v.value.to_line(), v.set)))
+            .collect(),
+    };
+    Ok(Expanded { name: plan.name, graph: Arc::new(graph), text: Arc::new(text) })
+}
+
+/// What a declaration uses.
+#[derive(Clone)]
+enum Entry {
+    Step(Arc<StepEntry>),
+    Service(Arc<ServiceEntry>),
+}
+
+/// An instance before its options are read.
+struct Instance {
+    id: NodeId,
+    axes: Vec<(String, Value)>,
+}
+
+/// What is known of a declaration while others are linked to it.
+struct Declared {
+    entry: Option<Entry>,
+    instances: Vec<Instance>,
+    axes: Vec<String>,
+}
+
+struct Expansion<'a> {
+    plan: &'a Plan,
+    library: &'a Library,
+    sources: &'a Sources,
+    problems: &'a mut Problems,
+    scope: Scope,
+    axes: Vec<(String, Vec<Value>)>,
+    exclude: Vec<Table>,
+    declared: BTreeMap<(bool, String), Declared>,
+    n_nodes: u32,
+}
+
+impl<'a> Expansion<'a> {
+    fn new(
+        plan: &'a Plan,
+        params: &BTreeMap<String, ParamValue>,
+        library: &'a Library,
+        sources: &'a Sources,
+        problems: &'a mut Problems,
+    ) -> Self {
+        let named = |sort| plan.nodes.iter().filter(move |n| n.sort == sort).map(|n| n.key.name.clone()).collect();
+        let scope = Scope {
+            params: params.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect(),
+            axes: None,
+            steps: named(NodeSort::Step),
+            services: named(NodeSort::Service),
+        };
+        let mut expansion = Self {
+            plan,
+            library,
+            sources,
+            problems,
+            scope,
+            axes: Vec::new(),
+            exclude: Vec::new(),
+            declared: BTreeMap::new(),
+            n_nodes: 0,
+        };
+        expansion.read_axes();
+        expansion
+    }
+
+    fn read_axes(&mut self) {
+        for (key, value) in &self.plan.axes {
+            let value = interpolate::value(value, &self.scope, self.sources, self.problems);
+            match value.kind {
+                Kind::List(list) if !list.is_empty() => {
+                    self.check_axis_values(&key.name, &list);
+                    self.axes.push((key.name.clone(), list));
+                }
+                _ => {
+                    let message = format!("axis `{}` needs a list with at least one value", key.name);
+                    self.problems.push(Problem::at(&value.place, message, "not such a list").help("write `[1, 2, 4]` or `\"${params.NAME}\"`"));
+                    self.axes.push((key.name.clone(), Vec::new()));
+                }
+            }
+        }
+        for (place, table) in &self.plan.exclude {
+            for (key, _) in &table.entries {
+                if !self.axes.iter().any(|(name, _)| *name == key.name) {
+                    let help = did_you_mean(&key.name, self.axes.iter().map(|(n, _)| n.as_str()));
+                    self.problems.push(Problem::at(place, format!("there is no axis `{}`", key.name), "unknown axis").help(help));
+                }
+            }
+            self.exclude.push(interpolate::table(table, &self.scope, self.sources, self.problems));
+        }
+    }
+
+    fn check_axis_values(&mut self, name: &str, list: &[Value]) {
+        let mut seen: Vec<AxisValue> = Vec::new();
+        for value in list {
+            match axis_value(value) {
+                None => {
+                    let message = format!("axis `{name}` takes numbers, booleans and strings, found {}", value.type_name());
+                    self.problems.push(Problem::at(&value.place, message, "not a plain value"));
+                }
+                Some(v) if seen.contains(&v) => {
+                    let message = format!("axis `{name}` has the value {v} twice");
+                    self.problems.push(Problem::at(&value.place, message, "the same again").help("numbers compare by value: `4` and `4.0` are one value; ask for more samples instead"));
+                }
+                Some(v) => seen.push(v),
+            }
+        }
+    }
+
+    /// Expands every declaration; the folder is where paths are searched from.
+    fn nodes(mut self, folder: &Path) -> Vec<Node> {
+        let mentions: Vec<Mentions> =
+            self.plan.nodes.iter().map(|n| interpolate::mentions(&n.with, self.sources)).collect();
+        let Some(order) = self.order(&mentions) else { return Vec::new() };
+        for at in &order {
+            self.declare(*at, &mentions[*at]);
+        }
+        let mut nodes = Vec::new();
+        for at in &order {
+            let decl = &self.plan.nodes[*at];
+            let key = (decl.sort == NodeSort::Service, decl.key.name.clone());
+            let count = self.declared.get(&key).map_or(0, |d| d.instances.len());
+            for i in 0..count {
+                nodes.extend(self.instance(decl, &key, i, folder));
+            }
+        }
+        nodes
+    }
+
+    /// Orders declarations so that each follows what it mentions; a cycle is a problem.
+    fn order(&mut self, mentions: &[Mentions]) -> Option<Vec<usize>> {
+        let at = |sort: NodeSort, name: &str| self.plan.nodes.iter().position(|n| n.sort == sort && n.key.name == name);
+        let mut graph = petgraph::graph::DiGraph::<usize, ()>::new();
+        let ids: Vec<_> = (0..self.plan.nodes.len()).map(|i| graph.add_node(i)).collect();
+        for (i, found) in mentions.iter().enumerate() {
+            let steps = found.steps.iter().chain(&found.all).filter_map(|n| at(NodeSort::Step, n));
+            let services = found.services.iter().filter_map(|n| at(NodeSort::Service, n));
+            let after = self.plan.nodes[i].after.iter().filter_map(|(n, _)| at(NodeSort::Step, n));
+            for from in steps.chain(services).chain(after) {
+                graph.add_edge(ids[from], ids[i], ());
+            }
+        }
+        let circles: Vec<Vec<usize>> = petgraph::algo::tarjan_scc(&graph)
+            .into_iter()
+            .filter(|scc| scc.len() > 1 || graph.contains_edge(scc[0], scc[0]))
+            .map(|scc| scc.into_iter().map(|n| graph[n]).collect())
+            .collect();
+        for mut circle in circles.clone() {
+            circle.sort_unstable();
+            let names: Vec<String> = circle.iter().map(|i| format!("`{}`", self.plan.nodes[*i].key.name)).collect();
+            let first = &self.plan.nodes[circle[0]];
+            let message = format!("{} wait for each other", names.join(", "));
+            self.problems.push(Problem::at(&first.key.place, message, "part of a circle").help("remove one of the references or one `after`"));
+        }
+        if !circles.is_empty() {
+            return None;
+        }
+        let sorted = petgraph::algo::toposort(&graph, None).ok()?;
+        Some(sorted.into_iter().map(|n| graph[n]).collect())
+    }
+
+    /// Finds out what a declaration uses and which instances it has.
+    fn declare(&mut self, at: usize, mentions: &Mentions) {
+        let decl = &self.plan.nodes[at];
+        let entry = self.entry(decl);
+        let axes = self.axes_of(decl, mentions);
+        let instances = self
+            .product(&axes)
+            .into_iter()
+            .map(|axes| {
+                let id = NodeId(self.n_nodes);
+                self.n_nodes += 1;
+                Instance { id, axes }
+            })
+            .collect();
+        let key = (decl.sort == NodeSort::Service, decl.key.name.clone());
+        self.declared.insert(key, Declared { entry, instances, axes });
+    }
+
+    fn entry(&mut self, decl: &NodeDecl) -> Option<Entry> {
+        let (name, place) = &decl.uses;
+        let found = match decl.sort {
+            NodeSort::Step => self.library.find_step(name).cloned().map(Entry::Step),
+            NodeSort::Service => self.library.find_service(name).cloned().map(Entry::Service),
+        };
+        if found.is_none() {
+            let (what, known): (_, Vec<&str>) = match decl.sort {
+                NodeSort::Step => ("step", self.library.steps().map(|s| s.name).collect()),
+                NodeSort::Service => ("service", self.library.services().map(|s| s.name).collect()),
+            };
+            let other = match decl.sort {
+                NodeSort::Step => self.library.find_service(name).map(|_| "services"),
+                NodeSort::Service => self.library.find_step(name).map(|_| "steps"),
+            };
+            let help = match other {
+                Some(section) => format!("declare it as `[{section}.{}]`", decl.key.name),
+                None => did_you_mean(name, known),
+            };
+            let message = format!("the library has no {what} `{name}`");
+            self.problems.push(Problem::at(place, message, format!("unknown kind of {what}")).help(help));
+        }
+        found
+    }
+
+    /// The axes of a declaration in the plan's order: its own and those of what it reads.
+    fn axes_of(&mut self, decl: &NodeDecl, mentions: &Mentions) -> Vec<String> {
+        let mut wanted: BTreeSet<String> = BTreeSet::new();
+        for (name, place) in &decl.axes {
+            if self.axes.iter().any(|(n, _)| n == name) {
+                wanted.insert(name.clone());
+            } else {
+                let help = did_you_mean(name, self.axes.iter().map(|(n, _)| n.as_str()));
+                self.problems.push(Problem::at(place, format!("there is no axis `{name}`"), "unknown axis").help(help));
+            }
+        }
+        let read = mentions.steps.iter().map(|n| (false, n.clone())).chain(mentions.services.iter().map(|n| (true, n.clone())));
+        for key in read {
+            if let Some(declared) = self.declared.get(&key) {
+                wanted.extend(declared.axes.iter().cloned());
+            }
+        }
+        for (axis, place) in &mentions.axes {
+            if self.axes.iter().any(|(n, _)| n == axis) && !wanted.contains(axis) {
+                let message = format!("`{}` does not vary over axis `{axis}`", decl.key.name);
+                self.problems.push(Problem::at(place, message, "not one of its axes").help(format!("add `axes = [\"{axis}\"]`")));
+                wanted.insert(axis.clone());
+            }
+        }
+        self.axes.iter().map(|(n, _)| n.clone()).filter(|n| wanted.contains(n)).collect()
+    }
+
+    /// Every combination of the axes' values that is not excluded.
+    fn product(&self, axes: &[String]) -> Vec<Vec<(String, Value)>> {
+        let mut all: Vec<Vec<(String, Value)>> = vec![Vec::new()];
+        for name in axes {
+            let values = self.axes.iter().find(|(n, _)| n == name).map_or(&[][..], |(_, v)| v);
+            all = all
+                .into_iter()
+                .flat_map(|head| {
+                    values.iter().map(move |v| {
+                        let mut next = head.clone();
+                        next.push((name.clone(), v.clone()));
+                        next
+                    })
+                })
+                .collect();
+        }
+        all.retain(|combination| !self.exclude.iter().any(|rule| excluded(rule, combination)));
+        all
+    }
+
+    fn instance(&mut self, decl: &NodeDecl, key: &(bool, String), i: usize, folder: &Path) -> Option<Node> {
+        let declared = self.declared.get(key)?;
+        let axes = &declared.instances[i].axes;
+        let entry = declared.entry.clone();
+        let mut scope = self.scope.clone();
+        scope.axes = Some(axes.iter().cloned().collect());
+        let name = NodeName {
+            decl: decl.key.name.clone(),
+            axes: axes.iter().filter_map(|(k, v)| axis_value(v).map(|v| (k.clone(), v))).collect(),
+        };
+        let with = interpolate::table(&decl.with, &scope, self.sources, self.problems);
+        let linker = InstanceLinker { declared: &self.declared, axes, folder };
+        let what = match decl.sort {
+            NodeSort::Step => format!("step `{}`", decl.key.name),
+            NodeSort::Service => format!("service `{}`", decl.key.name),
+        };
+        let mut parser = Parser::new(what, &linker, self.problems);
+        let body = match entry? {
+            Entry::Step(entry) => step_body(decl, entry, &with, &mut parser),
+            Entry::Service(entry) => service_body(decl, entry, &with, &mut parser),
+        };
+        let after = after(decl, &self.declared, axes, self.problems);
+        Some(Node { name, place: decl.key.place.clone(), body: body?, after })
+    }
+}
+
+fn step_body(decl: &NodeDecl, entry: Arc<StepEntry>, with: &Table, parser: &mut Parser<'_>) -> Option<Body> {
+    if let Some(samples) = &decl.samples
+        && entry.kind != StepKind::Measure
+    {
+        let message = format!("`{}` is not a measurement, so it has no samples", entry.name);
+        parser.problems.push(Problem::at(&samples.place, message, "not possible here").help("remove `samples`"));
+    }
+    let step = (entry.parse)(with, &decl.with_place, parser)?;
+    Some(Body::Step(StepNode {
+        step,
+        target: decl.samples.as_ref().map_or(1, |s| s.target.get()),
+        max_age: decl.samples.as_ref().and_then(|s| s.max_age),
+        timeout: Timeout { run: decl.run_timeout.unwrap_or(RUN_TIMEOUT), idle: decl.idle_timeout },
+        entry,
+    }))
+}
+
+fn service_body(decl: &NodeDecl, entry: Arc<ServiceEntry>, with: &Table, parser: &mut Parser<'_>) -> Option<Body> {
+    let service = (entry.parse)(with, &decl.with_place, parser)?;
+    let ready_timeout = decl.ready_timeout.unwrap_or(entry.ready_timeout);
+    Some(Body::Service(ServiceNode { service, ready_timeout, entry }))
+}
+
+/// Links `after`: to every instance that agrees on the axes that both have.
+fn after(
+    decl: &NodeDecl,
+    declared: &BTreeMap<(bool, String), Declared>,
+    axes: &[(String, Value)],
+    problems: &mut Problems,
+) -> Vec<NodeId> {
+    let mut found = Vec::new();
+    for (name, place) in &decl.after {
+        match declared.get(&(false, name.clone())) {
+            Some(other) => found.extend(other.instances.iter().filter(|i| agree(&i.axes, axes)).map(|i| i.id)),
+            None => {
+                let is_service = declared.contains_key(&(true, name.clone()));
+                let known: Vec<&str> = declared.keys().filter(|(service, _)| !service).map(|(_, n)| n.as_str()).collect();
+                let (message, help) = if is_service {
+                    (format!("`{name}` is a service, and a service never ends"), "refer to it in `with`: a step that uses a service leases it".to_owned())
+                } else {
+                    (format!("no step is called `{name}`"), did_you_mean(name, known))
+                };
+                problems.push(Problem::at(place, message, "cannot come after this").help(help));
+            }
+        }
+    }
+    found
+}
+
+fn agree(a: &[(String, Value)], b: &[(String, Value)]) -> bool {
+    a.iter().all(|(name, value)| {
+        b.iter().find(|(n, _)| n == name).is_none_or(|(_, other)| axis_value(value) == axis_value(other))
+    })
+}
+
+fn excluded(rule: &Table, combination: &[(String, Value)]) -> bool {
+    rule.entries.iter().all(|(key, value)| {
+        combination.iter().any(|(name, v)| *name == key.name && axis_value(v) == axis_value(value))
+    })
+}
+
+fn axis_value(value: &Value) -> Option<AxisValue> {
+    Some(match &value.kind {
+        Kind::Bool(b) => AxisValue::Bool(*b),
+        #[expect(clippy::cast_precision_loss, reason = "axis values are far below 2^53")]
+        Kind::Int(i) => AxisValue::Number(*i as f64),
+        Kind::Float(f) => AxisValue::Number(*f),
+        Kind::Text(t) => AxisValue::Text(t.clone()),
+        _ => return None,
+    })
+}
+
+/// Links the references of one instance.
+struct InstanceLinker<'a> {
+    declared: &'a BTreeMap<(bool, String), Declared>,
+    axes: &'a [(String, Value)],
+    folder: &'a Path,
+}
+
+impl InstanceLinker<'_> {
+    fn instances(&self, service: bool, name: &str) -> (Option<&Entry>, Vec<NodeId>) {
+        match self.declared.get(&(service, name.to_owned())) {
+            Some(declared) => {
+                let ids = declared.instances.iter().filter(|i| agree(&i.axes, self.axes)).map(|i| i.id).collect();
+                (declared.entry.as_ref(), ids)
+            }
+            None => (None, Vec::new()),
+        }
+    }
+
+    fn output(&self, step: &str, output: &str, place: &Place) -> Result<Linked, Option<Problem>> {
+        let (entry, ids) = self.instances(false, step);
+        let (Some(Entry::Step(entry)), Some(node)) = (entry, ids.first()) else { return Err(None) };
+        let spec = entry.outputs.iter().find(|o| o.name == output).ok_or_else(|| {
+            let known = entry.outputs.iter().map(|o| o.name);
+            let problem = Problem::at(place, format!("`{}` brings no `{output}`", entry.name), "unknown output");
+            Some(problem.help(did_you_mean(output, known)))
+        })?;
+        if entry.kind == StepKind::Measure {
+            let message = format!("`{step}` is a measurement: it has samples, not one `{output}`");
+            let help = format!("read all samples: `${{steps.{step}.all}}`");
+            return Err(Some(Problem::at(place, message, "which sample?").help(help)));
+        }
+        if entry.kind == StepKind::Effect {
+            let message = format!("`{step}` acts on a service and leaves nothing to read");
+            let help = format!("use `after = [\"{step}\"]` for the order");
+            return Err(Some(Problem::at(place, message, "no artifact").help(help)));
+        }
+        Ok(Linked { link: Link::Output { node: *node, output: output.to_owned() }, kind: spec.kind })
+    }
+
+    fn all(&self, step: &str, place: &Place) -> Result<Linked, Option<Problem>> {
+        let (entry, nodes) = self.instances(false, step);
+        let Some(Entry::Step(entry)) = entry else { return Err(None) };
+        if entry.kind != StepKind::Measure {
+            let message = format!("`{step}` is not a measurement, so it has no samples");
+            let help = format!("refer to one output: `${{steps.{step}.OUTPUT}}`");
+            return Err(Some(Problem::at(place, message, "no samples").help(help)));
+        }
+        let kind = entry.outputs.first().map_or("any", |o| o.kind);
+        Ok(Linked { link: Link::All { nodes }, kind })
+    }
+
+    fn service(&self, service: &str) -> Result<(Arc<ServiceEntry>, NodeId), Option<Problem>> {
+        let (entry, ids) = self.instances(true, service);
+        match (entry, ids.first()) {
+            (Some(Entry::Service(entry)), Some(node)) => Ok((entry.clone(), *node)),
+            _ => Err(None),
+        }
+    }
+}
+
+impl Linker for InstanceLinker<'_> {
+    fn link(&self, target: &Target, place: &Place) -> Result<Linked, Option<Problem>> {
+        match target {
+            Target::Output { step, output } => self.output(step, output, place),
+            Target::All { step } => self.all(step, place),
+            Target::Service { service } => {
+                let (entry, node) = self.service(service)?;
+                Ok(Linked { link: Link::Service { node }, kind: entry.kind })
+            }
+            Target::Fact { service, fact } => {
+                let (entry, node) = self.service(service)?;
+                if fact != "url" && !entry.facts.contains(&fact.as_str()) {
+                    let known = ["url"].into_iter().chain(entry.facts.iter().copied());
+                    let message = format!("`{}` has no `{fact}`", entry.name);
+                    return Err(Some(Problem::at(place, message, "unknown fact").help(did_you_mean(fact, known))));
+                }
+                Ok(Linked { link: Link::Fact { node, fact: fact.clone() }, kind: "text" })
+            }
+            Target::Secret { name } => Ok(Linked { link: Link::Secret { name: name.clone() }, kind: "text" }),
+        }
+    }
+
+    fn find(&self, path: &str) -> Result<PathBuf, Vec<PathBuf>> {
+        let wanted = Path::new(path);
+        if wanted.is_absolute() {
+            return if wanted.exists() { Ok(wanted.to_owned()) } else { Err(vec![wanted.to_owned()]) };
+        }
+        let start = std::path::absolute(self.folder).unwrap_or_else(|_| self.folder.to_owned());
+        let mut searched = Vec::new();
+        for folder in start.ancestors() {
+            let candidate = folder.join(wanted);
+            if candidate.exists() {
+                return Ok(candidate);
+            }
+            searched.push(candidate);
+        }
+        searched.truncate(2);
+        Err(searched)
+    }
+}

@@ -1,0 +1,260 @@
+//! Whether a node's result can be used again, and if not, why not. Nothing is stale without a
+//! reason.
+
+use crate::key::{Change, Manifest};
+use crate::samples::{SampleSet, now_s};
+use crate::step::Grade;
+use crate::store::{ArtifactRef, Digest, Store, StoreError};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What was found for a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Freshness {
+    /// Its result is there.
+    Reused {
+        /// How old it is, seconds.
+        age_s: u64,
+        /// For measurements: how many samples, and how many of them are invalid.
+        samples: Option<SampleCount>,
+    },
+    /// Some samples are there and some are missing.
+    ToppedUp {
+        /// The samples that are there.
+        have: SampleCount,
+        /// How many are wanted.
+        want: u32,
+    },
+    /// It has to run.
+    Stale {
+        /// Why.
+        reason: Reason,
+    },
+    /// An effect: it runs when something that comes after it does.
+    OnDemand,
+    /// A service: it is launched when a step that has to run leases it.
+    Service,
+    /// It depends on something that has to run first.
+    Undecided {
+        /// The node that has to run.
+        waits_for: String,
+    },
+}
+
+/// How many samples there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleCount {
+    /// All that count.
+    pub have: u32,
+    /// Those whose verdict is invalid.
+    pub invalid: u32,
+    /// Whether all were drawn since this machine was started.
+    pub same_boot: bool,
+}
+
+/// Why a node has to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Reason {
+    /// It never ran under this name.
+    NeverRan,
+    /// Something that it depends on changed.
+    Changed {
+        /// What.
+        changes: Vec<Change>,
+    },
+    /// A file of its result is missing or damaged.
+    Lost {
+        /// The output.
+        output: String,
+    },
+    /// All its samples are older than the plan allows.
+    TooOld,
+    /// The command line asked for it.
+    Asked,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reason::NeverRan => f.write_str("never ran"),
+            Reason::Changed { changes } => write_changes(f, changes),
+            Reason::Lost { output } => write!(f, "its `{output}` is missing from the store"),
+            Reason::TooOld => f.write_str("its samples are older than `max_age`"),
+            Reason::Asked => f.write_str("`--fresh` asks for it"),
+        }
+    }
+}
+
+fn write_changes(f: &mut std::fmt::Formatter<'_>, changes: &[Change]) -> std::fmt::Result {
+    let Some(first) = changes.first() else { return f.write_str("its key changed") };
+    let short = |v: &Option<String>| v.as_deref().map_or_else(|| "nothing".to_owned(), shorten);
+    write!(f, "`{}` changed from {} to {}", first.field, short(&first.old), short(&first.new))?;
+    match changes.len() {
+        1 => Ok(()),
+        n => write!(f, " (and {} more)", n - 1),
+    }
+}
+
+/// Shortens digests and long texts for one line.
+fn shorten(value: &str) -> String {
+    let is_digest = value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_digest {
+        return value[..10].to_owned();
+    }
+    match value.char_indices().nth(60) {
+        Some((at, _)) => format!("{}…", &value[..at]),
+        None => value.to_owned(),
+    }
+}
+
+impl std::fmt::Display for Freshness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Freshness::Reused { age_s, samples: None } => write!(f, "reused, {} old", age(*age_s)),
+            Freshness::Reused { age_s, samples: Some(count) } => {
+                write!(f, "reused {}, {} old{}", plural(count.have, "sample"), age(*age_s), remarks(count))
+            }
+            Freshness::ToppedUp { have, want } => {
+                write!(f, "has {} of {}{}", have.have, plural(*want, "sample"), remarks(have))
+            }
+            Freshness::Stale { reason } => write!(f, "will run: {reason}"),
+            Freshness::OnDemand => f.write_str("runs when something after it does"),
+            Freshness::Service => f.write_str("launched when a step needs it"),
+            Freshness::Undecided { waits_for } => write!(f, "runs or is reused after `{waits_for}`"),
+        }
+    }
+}
+
+fn remarks(count: &SampleCount) -> String {
+    let boot = if count.same_boot { ", same boot" } else { "" };
+    let invalid = if count.invalid > 0 { format!(", {} invalid: `--fresh` measures again", count.invalid) } else { String::new() };
+    format!("{boot}{invalid}")
+}
+
+fn plural(n: u32, word: &str) -> String {
+    if n == 1 { format!("{n} {word}") } else { format!("{n} {word}s") }
+}
+
+/// Writes an age in the largest unit that fits.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86400),
+    }
+}
+
+/// The record of a result that is kept by content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActionRecord {
+    /// What the result depends on.
+    pub manifest: Manifest,
+    /// Its outputs by name.
+    pub outputs: BTreeMap<String, ArtifactRef>,
+    /// Seconds since 1970.
+    pub finished_at: u64,
+    /// How long it took, milliseconds.
+    pub took_ms: u64,
+    /// What the step had to say.
+    pub summary: Option<String>,
+}
+
+/// What was found in the store for a node's key.
+pub struct Found {
+    /// What is left to do and why.
+    pub freshness: Freshness,
+    /// The result, if it is there.
+    pub record: Option<ActionRecord>,
+    /// The samples that are there.
+    pub samples: SampleSet,
+}
+
+/// Looks up a cached result.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn look_up_action(store: &Store, node: &str, plan: &str, manifest: &Manifest) -> Result<Found, StoreError> {
+    let key = manifest.digest().to_string();
+    let record: Option<ActionRecord> =
+        store.get_record("actions", &key).and_then(|v| serde_json::from_value(v).ok());
+    let lost = record.as_ref().and_then(|r| r.outputs.iter().find(|(_, o)| !store.present(o)).map(|(name, _)| name.clone()));
+    let freshness = match (&record, lost) {
+        (Some(record), None) => Freshness::Reused { age_s: now_s().saturating_sub(record.finished_at), samples: None },
+        (Some(_), Some(output)) => Freshness::Stale { reason: Reason::Lost { output } },
+        (None, _) => Freshness::Stale { reason: reason(store, node, plan, manifest)? },
+    };
+    let record = record.filter(|_| matches!(freshness, Freshness::Reused { .. }));
+    Ok(Found { freshness, record, samples: SampleSet::default() })
+}
+
+/// Looks up the samples of a measurement.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn look_up_samples(
+    store: &Store,
+    node: &str,
+    plan: &str,
+    manifest: &Manifest,
+    wanted: &Wanted<'_>,
+) -> Result<Found, StoreError> {
+    let class = manifest.digest();
+    let samples = SampleSet::load(store, &class, wanted.max_age)?;
+    let have = SampleCount {
+        have: u32::try_from(samples.records.len()).unwrap_or(u32::MAX),
+        invalid: count(samples.records.iter().filter(|r| r.verdict.grade == Grade::Invalid).count()),
+        same_boot: samples.records.iter().all(|r| r.boot_id == wanted.boot_id),
+    };
+    let newest = samples.records.last().map_or(0, |r| now_s().saturating_sub(r.drawn_at));
+    let freshness = match have.have {
+        _ if wanted.fresh => Freshness::Stale { reason: Reason::Asked },
+        n if n >= wanted.target => Freshness::Reused { age_s: newest, samples: Some(have) },
+        0 if !SampleSet::load(store, &class, None)?.records.is_empty() => Freshness::Stale { reason: Reason::TooOld },
+        0 => Freshness::Stale { reason: reason(store, node, plan, manifest)? },
+        _ => Freshness::ToppedUp { have, want: wanted.target },
+    };
+    Ok(Found { freshness, record: None, samples })
+}
+
+/// How many samples are wanted and which count.
+pub struct Wanted<'a> {
+    /// How many.
+    pub target: u32,
+    /// Older ones do not count.
+    pub max_age: Option<std::time::Duration>,
+    /// Whether the command line asks for new ones.
+    pub fresh: bool,
+    /// The boot of this machine.
+    pub boot_id: &'a str,
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Compares with what the node was when it last ran under this name.
+fn reason(store: &Store, node: &str, plan: &str, manifest: &Manifest) -> Result<Reason, StoreError> {
+    let latest: Option<Manifest> = store
+        .get_record("latest", &latest_key(plan, node))
+        .and_then(|v| serde_json::from_value(v).ok());
+    Ok(match latest.map(|old| manifest.changes_since(&old)) {
+        None => Reason::NeverRan,
+        Some(changes) => Reason::Changed { changes },
+    })
+}
+
+/// Remembers what a node was when it ran, for the next explanation.
+///
+/// # Errors
+/// If the store cannot be written.
+pub fn remember(store: &Store, node: &str, plan: &str, manifest: &Manifest) -> Result<(), StoreError> {
+    let value = serde_json::to_value(manifest).unwrap_or_default();
+    store.put_record("latest", &latest_key(plan, node), &value)
+}
+
+fn latest_key(plan: &str, node: &str) -> String {
+    Digest::from(blake3::hash(format!("{plan}\n{node}").as_bytes())).to_string()
+}

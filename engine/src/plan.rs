@@ -1,0 +1,419 @@
+//! A plan exactly as it is written: names, places and values, nothing resolved.
+//!
+//! Reading finds unknown keys and wrong types; what the names mean is decided later, in
+//! [`expand`](crate::expand).
+
+use crate::problem::{Problem, Problems, did_you_mean};
+use crate::source::{Place, SourceId};
+use crate::types::parse_duration;
+use crate::value::{Key, Kind, Table, Value};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// A plan as written.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its name: part of run names and of the folders of results.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Parameters in order.
+    pub params: Vec<Param>,
+    /// Variants in order.
+    pub variants: Vec<Variant>,
+    /// Axes in order; the first varies slowest.
+    pub axes: Vec<(Key, Value)>,
+    /// Combinations of axis values that are left out.
+    pub exclude: Vec<(Place, Table)>,
+    /// Steps and services in order.
+    pub nodes: Vec<NodeDecl>,
+}
+
+/// A parameter.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// Its name.
+    pub key: Key,
+    /// Its type.
+    pub kind: ParamKind,
+    /// The value when none is set.
+    pub default: Value,
+    /// The smallest number allowed.
+    pub min: Option<f64>,
+    /// The largest number allowed.
+    pub max: Option<f64>,
+    /// Its unit.
+    pub unit: Option<String>,
+    /// What it means.
+    pub doc: Option<String>,
+}
+
+/// The type of a parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParamKind {
+    /// A whole number.
+    Int,
+    /// A number.
+    Float,
+    /// `true` or `false`.
+    Bool,
+    /// Text.
+    Text,
+    /// Values of one type.
+    List(Box<ParamKind>),
+}
+
+impl ParamKind {
+    fn read(text: &str) -> Option<Self> {
+        Some(match text {
+            "int" => Self::Int,
+            "float" => Self::Float,
+            "bool" => Self::Bool,
+            "string" => Self::Text,
+            _ => Self::List(Box::new(Self::read(text.strip_prefix("list<")?.strip_suffix('>')?)?)),
+        })
+    }
+
+    /// Whether `value` is of this type.
+    pub fn accepts(&self, value: &Value) -> bool {
+        match (self, &value.kind) {
+            (Self::Int, Kind::Int(_)) | (Self::Float, Kind::Int(_) | Kind::Float(_)) => true,
+            (Self::Bool, Kind::Bool(_)) | (Self::Text, Kind::Text(_)) => true,
+            (Self::List(inner), Kind::List(list)) => list.iter().all(|v| inner.accepts(v)),
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for ParamKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Int => f.write_str("int"),
+            Self::Float => f.write_str("float"),
+            Self::Bool => f.write_str("bool"),
+            Self::Text => f.write_str("string"),
+            Self::List(inner) => write!(f, "list<{inner}>"),
+        }
+    }
+}
+
+/// Other defaults under a name.
+#[derive(Debug, Clone)]
+pub struct Variant {
+    /// Its name.
+    pub key: Key,
+    /// Parameters and their values.
+    pub params: Table,
+}
+
+/// Whether a declaration is a step or a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeSort {
+    /// `[steps.NAME]`
+    Step,
+    /// `[services.NAME]`
+    Service,
+}
+
+/// A step or a service as written.
+#[derive(Debug, Clone)]
+pub struct NodeDecl {
+    /// Which.
+    pub sort: NodeSort,
+    /// Its name.
+    pub key: Key,
+    /// The kind of step or service.
+    pub uses: (String, Place),
+    /// Its options.
+    pub with: Table,
+    /// Where the options stand, or would.
+    pub with_place: Place,
+    /// Axes that it varies over, besides those it inherits.
+    pub axes: Vec<(String, Place)>,
+    /// Steps that come before it.
+    pub after: Vec<(String, Place)>,
+    /// Samples wanted, for measurements.
+    pub samples: Option<SamplesDecl>,
+    /// Limit of the whole run.
+    pub run_timeout: Option<Duration>,
+    /// Limit without progress.
+    pub idle_timeout: Option<Duration>,
+    /// Limit of a launch, for services.
+    pub ready_timeout: Option<Duration>,
+}
+
+/// How many samples a measurement wants.
+#[derive(Debug, Clone)]
+pub struct SamplesDecl {
+    /// How many in all.
+    pub target: NonZeroU32,
+    /// Older ones do not count.
+    pub max_age: Option<Duration>,
+    /// Where that stands.
+    pub place: Place,
+}
+
+impl Plan {
+    /// Reads a plan from `root`, the parsed text of `source`.
+    pub fn read(source: SourceId, root: &Table, problems: &mut Problems) -> Self {
+        let mut reader = Reader { problems, what: "a plan".to_owned(), place: Place::new(source, 0..0) };
+        reader.only(root, &["schema", "name", "description", "params", "variant", "axes", "steps", "services"]);
+        reader.schema(root);
+        let axes = reader.table(root, "axes").unwrap_or_default();
+        let mut nodes = reader.nodes(root, "services", NodeSort::Service);
+        nodes.extend(reader.nodes(root, "steps", NodeSort::Step));
+        nodes.sort_by_key(|n| n.key.place.span.start);
+        if nodes.is_empty() {
+            reader.problems.push(Problem::whole("the plan has no steps").help("add one: `[steps.NAME]` with `use = \"…\"`"));
+        }
+        Self {
+            name: reader.text(root, "name").unwrap_or_else(|| "plan".to_owned()),
+            description: reader.text(root, "description").unwrap_or_default(),
+            params: reader.params(root),
+            variants: reader.variants(root),
+            exclude: reader.exclude(&axes),
+            axes: axes.entries.into_iter().filter(|(k, _)| k.name != "exclude").collect(),
+            nodes,
+        }
+    }
+}
+
+struct Reader<'a> {
+    problems: &'a mut Problems,
+    what: String,
+    place: Place,
+}
+
+impl Reader<'_> {
+    fn only(&mut self, table: &Table, known: &[&str]) {
+        for (key, _) in &table.entries {
+            if !known.contains(&key.name.as_str()) {
+                let message = format!("{} has no key `{}`", self.what, key.name);
+                let help = did_you_mean(&key.name, known.iter().copied());
+                self.problems.push(Problem::at(&key.place, message, "unknown key").help(help));
+            }
+        }
+    }
+
+    fn wrong<T>(&mut self, value: &Value, expected: &str) -> Option<T> {
+        let message = format!("expected {expected}, found {}", value.type_name());
+        self.problems.push(Problem::at(&value.place, message, format!("this is {}", value.type_name())));
+        None
+    }
+
+    fn text(&mut self, table: &Table, name: &str) -> Option<String> {
+        let value = table.get(name)?;
+        match &value.kind {
+            Kind::Text(t) => Some(t.clone()),
+            _ => self.wrong(value, "a string"),
+        }
+    }
+
+    fn table(&mut self, table: &Table, name: &str) -> Option<Table> {
+        let value = table.get(name)?;
+        match &value.kind {
+            Kind::Table(t) => Some(t.clone()),
+            _ => self.wrong(value, "a table"),
+        }
+    }
+
+    fn tables(&mut self, table: &Table, name: &str) -> Vec<(Key, Table, Place)> {
+        let all = self.table(table, name).unwrap_or_default();
+        let mut found = Vec::new();
+        for (key, value) in all.entries {
+            match value.kind {
+                Kind::Table(inner) => found.push((key, inner, value.place)),
+                _ => {
+                    self.wrong::<()>(&value, "a table");
+                }
+            }
+        }
+        found
+    }
+
+    fn number(&mut self, table: &Table, name: &str) -> Option<f64> {
+        let value = table.get(name)?;
+        match value.kind {
+            #[expect(clippy::cast_precision_loss, reason = "limits in plans are far below 2^53")]
+            Kind::Int(i) => Some(i as f64),
+            Kind::Float(f) => Some(f),
+            _ => self.wrong(value, "a number"),
+        }
+    }
+
+    fn duration(&mut self, table: &Table, name: &str) -> Option<Duration> {
+        let value = table.get(name)?;
+        let Kind::Text(text) = &value.kind else { return self.wrong(value, "a duration such as \"10s\"") };
+        let read = parse_duration(text);
+        if read.is_none() {
+            let problem = Problem::at(&value.place, format!("`{text}` is not a duration"), "not understood");
+            self.problems.push(problem.help("write a number and a unit: `500ms`, `10s`, `20m`, `2h`, `7d`"));
+        }
+        read
+    }
+
+    fn names(&mut self, table: &Table, name: &str) -> Vec<(String, Place)> {
+        let Some(value) = table.get(name) else { return Vec::new() };
+        let Kind::List(list) = &value.kind else {
+            self.wrong::<()>(value, "a list of names");
+            return Vec::new();
+        };
+        let mut names = Vec::new();
+        for item in list {
+            match &item.kind {
+                Kind::Text(t) => names.push((t.clone(), item.place.clone())),
+                _ => {
+                    self.wrong::<()>(item, "a name");
+                }
+            }
+        }
+        names
+    }
+
+    fn schema(&mut self, root: &Table) {
+        match root.get("schema") {
+            Some(Value { kind: Kind::Int(1), .. }) => {}
+            Some(value) => {
+                let message = format!("this is schema {}, and only schema 1 is known", value.to_line());
+                self.problems.push(Problem::at(&value.place, message, "unknown schema").help("write `schema = 1`"));
+            }
+            None => {
+                let problem = Problem::at(&self.place, "the plan does not say which schema it follows", "`schema` is missing");
+                self.problems.push(problem.help("begin with `schema = 1`"));
+            }
+        }
+    }
+
+    fn params(&mut self, root: &Table) -> Vec<Param> {
+        let tables = self.tables(root, "params");
+        tables.into_iter().filter_map(|(key, table, place)| self.param(key, &table, &place)).collect()
+    }
+
+    fn param(&mut self, key: Key, table: &Table, place: &Place) -> Option<Param> {
+        self.what = format!("parameter `{}`", key.name);
+        self.only(table, &["type", "default", "min", "max", "unit", "doc"]);
+        let Some(type_text) = self.text(table, "type") else {
+            let problem = Problem::at(place, format!("{} has no type", self.what), "`type` is missing");
+            self.problems.push(problem.help("add `type = \"int\"`: `int`, `float`, `bool`, `string` or `list<…>` of them"));
+            return None;
+        };
+        let Some(kind) = ParamKind::read(&type_text) else {
+            let at = table.get("type").map_or(place, |v| &v.place);
+            let problem = Problem::at(at, format!("`{type_text}` is not a type"), "unknown type");
+            self.problems.push(problem.help("known: `int`, `float`, `bool`, `string`, and `list<…>` of them"));
+            return None;
+        };
+        let Some(default) = table.get("default").cloned() else {
+            let problem = Problem::at(place, format!("{} has no default", self.what), "`default` is missing");
+            self.problems.push(problem.help("every parameter has a default, so that a plan runs as it is"));
+            return None;
+        };
+        Some(Param {
+            min: self.number(table, "min"),
+            max: self.number(table, "max"),
+            unit: self.text(table, "unit"),
+            doc: self.text(table, "doc"),
+            key,
+            kind,
+            default,
+        })
+    }
+
+    fn variants(&mut self, root: &Table) -> Vec<Variant> {
+        let tables = self.tables(root, "variant");
+        tables
+            .into_iter()
+            .map(|(key, table, _)| {
+                self.what = format!("variant `{}`", key.name);
+                self.only(&table, &["params"]);
+                let params = self.table(&table, "params").unwrap_or_default();
+                Variant { key, params }
+            })
+            .collect()
+    }
+
+    fn exclude(&mut self, axes: &Table) -> Vec<(Place, Table)> {
+        let Some(value) = axes.get("exclude") else { return Vec::new() };
+        let Kind::List(list) = &value.kind else {
+            self.wrong::<()>(value, "a list of tables");
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for item in list {
+            match &item.kind {
+                Kind::Table(t) => found.push((item.place.clone(), t.clone())),
+                _ => {
+                    self.wrong::<()>(item, "a table such as `{ axis = value }`");
+                }
+            }
+        }
+        found
+    }
+
+    fn nodes(&mut self, root: &Table, section: &str, sort: NodeSort) -> Vec<NodeDecl> {
+        let tables = self.tables(root, section);
+        tables.into_iter().filter_map(|(key, table, _)| self.node(key, &table, sort)).collect()
+    }
+
+    fn node(&mut self, key: Key, table: &Table, sort: NodeSort) -> Option<NodeDecl> {
+        self.what = match sort {
+            NodeSort::Step => format!("step `{}`", key.name),
+            NodeSort::Service => format!("service `{}`", key.name),
+        };
+        match sort {
+            NodeSort::Step => self.only(table, &["use", "with", "axes", "after", "samples", "timeout"]),
+            NodeSort::Service => self.only(table, &["use", "with", "axes", "ready"]),
+        }
+        self.check_name(&key);
+        let Some(uses) = table.get("use") else {
+            let problem = Problem::at(&key.place, format!("{} does not say what it uses", self.what), "`use` is missing");
+            self.problems.push(problem.help("add `use = \"…\"`; `benchwright steps` lists what there is"));
+            return None;
+        };
+        let uses = (self.text(table, "use")?, uses.place.clone());
+        let timeout = self.table(table, "timeout").unwrap_or_default();
+        self.only(&timeout, &["run", "idle"]);
+        let ready = self.table(table, "ready").unwrap_or_default();
+        self.only(&ready, &["timeout"]);
+        Some(NodeDecl {
+            sort,
+            with: self.table(table, "with").unwrap_or_default(),
+            with_place: table.get("with").map_or_else(|| uses.1.clone(), |v| v.place.clone()),
+            uses,
+            axes: self.names(table, "axes"),
+            after: self.names(table, "after"),
+            samples: self.samples(table),
+            run_timeout: self.duration(&timeout, "run"),
+            idle_timeout: self.duration(&timeout, "idle"),
+            ready_timeout: self.duration(&ready, "timeout"),
+            key,
+        })
+    }
+
+    fn samples(&mut self, table: &Table) -> Option<SamplesDecl> {
+        let place = table.get("samples")?.place.clone();
+        let inner = self.table(table, "samples")?;
+        self.only(&inner, &["target", "max_age"]);
+        let target = match inner.get("target").map(|v| (&v.kind, &v.place)) {
+            None => NonZeroU32::MIN,
+            Some((Kind::Int(i), at)) => match u32::try_from(*i).ok().and_then(NonZeroU32::new) {
+                Some(n) => n,
+                None => {
+                    let problem = Problem::at(at, format!("expected at least one sample, found {i}"), "out of range");
+                    self.problems.push(problem.help("write a number from 1 upwards"));
+                    return None;
+                }
+            },
+            Some(_) => return inner.get("target").and_then(|v| self.wrong(v, "an integer")),
+        };
+        Some(SamplesDecl { target, max_age: self.duration(&inner, "max_age"), place })
+    }
+
+    fn check_name(&mut self, key: &Key) {
+        let sound = key.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        if !sound || key.name.is_empty() {
+            let problem = Problem::at(&key.place, format!("`{}` cannot be a name", key.name), "not a name");
+            self.problems.push(problem.help("use letters, digits, `_` and `-`"));
+        }
+    }
+}

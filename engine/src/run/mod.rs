@@ -1,0 +1,489 @@
+//! The run: performs the schedule's actions on tokio and feeds back what happened.
+//!
+//! One task owns the schedule, the ledger and the journal; steps and services run in tasks of
+//! their own ([`perform`], [`live`]) and report by messages. What is kept of a run on disk is in
+//! [`folder`]; [`history`] reads it back.
+
+pub mod folder;
+pub mod history;
+mod live;
+mod perform;
+
+use crate::decide::Ledger;
+use crate::environment::Environment;
+use crate::event::{Event, Failure, Listener, NodeSummary, Outcome};
+use crate::expand::Expanded;
+use crate::graph::{Graph, NodeId};
+use crate::process::{Supervisor, log_tail};
+use crate::samples::SampleRecord;
+use crate::schedule::{Action, Because, Decision, Happened, Schedule};
+use crate::step::{FailureClass, Grade, PlanText, Progress, StepContext, StepError, StepKind, Verdict};
+use crate::store::{Store, StoreError};
+use folder::RunFolder;
+use live::{LiveServices, ServiceNews};
+use perform::{Ended, Performance};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// How many lines of a log a failure quotes.
+const LOG_LINES: usize = 12;
+/// Messages that may wait for the run's task; progress beyond that is dropped.
+const MESSAGES: usize = 1024;
+
+/// What a run needs besides the plan.
+pub struct RunSettings {
+    /// Steps that may run at a time.
+    pub jobs: u32,
+    /// Whether to draw new samples though there are enough.
+    pub fresh: bool,
+    /// What the order of samples is shuffled by.
+    pub seed: u64,
+    /// Whether the run was begun before.
+    pub resumed: bool,
+}
+
+/// Wishes from outside while a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupt {
+    /// Tear down in order and leave a run that can be resumed.
+    Gracefully,
+    /// Kill everything now.
+    AtOnce,
+}
+
+/// Why a run could not go on, other than a failed step.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store or the run's folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The run's own files.
+    #[error("could not write `{path}`: {source}")]
+    Folder {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process works on this run.
+    #[error("run `{run}` is in use by another process{holder}")]
+    InUse {
+        /// The run's name.
+        run: String,
+        /// Who holds it, if known.
+        holder: String,
+    },
+    /// The journal.
+    #[error("{0}")]
+    Journal(String),
+}
+
+/// What reaches the run's task.
+enum Message {
+    Ended(Box<Ended>),
+    Progressed(NodeId, Progress),
+    Service(ServiceNews),
+}
+
+/// Runs a plan to its end.
+///
+/// # Errors
+/// [`RunError`] if the run's own files cannot be written; a failed step is an [`Outcome`].
+pub async fn run(
+    expanded: &Expanded,
+    settings: &RunSettings,
+    store: Arc<Store>,
+    folder: RunFolder,
+    listeners: Vec<Box<dyn Listener>>,
+    interrupts: mpsc::Receiver<Interrupt>,
+) -> Result<Outcome, RunError> {
+    let (sender, receiver) = mpsc::channel(MESSAGES);
+    let environment = Arc::new(Environment::detect());
+    let graph = expanded.graph.clone();
+    let run = Run {
+        schedule: Schedule::of(&graph, settings.jobs, settings.seed),
+        ledger: Ledger::new(graph.clone(), store.clone(), environment.clone(), expanded.text.clone(), settings.fresh),
+        live: LiveServices::new(graph.clone(), sender.clone()),
+        graph,
+        store,
+        environment,
+        plan: expanded.text.clone(),
+        supervisor: Supervisor::this_binary(),
+        folder,
+        listeners,
+        began: Instant::now(),
+        sender,
+        cancels: BTreeMap::new(),
+        tasks: tokio::task::JoinSet::new(),
+        tally: Tally::default(),
+    };
+    run.to_the_end(&expanded.name, settings, receiver, interrupts).await
+}
+
+/// What the outcome rests on.
+#[derive(Default)]
+struct Tally {
+    failed: bool,
+    interrupted: bool,
+    invalid: bool,
+}
+
+impl Tally {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Tally { interrupted: true, .. } => Outcome::Interrupted,
+            Tally { failed: true, .. } => Outcome::Failed,
+            Tally { invalid: true, .. } => Outcome::Invalid,
+            _ => Outcome::Done,
+        }
+    }
+}
+
+struct Run {
+    graph: Arc<Graph>,
+    store: Arc<Store>,
+    environment: Arc<Environment>,
+    plan: Arc<PlanText>,
+    schedule: Schedule,
+    ledger: Ledger,
+    live: LiveServices,
+    supervisor: Supervisor,
+    folder: RunFolder,
+    listeners: Vec<Box<dyn Listener>>,
+    began: Instant,
+    sender: mpsc::Sender<Message>,
+    cancels: BTreeMap<NodeId, watch::Sender<bool>>,
+    tasks: tokio::task::JoinSet<()>,
+    tally: Tally,
+}
+
+impl Run {
+    async fn to_the_end(
+        mut self,
+        plan: &str,
+        settings: &RunSettings,
+        mut messages: mpsc::Receiver<Message>,
+        mut interrupts: mpsc::Receiver<Interrupt>,
+    ) -> Result<Outcome, RunError> {
+        self.tell(&Event::RunStarted {
+            run: self.folder.name().to_owned(),
+            plan: plan.to_owned(),
+            resumed: settings.resumed,
+            seed: settings.seed,
+            nodes: self.introductions(),
+        })?;
+        let mut actions = self.schedule.begin();
+        let mut listening = true;
+        while self.perform(actions)? {
+            actions = tokio::select! {
+                Some(message) = messages.recv() => self.take(message)?,
+                interrupt = interrupts.recv(), if listening => match interrupt {
+                    Some(Interrupt::Gracefully) => self.interrupt()?,
+                    Some(Interrupt::AtOnce) => return self.end_at_once().await,
+                    None => { listening = false; Vec::new() }
+                },
+            };
+        }
+        self.finish()
+    }
+
+    fn introductions(&self) -> Vec<NodeSummary> {
+        let introduce = |id: &NodeId| {
+            let step = self.graph.step(*id);
+            NodeSummary {
+                node: self.graph.name(*id),
+                uses: match (step, self.graph.service(*id)) {
+                    (Some(step), _) => step.entry.name.to_owned(),
+                    (None, service) => service.map_or("", |s| s.entry.name).to_owned(),
+                },
+                kind: step.map(|s| s.entry.kind),
+                target: step.map_or(1, |s| s.target),
+            }
+        };
+        self.graph.order().iter().map(introduce).collect()
+    }
+
+    /// Tells the journal and every listener.
+    fn tell(&mut self, event: &Event) -> Result<(), RunError> {
+        let at_ms = millis(self.began.elapsed());
+        if !matches!(event, Event::Progressed { .. }) {
+            self.folder.record(at_ms, event)?;
+        }
+        for listener in &mut self.listeners {
+            listener.hear(at_ms, event);
+        }
+        Ok(())
+    }
+
+    /// Performs actions, and those that follow at once; false when the run is over.
+    fn perform(&mut self, actions: Vec<Action>) -> Result<bool, RunError> {
+        let mut queue: std::collections::VecDeque<Action> = actions.into();
+        while let Some(action) = queue.pop_front() {
+            match action {
+                Action::Decide(node) => queue.extend(self.decide(node)?),
+                Action::Start(node, sample) => self.start(node, sample)?,
+                Action::Launch(service) => self.launch(service)?,
+                Action::Stop(service) => self.live.stop(service),
+                Action::Cancel(node) => self.cancel(node),
+                Action::Skip(node, because) => self.skip(node, because)?,
+                Action::Finish => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn decide(&mut self, node: NodeId) -> Result<Vec<Action>, RunError> {
+        let name = self.graph.name(node);
+        let decided = tokio::task::block_in_place(|| self.ledger.decide(node));
+        match decided {
+            Ok((freshness, decision)) => {
+                self.tell(&Event::Decided { node: name, freshness })?;
+                if matches!(decision, Decision::Satisfied | Decision::Run { times: 0, .. }) {
+                    self.show_results(node)?;
+                }
+                Ok(self.schedule.on(Happened::Decided(node, decision)))
+            }
+            Err(error) => {
+                let error = StepError::because("could not find out what it depends on", error);
+                self.fail(node, None, &error)?;
+                Ok(self.schedule.on(Happened::Failed(node)))
+            }
+        }
+    }
+
+    /// Links results into the run's folder and counts invalid ones.
+    fn show_results(&mut self, node: NodeId) -> Result<(), RunError> {
+        let Some(step) = self.graph.step(node) else { return Ok(()) };
+        let name = self.graph.name(node);
+        if let Some(set) = self.ledger.samples(node) {
+            self.tally.invalid |= set.records.iter().any(|r| r.verdict.grade == Grade::Invalid);
+            for (i, record) in set.records.iter().enumerate() {
+                for output in step.entry.outputs {
+                    if let Some(artifact) = record.outputs.get(output.name) {
+                        self.folder.link(&[&name, &i.to_string()], output.file, &self.store.path(artifact))?;
+                    }
+                }
+            }
+        }
+        for output in step.entry.outputs {
+            if let Some(artifact) = self.ledger.artifact(node, output.name) {
+                self.folder.link(&[&name], output.file, &self.store.path(artifact))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, node: NodeId, sample: u32) -> Result<(), RunError> {
+        let Some(step) = self.graph.step(node).cloned() else { return Ok(()) };
+        let name = self.graph.name(node);
+        let logs = self.folder.logs(&name, sample)?;
+        let work = self.folder.work(&name, sample)?;
+        let is_measurement = step.entry.kind == StepKind::Measure;
+        self.tell(&Event::Started { node: name.clone(), sample: is_measurement.then_some(sample), logs: logs.clone() })?;
+        let (stop, cancel) = watch::channel(false);
+        self.cancels.insert(node, stop);
+        let mut resolved = self.ledger.resolved(node);
+        resolved.endpoints = self.live.endpoints();
+        let sender = self.sender.clone();
+        let context = StepContext {
+            node: name,
+            axes: self.graph.node(node).name.axes.clone(),
+            sample,
+            folder: work,
+            logs,
+            resolved,
+            environment: self.environment.clone(),
+            plan: self.plan.clone(),
+            supervisor: self.supervisor.clone(),
+            // A full queue drops progress, never a result.
+            progress: Arc::new(move |progress| drop(sender.try_send(Message::Progressed(node, progress)))),
+            cancel,
+        };
+        let resets = if is_measurement { self.live.resets(&self.graph, node) } else { Vec::new() };
+        let performance = Performance { node, sample, step, context, resets, store: self.store.clone() };
+        let sender = self.sender.clone();
+        self.tasks.spawn(async move {
+            let ended = performance.to_the_end().await;
+            // An error means that the run is over already.
+            let _ = sender.send(Message::Ended(Box::new(ended))).await;
+        });
+        Ok(())
+    }
+
+    fn launch(&mut self, service: NodeId) -> Result<(), RunError> {
+        let name = self.graph.name(service);
+        let incarnation = self.schedule.incarnation(service);
+        self.tell(&Event::ServiceLaunching { node: name.clone(), incarnation })?;
+        let folder = self.folder.logs(&name, incarnation)?;
+        let resolved = self.ledger.resolved(service);
+        self.live.launch(service, incarnation, folder, resolved, self.supervisor.clone());
+        Ok(())
+    }
+
+    fn cancel(&mut self, node: NodeId) {
+        if let Some(stop) = self.cancels.get(&node) {
+            stop.send_replace(true);
+        }
+    }
+
+    fn skip(&mut self, node: NodeId, because: Because) -> Result<(), RunError> {
+        let because = match because {
+            Because::Dependency(other) => format!("`{}` did not end well", self.graph.name(other)),
+            Because::Failure(other) => format!("the run stops because `{}` failed", self.graph.name(other)),
+            Because::Interrupted => "interrupted".to_owned(),
+            Because::NotNeeded => "nothing that runs asks for it".to_owned(),
+        };
+        self.tell(&Event::Skipped { node: self.graph.name(node), because })
+    }
+
+    fn take(&mut self, message: Message) -> Result<Vec<Action>, RunError> {
+        match message {
+            Message::Progressed(node, progress) => {
+                self.tell(&Event::Progressed { node: self.graph.name(node), progress })?;
+                Ok(Vec::new())
+            }
+            Message::Ended(ended) => self.ended(*ended),
+            Message::Service(news) => self.service_news(news),
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) -> Result<Vec<Action>, RunError> {
+        let Ended { node, sample, took, result } = ended;
+        self.cancels.remove(&node);
+        let kind = self.graph.step_kind(node);
+        let is_measurement = kind == Some(StepKind::Measure);
+        let sample_name = is_measurement.then_some(sample);
+        let done = match result {
+            Ok(done) => done,
+            Err(error) => {
+                let error = self.blame_service(node, error);
+                self.fail(node, sample_name, &error)?;
+                return Ok(self.schedule.on(Happened::Failed(node)));
+            }
+        };
+        let took_ms = millis(took);
+        let summary = done.report.summary.clone();
+        let verdict = is_measurement.then(|| done.report.verdict.clone().unwrap_or_else(no_verdict));
+        match &verdict {
+            Some(verdict) => {
+                let record = SampleRecord {
+                    run: self.folder.name().to_owned(),
+                    index: sample,
+                    drawn_at: crate::samples::now_s(),
+                    boot_id: self.environment.boot_id.clone(),
+                    took_ms,
+                    verdict: verdict.clone(),
+                    summary: summary.clone(),
+                    before: done.before,
+                    after: done.after,
+                    outputs: done.outputs.clone(),
+                };
+                self.ledger.keep_sample(node, record)?;
+            }
+            None if kind == Some(StepKind::Effect) => {}
+            None => self.ledger.keep_action(node, done.outputs.clone(), took_ms, summary.clone())?,
+        }
+        self.show_results(node)?;
+        let name = self.graph.name(node);
+        self.tell(&Event::Finished { node: name, sample: sample_name, took_ms, summary, verdict, outputs: done.outputs })?;
+        Ok(self.schedule.on(Happened::Done(node)))
+    }
+
+    /// A step that was cancelled because its service died says so.
+    fn blame_service(&self, node: NodeId, error: StepError) -> StepError {
+        if self.tally.interrupted || error.class != FailureClass::Interrupted {
+            return error;
+        }
+        match self.live.death_of_lease(&self.graph, node) {
+            Some((service, how, log)) => StepError {
+                message: format!("its service `{service}` died while it ran: it {how}"),
+                help: Some("the log of the service says why; `benchwright resume` tries again".to_owned()),
+                log,
+                class: FailureClass::Infrastructure,
+            },
+            None => error,
+        }
+    }
+
+    fn fail(&mut self, node: NodeId, sample: Option<u32>, error: &StepError) -> Result<(), RunError> {
+        self.tally.failed |= error.class != FailureClass::Interrupted;
+        let log_tail = error.log.as_deref().map(|log| log_tail(log, LOG_LINES)).unwrap_or_default();
+        self.tell(&Event::Failed(Failure {
+            node: self.graph.name(node),
+            sample,
+            message: error.message.clone(),
+            help: error.help.clone(),
+            class: error.class,
+            log: error.log.clone(),
+            log_tail,
+        }))
+    }
+
+    fn service_news(&mut self, news: ServiceNews) -> Result<Vec<Action>, RunError> {
+        match news {
+            ServiceNews::Doing(node, doing) => {
+                let progress = Progress { doing, done: None };
+                self.tell(&Event::Progressed { node: self.graph.name(node), progress })?;
+                Ok(Vec::new())
+            }
+            ServiceNews::Up { node, endpoint, process, took } => {
+                let url = endpoint.url.clone();
+                self.live.is_up(node, endpoint, process);
+                self.tell(&Event::ServiceReady { node: self.graph.name(node), url, took_ms: millis(took) })?;
+                Ok(self.schedule.on(Happened::Ready(node)))
+            }
+            ServiceNews::LaunchFailed(node, error) => {
+                self.live.is_down(node);
+                self.fail(node, None, &error)?;
+                Ok(self.schedule.on(Happened::Failed(node)))
+            }
+            ServiceNews::Died { node, incarnation, how } => {
+                if !self.live.died(node, incarnation, &how) {
+                    return Ok(Vec::new());
+                }
+                let log = self.live.log_of(node);
+                let log_tail = log.as_deref().map(|l| log_tail(l, LOG_LINES)).unwrap_or_default();
+                self.tell(&Event::ServiceDied { node: self.graph.name(node), how, log, log_tail })?;
+                Ok(self.schedule.on(Happened::Died(node)))
+            }
+            ServiceNews::Down { node, took, trouble } => {
+                self.live.is_down(node);
+                self.tell(&Event::ServiceStopped { node: self.graph.name(node), took_ms: millis(took), trouble })?;
+                Ok(self.schedule.on(Happened::Stopped(node)))
+            }
+        }
+    }
+
+    fn interrupt(&mut self) -> Result<Vec<Action>, RunError> {
+        self.tally.interrupted = true;
+        self.tell(&Event::Interrupted { at_once: false })?;
+        Ok(self.schedule.on(Happened::Interrupted))
+    }
+
+    /// Kills everything and leaves; what was finished before stays finished.
+    async fn end_at_once(mut self) -> Result<Outcome, RunError> {
+        self.tally.interrupted = true;
+        self.tell(&Event::Interrupted { at_once: true })?;
+        self.tasks.shutdown().await;
+        self.live.kill_all(Duration::from_secs(5)).await;
+        self.finish()
+    }
+
+    fn finish(mut self) -> Result<Outcome, RunError> {
+        let outcome = self.tally.outcome();
+        self.folder.clean_work();
+        self.tell(&Event::RunFinished { outcome, took_ms: millis(self.began.elapsed()) })?;
+        Ok(outcome)
+    }
+}
+
+/// A measurement that says nothing of its validity is not to be trusted: fail closed.
+fn no_verdict() -> Verdict {
+    Verdict { grade: Grade::Invalid, reasons: vec!["the step gave no verdict".to_owned()] }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,127 @@
+//! What a service is: something that is launched once, leased by many steps, probed, reset and
+//! torn down. It is not a step, so waiting for it to *finish* cannot be written.
+
+use crate::options::{Options, Parser, Walk};
+use crate::process::ProcessSpec;
+use crate::step::{Resolved, StepError};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a running service answers, and what is known of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its base address, such as `http://127.0.0.1:34567`.
+    pub url: String,
+    /// What `${services.NAME.FACT}` may ask for: `url`, `port`, and what the service adds.
+    pub facts: BTreeMap<String, String>,
+    /// Its log, if the engine writes one.
+    pub log: Option<PathBuf>,
+}
+
+/// What a service sees when it is launched.
+pub struct LaunchContext {
+    /// The node's name.
+    pub node: String,
+    /// A folder for the service's own files; kept with the run.
+    pub folder: PathBuf,
+    /// What the references mean now.
+    pub resolved: Resolved,
+}
+
+/// How a service comes to be.
+pub enum Launch {
+    /// The engine starts a process under a guardian, and ends it.
+    Process {
+        /// What is started.
+        spec: ProcessSpec,
+        /// Where it will answer.
+        endpoint: Endpoint,
+    },
+    /// It runs already, and is left running.
+    External {
+        /// Where it answers.
+        endpoint: Endpoint,
+    },
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Not yet; a few words on what is waited for.
+    NotYet(String),
+    /// It serves. Facts are added to the endpoint.
+    Ready(BTreeMap<String, String>),
+    /// It never will.
+    Failed(String),
+}
+
+/// A service that can be launched.
+#[async_trait::async_trait]
+pub trait Service: Send + Sync {
+    /// Says what to start.
+    ///
+    /// # Errors
+    /// If it cannot be started, such as for a port in use.
+    fn launch(&self, context: &LaunchContext) -> Result<Launch, StepError>;
+
+    /// Asks once whether the service serves; bounded by itself, repeated by the engine.
+    async fn probe(&self, endpoint: &Endpoint) -> Probe;
+
+    /// Brings it back to a known state between samples, such as an empty cache.
+    ///
+    /// # Errors
+    /// If it could not.
+    async fn reset(&self, _endpoint: &Endpoint) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    /// Verifies, after its processes are gone, that it holds nothing any more: a port, memory of
+    /// a device. Asked repeatedly until it returns or the limit passes.
+    ///
+    /// # Errors
+    /// What it still holds.
+    async fn released(&self, _endpoint: &Endpoint) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A kind of service: what the library lists.
+pub trait ServiceType: Service + Options + 'static {
+    /// The name in `use`.
+    const NAME: &'static str;
+    /// What it serves as: the kind that [`Lease`](crate::types::Lease) options accept.
+    const KIND: &'static str;
+    /// Raised whenever the same options serve differently.
+    const VERSION: u32;
+    /// One sentence.
+    const SUMMARY: &'static str;
+    /// Facts that `${services.NAME.FACT}` may ask for, besides `url`.
+    const FACTS: &'static [&'static str] = &[];
+    /// How long a launch may take when the plan does not say.
+    const READY_TIMEOUT: Duration = Duration::from_secs(600);
+    /// Finds problems between options.
+    fn check(&self, _table: &crate::value::Table, _place: &crate::source::Place, _parser: &mut Parser<'_>) {}
+    /// Says what else a measurement depends on, such as a version or a digest of a binary.
+    fn identity(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+/// A [`ServiceType`] whose type is forgotten.
+pub trait DynService: Service {
+    /// See [`Options::walk`].
+    fn walk(&self, walk: &mut dyn Walk);
+    /// See [`ServiceType::identity`].
+    fn identity(&self) -> Vec<(String, String)>;
+}
+
+impl<T: ServiceType> DynService for T {
+    fn walk(&self, walk: &mut dyn Walk) {
+        Options::walk(self, walk);
+    }
+
+    fn identity(&self) -> Vec<(String, String)> {
+        ServiceType::identity(self)
+    }
+}

@@ -1,0 +1,364 @@
+//! The command line as clap reads it; the help texts here are its documentation.
+
+use crate::exit;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use embedded_server::LoadFormat;
+use std::path::PathBuf;
+
+/// Benchmarks LLM inference servers from declarative plans, and says when to believe the numbers.
+#[derive(Debug, Parser)]
+#[command(name = "benchwright", version, after_help = exit::TABLE, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Folder for everything that is kept: the store, samples and runs
+    #[arg(long, global = true, value_name = "DIR", default_value = "outputs")]
+    pub(crate) out: PathBuf,
+    /// Say only what was asked for, and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say everything: options as they took effect, every change, every word of progress
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// When to use colours; `auto` heeds NO_COLOR and TERM
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On terminals.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a plan: what is there already is reused, the rest runs
+    #[command(visible_alias = "r", after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Go on with a run that was interrupted or that failed
+    #[command(after_help = RESUME_EXAMPLES)]
+    Resume(Resume),
+    /// Show every mistake of a plan at once, or what would run and why
+    #[command(visible_alias = "c", after_help = CHECK_EXAMPLES)]
+    Check(Check),
+    /// Draw a plan's graph
+    #[command(after_help = GRAPH_EXAMPLES)]
+    Graph(Graph),
+    /// List the steps and services that plans can use, with every option
+    #[command(after_help = STEPS_EXAMPLES)]
+    Steps(Steps),
+    /// List the runs, or show what became of one
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(Status),
+    /// Print where the reports of runs are
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(Report),
+    /// Start the embedded inference server on its own
+    #[command(after_help = SERVER_EXAMPLES)]
+    Server(Box<Server>),
+    /// Write a completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
+}
+
+/// A plan and what is set in it.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// The plan's file
+    #[arg(value_name = "PLAN")]
+    pub(crate) plan: PathBuf,
+    /// Set a parameter; may be given several times, the last one wins
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Use the defaults of a variant of the plan
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("expected NAME=VALUE, such as `layers=4`".to_owned()),
+    }
+}
+
+/// `benchwright run`
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) plan: PlanArguments,
+    /// Steps that may run at a time; a measurement always runs alone [default: number of cores]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) jobs: Option<u32>,
+    /// Draw new samples of every measurement, whatever is there; old ones are kept
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Show what would run and why, and run nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Shuffle the order of samples by another number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Write one JSON object per event and line to standard output, and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  benchwright run plans/quickstart.toml
+  benchwright run plans/quickstart.toml --set layers=4 --set 'rates=[1, 2, 4]'
+  benchwright run plans/quickstart.toml --variant smoke --dry-run
+  benchwright run plans/quickstart.toml --json | jq -c 'select(.event == \"finished\")'
+
+Press Ctrl-C once to tear down in order, twice to end at once; either way `benchwright resume`
+goes on with what is left.";
+
+/// `benchwright resume`
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// The run: its name, a part of it, its folder, or `latest` [default: latest]
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Steps that may run at a time; a measurement always runs alone [default: number of cores]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) jobs: Option<u32>,
+    /// Write one JSON object per event and line to standard output, and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  benchwright resume
+  benchwright resume 20261122-054500-quickstart
+
+The plan is taken as it was when the run began, with the parameters that were set then.";
+
+/// `benchwright check`
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) plan: PlanArguments,
+    /// Write problems or the expanded plan as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  benchwright check plans/quickstart.toml
+  benchwright check plans/quickstart.toml --set layers=4 --verbose
+  benchwright check plans/quickstart.toml --json | jq '.nodes[] | select(.will == \"run\") | .node'";
+
+/// `benchwright graph`
+#[derive(Debug, Args)]
+pub(crate) struct Graph {
+    #[command(flatten)]
+    pub(crate) plan: PlanArguments,
+    /// How to write it [default: by the name of FILE, else dot]
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<GraphFormat>,
+    /// Write to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// How a graph is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// For Graphviz.
+    Dot,
+    /// For Markdown.
+    Mermaid,
+    /// A picture.
+    Svg,
+}
+
+const GRAPH_EXAMPLES: &str = "\
+Examples:
+  benchwright graph plans/quickstart.toml -o quickstart.svg
+  benchwright graph plans/quickstart.toml --format mermaid
+  benchwright graph plans/quickstart.toml | dot -Tpng > quickstart.png";
+
+/// `benchwright steps`
+#[derive(Debug, Args)]
+pub(crate) struct Steps {
+    /// A step, a service, or a family such as `plot`
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Write the declarations as JSON
+    #[arg(long, conflicts_with = "markdown")]
+    pub(crate) json: bool,
+    /// Write the whole reference as Markdown
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+const STEPS_EXAMPLES: &str = "\
+Examples:
+  benchwright steps
+  benchwright steps load.test
+  benchwright steps --json | jq -r '.[].name'";
+
+/// `benchwright status`
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The run: its name, a part of it, its folder, or `latest`
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  benchwright status
+  benchwright status latest
+  benchwright status --json | jq '.[] | select(.outcome == null) | .run'";
+
+/// `benchwright report`
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Runs: their names, parts of them, their folders, or `latest` [default: latest]
+    #[arg(value_name = "RUN")]
+    pub(crate) runs: Vec<String>,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  benchwright report
+  xdg-open \"$(benchwright report latest)\"";
+
+/// `benchwright server`
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// Folder with config.json, tokenizer.json and, unless they are made up, the weights
+    #[arg(long, visible_alias = "model", value_name = "DIR")]
+    pub(crate) model_path: PathBuf,
+    /// The name that requests ask for [default: the folder's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) served_model_name: Option<String>,
+    /// Address to listen at
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// Port to listen at; 0 takes any free one
+    #[arg(long, default_value_t = 30000)]
+    pub(crate) port: u16,
+    /// Write `http://HOST:PORT` to this file once the server listens
+    #[arg(long, value_name = "FILE")]
+    pub(crate) address_file: Option<PathBuf>,
+    /// Where the weights come from
+    #[arg(long, value_name = "FORMAT", default_value = "safetensors", value_parser = load_format)]
+    pub(crate) load_format: LoadFormat,
+    /// Longest prompt and output together, tokens [default: what the model supports]
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context_length: Option<usize>,
+    /// Size of the key-value cache, tokens [default: what `--cache-memory-mib` holds]
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) max_total_tokens: Option<usize>,
+    /// Memory for the key-value cache, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub(crate) cache_memory_mib: u64,
+    /// Tokens per block of the key-value cache
+    #[arg(long, value_name = "TOKENS", default_value_t = 16)]
+    pub(crate) page_size: usize,
+    /// Requests that run at once
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) max_running_requests: usize,
+    /// Requests that may wait; more are refused with status 429
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(crate) max_queued_requests: usize,
+    /// Tokens of a prompt that one step computes; -1 never splits a prompt
+    #[arg(long, value_name = "TOKENS", default_value_t = 2048, allow_negative_numbers = true)]
+    pub(crate) chunked_prefill_size: i64,
+    /// Tokens of one prefill step, beyond which no further prompt joins it
+    #[arg(long, value_name = "TOKENS", default_value_t = 16_384)]
+    pub(crate) max_prefill_tokens: usize,
+    /// Threads that compute [default: number of cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Never let a token depend on what else was in its batch, at some cost of speed
+    #[arg(long, visible_alias = "enable-deterministic-inference")]
+    pub(crate) deterministic: bool,
+    /// Start of made-up weights, and of the sampling of requests that name no seed
+    #[arg(long, visible_alias = "random-seed", value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+fn load_format(text: &str) -> Result<LoadFormat, String> {
+    match text {
+        "safetensors" => Ok(LoadFormat::Safetensors),
+        "dummy" => Ok(LoadFormat::Dummy),
+        "dummy-scaled" => Ok(LoadFormat::DummyScaled),
+        _ => Err("expected `safetensors`, `dummy` or `dummy-scaled`".to_owned()),
+    }
+}
+
+const SERVER_EXAMPLES: &str = "\
+Examples:
+  benchwright server --model-path model_conf/tiny --load-format dummy
+  benchwright server --model-path DIR --port 0 --address-file address.txt
+
+Flags that SGLang has too are spelled as there. SIGINT and SIGTERM stop the server in order, a
+second one at once.";
+
+/// `benchwright completions`
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  benchwright completions bash > ~/.local/share/bash-completion/completions/benchwright
+  benchwright completions fish > ~/.config/fish/completions/benchwright.fish
+  benchwright completions zsh > \"${fpath[1]}/_benchwright\"";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Arguments::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("benchwright {}", command.get_name());
+            assert!(help.starts_with("Examples:") && help.contains(&example), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn a_setting_needs_a_name_and_keeps_what_follows_the_first_equals_sign() {
+        assert_eq!(assignment("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(assignment("=4").is_err());
+        assert!(assignment("layers").is_err());
+    }
+}

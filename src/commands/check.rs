@@ -1,0 +1,136 @@
+//! `benchwright check`: every mistake of a plan at once, or what would run and why.
+
+use super::Session;
+use crate::args::{Check, PlanArguments};
+use crate::columns::{Cell, Columns};
+use crate::exit::{self, Failure};
+use crate::outlook::{self, Prospect, Will};
+use crate::terminal::{self, Ink, Terminal};
+use crate::{outputs, render, words};
+use engine::expand::Expanded;
+use serde_json::{Value, json};
+
+/// Checks a plan.
+pub(super) fn check(arguments: &Check, session: &Session) -> Result<u8, Failure> {
+    let loaded = arguments.plan.load(&(session.library)());
+    if arguments.json
+        && let Err(problems) = &loaded.expanded
+    {
+        let problems: Vec<Value> = problems.iter().map(|p| render::problem_json(p, &loaded.sources)).collect();
+        terminal::line(json!({ "sound": false, "problems": problems }));
+        return Ok(exit::UNSOUND);
+    }
+    match loaded.or_draw(&session.terminal) {
+        Ok(expanded) => show(&expanded, &arguments.plan, false, arguments.json, session),
+        Err(code) => Ok(code),
+    }
+}
+
+/// Shows what a run would do.
+pub(super) fn show(expanded: &Expanded, plan: &PlanArguments, fresh: bool, json: bool, session: &Session) -> Result<u8, Failure> {
+    let prospects = outlook::prospects(expanded, &outputs::peek(&session.out)?, fresh)?;
+    if json {
+        terminal::line(sound_json(expanded, plan, &prospects));
+        return Ok(exit::DONE);
+    }
+    let terminal = &session.terminal;
+    let description = match expanded.text.description.as_str() {
+        "" => String::new(),
+        text => format!(": {text}"),
+    };
+    terminal::line(format!("plan {}{description}", terminal.paint(Ink::Bold, &expanded.name)));
+    show_params(expanded, plan, terminal);
+    terminal::line("");
+    if terminal.is_verbose() {
+        prospects.iter().for_each(|p| show_whole(p, terminal));
+    } else {
+        table(&prospects).lines("  ", terminal.color).iter().for_each(terminal::line);
+    }
+    terminal::line(format!("\n{}", conclusion(&prospects)));
+    Ok(exit::DONE)
+}
+
+fn show_params(expanded: &Expanded, plan: &PlanArguments, terminal: &Terminal) {
+    let mut columns = Columns::default();
+    for (name, value, is_set) in &expanded.text.params {
+        let origin = Cell::new(if *is_set { Ink::Yellow } else { Ink::Dim }, origin(plan, name, *is_set));
+        columns.row(vec![name.as_str().into(), value.as_str().into(), origin]);
+    }
+    columns.lines("  ", terminal.color).iter().for_each(terminal::line);
+}
+
+/// Says where the value of a parameter comes from.
+fn origin(plan: &PlanArguments, name: &str, is_set: bool) -> String {
+    let by_hand = plan.set.iter().any(|(set, _)| set.strip_prefix("params.").unwrap_or(set) == name);
+    match (is_set, by_hand, &plan.variant) {
+        (false, ..) => "default".to_owned(),
+        (true, false, Some(variant)) => format!("variant {variant}"),
+        (true, ..) => "--set".to_owned(),
+    }
+}
+
+fn ink(will: Will) -> Ink {
+    match will {
+        Will::Run => Ink::Yellow,
+        Will::Perhaps => Ink::Cyan,
+        Will::Rest => Ink::Green,
+    }
+}
+
+fn table(prospects: &[Prospect]) -> Columns {
+    let mut columns = Columns::titled(&["step or service", "uses", "kind", "samples", "what would happen"]);
+    for p in prospects {
+        let samples = if p.kind == "measure" { p.target.to_string() } else { String::new() };
+        let why = Cell::new(ink(p.will), p.why.as_str());
+        columns.row(vec![Cell::new(Ink::Bold, p.node.as_str()), p.uses.as_str().into(), p.kind.into(), samples.into(), why]);
+    }
+    columns
+}
+
+/// Shows a node with its options, its edges and everything that changed.
+fn show_whole(p: &Prospect, terminal: &Terminal) {
+    let samples = if p.kind == "measure" { format!(", {}", words::plural(p.target as usize, "sample")) } else { String::new() };
+    terminal::line(format!("{}  {} ({}{samples})", terminal.paint(Ink::Bold, &p.node), p.uses, p.kind));
+    terminal::line(format!("  {}", terminal.paint(ink(p.will), &p.why)));
+    for change in outlook::changes(&p.freshness) {
+        terminal::line(format!("    {change}"));
+    }
+    for (word, names) in [("needs", &p.needs), ("after", &p.after), ("leases", &p.leases)] {
+        if !names.is_empty() {
+            terminal::line(format!("  {} {}", terminal.paint(Ink::Dim, word), names.join(", ")));
+        }
+    }
+    let mut options = Columns::default();
+    p.with.iter().for_each(|(path, value)| options.row(vec![Cell::new(Ink::Dim, path.as_str()), value.as_str().into()]));
+    options.lines("  ", terminal.color).iter().for_each(terminal::line);
+    terminal::line("");
+}
+
+fn conclusion(prospects: &[Prospect]) -> String {
+    let (services, steps): (Vec<&Prospect>, Vec<&Prospect>) = prospects.iter().partition(|p| p.kind == "service");
+    let count = |of: &[&Prospect], will: Will| of.iter().filter(|p| p.will == will).count();
+    let launched = match (count(&services, Will::Run), count(&services, Will::Perhaps)) {
+        _ if services.is_empty() => String::new(),
+        (0, 0) => ", no service is launched".to_owned(),
+        (0, n) => format!(", {} may be launched", words::plural(n, "service")),
+        (n, _) => format!(", {} would be launched", words::plural(n, "service")),
+    };
+    let all = words::plural(steps.len(), "step");
+    match (count(&steps, Will::Run), count(&steps, Will::Perhaps)) {
+        (0, 0) => format!("nothing would run: the results of {all} are there{launched}"),
+        (run, 0) => format!("{run} of {all} would run{launched}"),
+        (run, perhaps) => format!("{run} of {all} would run, and {perhaps} more depending on their results{launched}"),
+    }
+}
+
+fn sound_json(expanded: &Expanded, plan: &PlanArguments, prospects: &[Prospect]) -> Value {
+    let param = |(name, value, is_set): &(String, String, bool)| json!({ "name": name, "value": value, "origin": origin(plan, name, *is_set) });
+    let params: Vec<Value> = expanded.text.params.iter().map(param).collect();
+    json!({
+        "sound": true,
+        "plan": expanded.name,
+        "description": expanded.text.description,
+        "params": params,
+        "nodes": prospects,
+    })
+}

@@ -1,0 +1,52 @@
+//! Loading a plan for a command: its problems are drawn here, whoever asked.
+
+use crate::args::PlanArguments;
+use crate::terminal::{self, Terminal};
+use crate::{exit, render};
+use engine::expand::{self, Expanded};
+use engine::library::Library;
+use engine::params::Settings;
+use engine::problem::Problem;
+use engine::source::Sources;
+use std::path::Path;
+
+/// A plan that is sound, or everything that is wrong with it.
+pub(crate) struct Loaded {
+    /// What it expands to.
+    pub(crate) expanded: Result<Expanded, Vec<Problem>>,
+    /// The texts that problems point into.
+    pub(crate) sources: Sources,
+    /// How the plan is called in messages.
+    pub(crate) shown: String,
+}
+
+impl PlanArguments {
+    /// Returns what the command line sets.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings { set: self.set.clone(), variant: self.variant.clone() }
+    }
+
+    /// Reads, checks and expands the plan.
+    pub(crate) fn load(&self, library: &Library) -> Loaded {
+        let mut sources = Sources::default();
+        let expanded = expand::load(&self.plan, &self.settings(), library, &mut sources);
+        Loaded { expanded, sources, shown: self.plan.display().to_string() }
+    }
+}
+
+/// Expands the text of a plan that was kept with a run.
+pub(crate) fn load_kept(path: &Path, text: String, settings: &Settings, library: &Library) -> Loaded {
+    let mut sources = Sources::default();
+    let expanded = expand::expand(path, text, settings, library, &mut sources);
+    Loaded { expanded, sources, shown: path.display().to_string() }
+}
+
+impl Loaded {
+    /// Returns the plan, or draws what is wrong with it and returns the exit code for that.
+    pub(crate) fn or_draw(self, terminal: &Terminal) -> Result<Expanded, u8> {
+        self.expanded.map_err(|problems| {
+            terminal::error_line(render::problems(&problems, &self.sources, &self.shown, terminal));
+            exit::UNSOUND
+        })
+    }
+}

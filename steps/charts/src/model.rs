@@ -1,0 +1,484 @@
+//! What a chart says: axes, series and values, as data that can be stored and read back.
+//! Knows nothing of pixels, colours or file formats.
+
+use serde::{Deserialize, Serialize};
+
+use crate::number;
+use crate::reading::Reading;
+
+/// Any chart this crate can draw.
+///
+/// Serialises with its kind beside its fields: `{"kind": "line", "title": …}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Chart {
+    /// Values against a number.
+    Line(LineChart),
+    /// Values against categories.
+    Bar(BarChart),
+    /// Several charts side by side.
+    Panels(Panels),
+}
+
+/// Values against a number, one line for each series.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LineChart {
+    /// Title.
+    pub title: String,
+    /// One more line under the title; may be empty.
+    #[serde(default)]
+    pub subtitle: String,
+    /// What the points are placed against.
+    pub x: Axis,
+    /// What was measured.
+    pub y: Axis,
+    /// The lines, in drawing and legend order.
+    pub series: Vec<Series>,
+    /// How intervals are drawn.
+    #[serde(default)]
+    pub intervals: IntervalStyle,
+    /// Sentences printed under the chart.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// Values against categories, one bar for each series in each category.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BarChart {
+    /// Title.
+    pub title: String,
+    /// One more line under the title; may be empty.
+    #[serde(default)]
+    pub subtitle: String,
+    /// What the categories are, for example `backend`; may be empty.
+    #[serde(default)]
+    pub category_label: String,
+    /// What was measured.
+    pub value: Axis,
+    /// The categories, in drawing order.
+    pub categories: Vec<String>,
+    /// The series, in drawing and legend order.
+    pub series: Vec<BarSeries>,
+    /// Whether a category's bars stand side by side or on each other.
+    #[serde(default)]
+    pub arrangement: Arrangement,
+    /// Whether the bars stand or lie.
+    #[serde(default)]
+    pub direction: Direction,
+    /// Sentences printed under the chart.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// Several charts under one title, side by side where there is room.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Panels {
+    /// Title of the whole.
+    pub title: String,
+    /// One more line under the title; may be empty.
+    #[serde(default)]
+    pub subtitle: String,
+    /// The charts, in reading order.
+    pub panels: Vec<Panel>,
+}
+
+/// A chart that can stand inside [`Panels`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Panel {
+    /// Values against a number.
+    Line(LineChart),
+    /// Values against categories.
+    Bar(BarChart),
+}
+
+/// What an axis measures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Axis {
+    /// The quantity, for example `p99 TTFT`.
+    pub label: String,
+    /// Its unit, for example `ms`; empty for a plain count or share.
+    #[serde(default)]
+    pub unit: String,
+    /// How values are spaced.
+    #[serde(default)]
+    pub scale: Scale,
+}
+
+/// How an axis spaces its values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// Equal differences, equal distances.
+    #[default]
+    Linear,
+    /// Equal ratios, equal distances. What is not positive is drawn as a marked gap.
+    Log,
+}
+
+/// One line of a [`LineChart`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// Name in the legend.
+    pub name: String,
+    /// The points, joined in this order.
+    pub points: Vec<Point>,
+}
+
+/// One point of a [`Series`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Place along the x axis, in its unit. Infinity gets a place of its own at the right
+    /// edge (an unlimited request rate); NaN and, on a logarithmic axis, what is not positive
+    /// cannot be placed and are counted in a note.
+    #[serde(with = "number::exact")]
+    pub x: f64,
+    /// What was measured there.
+    #[serde(flatten)]
+    pub y: Reading,
+}
+
+/// One colour of bars in a [`BarChart`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BarSeries {
+    /// Name in the legend.
+    pub name: String,
+    /// One value for each category, in the categories' order. Absent ones count as missing.
+    pub bars: Vec<Reading>,
+}
+
+/// How the intervals of a line are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IntervalStyle {
+    /// A whisker at each point.
+    #[default]
+    Whiskers,
+    /// A shaded band along the line.
+    Band,
+}
+
+/// How the bars of one category are put together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arrangement {
+    /// Side by side.
+    #[default]
+    Grouped,
+    /// On top of each other: the values are parts of a whole.
+    Stacked,
+}
+
+/// Which way bars grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Upwards.
+    #[default]
+    Vertical,
+    /// To the right: better for many or long category names.
+    Horizontal,
+}
+
+impl Axis {
+    /// A linear axis. `unit` may be empty.
+    pub fn new(label: impl Into<String>, unit: impl Into<String>) -> Self {
+        Self {
+            label: label.into(),
+            unit: unit.into(),
+            scale: Scale::Linear,
+        }
+    }
+
+    /// Makes the axis logarithmic.
+    pub fn log(mut self) -> Self {
+        self.scale = Scale::Log;
+        self
+    }
+
+    /// Label and unit as written along the axis.
+    pub(crate) fn caption(&self) -> String {
+        match (self.label.is_empty(), self.unit.is_empty()) {
+            (_, true) => self.label.clone(),
+            (true, false) => self.unit.clone(),
+            (false, false) => format!("{} ({})", self.label, self.unit),
+        }
+    }
+}
+
+impl LineChart {
+    /// A chart without series.
+    pub fn new(title: impl Into<String>, x: Axis, y: Axis) -> Self {
+        Self {
+            title: title.into(),
+            subtitle: String::new(),
+            x,
+            y,
+            series: Vec::new(),
+            intervals: IntervalStyle::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Sets the line under the title.
+    pub fn subtitle(mut self, text: impl Into<String>) -> Self {
+        self.subtitle = text.into();
+        self
+    }
+
+    /// Adds a series.
+    pub fn series(mut self, series: Series) -> Self {
+        self.series.push(series);
+        self
+    }
+
+    /// Draws intervals as bands instead of whiskers.
+    pub fn bands(mut self) -> Self {
+        self.intervals = IntervalStyle::Band;
+        self
+    }
+
+    /// Adds a sentence under the chart.
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
+        self
+    }
+}
+
+impl Series {
+    /// A series without points.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            points: Vec::new(),
+        }
+    }
+
+    /// Adds a point. A plain `f64` is a valid reading of which nothing else is known.
+    pub fn point(mut self, x: f64, y: impl Into<Reading>) -> Self {
+        self.points.push(Point::new(x, y));
+        self
+    }
+}
+
+impl Point {
+    /// A point at `x`.
+    pub fn new(x: f64, y: impl Into<Reading>) -> Self {
+        Self { x, y: y.into() }
+    }
+}
+
+impl BarChart {
+    /// A chart without series.
+    pub fn new<C: Into<String>>(
+        title: impl Into<String>,
+        value: Axis,
+        categories: impl IntoIterator<Item = C>,
+    ) -> Self {
+        Self {
+            title: title.into(),
+            subtitle: String::new(),
+            category_label: String::new(),
+            value,
+            categories: categories.into_iter().map(Into::into).collect(),
+            series: Vec::new(),
+            arrangement: Arrangement::default(),
+            direction: Direction::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Sets the line under the title.
+    pub fn subtitle(mut self, text: impl Into<String>) -> Self {
+        self.subtitle = text.into();
+        self
+    }
+
+    /// Sets what the categories are.
+    pub fn category_label(mut self, text: impl Into<String>) -> Self {
+        self.category_label = text.into();
+        self
+    }
+
+    /// Adds a series with one value for each category.
+    pub fn series<R: Into<Reading>>(
+        mut self,
+        name: impl Into<String>,
+        bars: impl IntoIterator<Item = R>,
+    ) -> Self {
+        let bars = bars.into_iter().map(Into::into).collect();
+        self.series.push(BarSeries {
+            name: name.into(),
+            bars,
+        });
+        self
+    }
+
+    /// Puts the series on each other.
+    pub fn stacked(mut self) -> Self {
+        self.arrangement = Arrangement::Stacked;
+        self
+    }
+
+    /// Lets the bars grow to the right.
+    pub fn horizontal(mut self) -> Self {
+        self.direction = Direction::Horizontal;
+        self
+    }
+
+    /// Adds a sentence under the chart.
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
+        self
+    }
+}
+
+impl Panels {
+    /// A title without charts.
+    pub fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            subtitle: String::new(),
+            panels: Vec::new(),
+        }
+    }
+
+    /// Sets the line under the title.
+    pub fn subtitle(mut self, text: impl Into<String>) -> Self {
+        self.subtitle = text.into();
+        self
+    }
+
+    /// Adds a chart.
+    pub fn panel(mut self, panel: impl Into<Panel>) -> Self {
+        self.panels.push(panel.into());
+        self
+    }
+}
+
+impl Chart {
+    /// The title of the chart, or of the whole if it has several panels.
+    pub fn title(&self) -> &str {
+        match self {
+            Chart::Line(chart) => &chart.title,
+            Chart::Bar(chart) => &chart.title,
+            Chart::Panels(panels) => &panels.title,
+        }
+    }
+
+    /// How many values the chart holds, those that are missing or infinite included. Every
+    /// renderer draws exactly so many marks.
+    pub fn n_points(&self) -> usize {
+        match self {
+            Chart::Line(chart) => chart.n_points(),
+            Chart::Bar(chart) => chart.n_points(),
+            Chart::Panels(panels) => panels.panels.iter().map(Panel::n_points).sum(),
+        }
+    }
+}
+
+impl Panel {
+    /// How many values the panel holds.
+    pub(crate) fn n_points(&self) -> usize {
+        match self {
+            Panel::Line(chart) => chart.n_points(),
+            Panel::Bar(chart) => chart.n_points(),
+        }
+    }
+}
+
+impl LineChart {
+    fn n_points(&self) -> usize {
+        self.series.iter().map(|series| series.points.len()).sum()
+    }
+}
+
+impl BarChart {
+    fn n_points(&self) -> usize {
+        self.series.len() * self.categories.len()
+    }
+}
+
+/// Lets a chart of one kind be used wherever any chart is wanted.
+macro_rules! chart_from {
+    ($($kind:ident => $target:ident :: $variant:ident),* $(,)?) => {
+        $(impl From<$kind> for $target {
+            fn from(chart: $kind) -> Self {
+                $target::$variant(chart)
+            }
+        })*
+    };
+}
+
+chart_from! {
+    LineChart => Chart::Line,
+    BarChart => Chart::Bar,
+    Panels => Chart::Panels,
+    LineChart => Panel::Line,
+    BarChart => Panel::Bar,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::Grade;
+
+    fn every_kind() -> Panels {
+        let line = LineChart::new("a", Axis::new("rate", "1/s").log(), Axis::new("ttft", "ms"))
+            .bands()
+            .note("n")
+            .series(
+                Series::new("s")
+                    .point(
+                        f64::INFINITY,
+                        Reading::new(f64::INFINITY).interval(1.0, f64::INFINITY),
+                    )
+                    .point(2.0, Reading::missing("timed out"))
+                    .point(
+                        3.0,
+                        Reading::new(4.0)
+                            .samples(5)
+                            .grade(Grade::Degraded)
+                            .note("why"),
+                    ),
+            );
+        let bar = BarChart::new("b", Axis::new("share", ""), ["x", "y"])
+            .stacked()
+            .horizontal()
+            .series("s", [0.5, 0.25]);
+        Panels::new("both").panel(line).panel(bar)
+    }
+
+    #[test]
+    fn charts_survive_json_with_their_infinities() {
+        let chart = Chart::from(every_kind());
+        let text = serde_json::to_string(&chart).unwrap();
+        assert!(text.contains(r#""kind":"panels""#));
+        assert!(text.contains(r#""x":"inf""#));
+        assert!(text.contains(r#""value":null"#));
+        assert_eq!(serde_json::from_str::<Chart>(&text).unwrap(), chart);
+    }
+
+    #[test]
+    fn a_short_chart_file_is_enough() {
+        let text = r#"{"kind":"line","title":"t","x":{"label":"x"},"y":{"label":"y","scale":"log"},
+            "series":[{"name":"s","points":[{"x":1,"value":2},{"x":3}]}]}"#;
+        let Chart::Line(chart) = serde_json::from_str(text).unwrap() else {
+            panic!("not a line chart")
+        };
+        assert_eq!(chart.y.scale, Scale::Log);
+        assert_eq!(chart.series[0].points[0].y, Reading::new(2.0));
+        assert_eq!(chart.series[0].points[1].y.value, None);
+    }
+
+    #[test]
+    fn points_are_counted_whatever_their_value() {
+        assert_eq!(Chart::from(every_kind()).n_points(), 3 + 2);
+    }
+
+    #[test]
+    fn a_caption_has_its_unit() {
+        assert_eq!(Axis::new("TTFT", "ms").caption(), "TTFT (ms)");
+        assert_eq!(Axis::new("share", "").caption(), "share");
+    }
+}

@@ -1,0 +1,152 @@
+//! A request while the engine works on it: its sampler, its end, its reader and its times.
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::handle::Arrival;
+use super::request::{Ending, Event, EventKind, FinishReason};
+use super::sampler::Sampler;
+use crate::clock::Nanos;
+use crate::metrics::Metrics;
+use crate::tokenizer::{TextStream, Tokenizer};
+
+/// One request that waits or runs.
+#[derive(Debug)]
+pub(super) struct Active {
+    index: usize,
+    events: mpsc::Sender<Event>,
+    /// Held until the request is first scheduled.
+    place: Option<OwnedSemaphorePermit>,
+    sampler: Sampler,
+    ending: Ending,
+    ends: EndIds,
+    watched: Option<TextStream>,
+    n_prompt: usize,
+    n_outputs: usize,
+    arrived: Nanos,
+    last_token: Nanos,
+}
+
+/// Which ids end this request's text, and which are never sampled.
+#[derive(Debug)]
+struct EndIds {
+    ends: Vec<u32>,
+    /// Control tokens while an end is allowed, ascending.
+    banned: Vec<u32>,
+    /// Control tokens and ends while it is not, ascending.
+    banned_early: Vec<u32>,
+}
+
+impl EndIds {
+    /// Control tokens have no text that a client could send back, so none is sampled but those
+    /// that end the text where they may.
+    fn new(ending: &Ending, tokenizer: &Tokenizer) -> Self {
+        let mut ends = ending.stop_ids.clone();
+        let mut banned_early = [tokenizer.special_ids(), &ends, tokenizer.eos_ids()].concat();
+        banned_early.sort_unstable();
+        banned_early.dedup();
+        if !ending.ignores_eos {
+            ends.extend(tokenizer.eos_ids());
+        }
+        let mut banned = [tokenizer.special_ids(), tokenizer.eos_ids()].concat();
+        banned.sort_unstable();
+        banned.dedup();
+        banned.retain(|id| !ends.contains(id));
+        EndIds {
+            ends,
+            banned,
+            banned_early,
+        }
+    }
+}
+
+impl Active {
+    pub(super) fn new(
+        arrival: Arrival,
+        n_prompt: usize,
+        tokenizer: &Tokenizer,
+        now: Nanos,
+    ) -> Self {
+        let request = arrival.request;
+        Active {
+            index: arrival.index,
+            events: arrival.events,
+            place: Some(arrival.place),
+            sampler: Sampler::new(request.sampling),
+            ends: EndIds::new(&request.ending, tokenizer),
+            ending: request.ending,
+            watched: request.watched,
+            n_prompt,
+            n_outputs: 0,
+            arrived: now,
+            last_token: now,
+        }
+    }
+
+    /// Whether nobody reads the answer any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// Gives the place in the queue to another.
+    pub(super) fn leave_queue(&mut self) {
+        self.place = None;
+    }
+
+    /// Chooses the next token.
+    pub(super) fn sample(&mut self, logits: &[f32], candidates: &mut Vec<(f32, u32)>) -> u32 {
+        let may_end = self.n_outputs + 1 > self.ending.min_tokens;
+        let banned = if may_end {
+            &self.ends.banned
+        } else {
+            &self.ends.banned_early
+        };
+        self.sampler.sample(logits, banned, candidates)
+    }
+
+    /// Counts a token that was ready at `now`, and says whether it was the last.
+    pub(super) fn accept(
+        &mut self,
+        token: u32,
+        now: Nanos,
+        metrics: &Metrics,
+    ) -> Option<FinishReason> {
+        self.n_outputs += 1;
+        metrics.generation_tokens.add(1);
+        if self.n_outputs == 1 {
+            metrics.prompt_tokens.add(self.n_prompt);
+            metrics.ttft.observe(now.since(self.arrived));
+        } else {
+            metrics.itl.observe(now.since(self.last_token));
+        }
+        self.last_token = now;
+        let finish = self.finish_reason(token);
+        if finish.is_some() {
+            metrics.requests.add(1);
+            metrics.e2el.observe(now.since(self.arrived));
+        }
+        finish
+    }
+
+    fn finish_reason(&mut self, token: u32) -> Option<FinishReason> {
+        if self.ends.ends.contains(&token) {
+            return Some(FinishReason::StopToken);
+        }
+        if self
+            .watched
+            .as_mut()
+            .is_some_and(|text| text.push(token).is_stopped)
+        {
+            return Some(FinishReason::StopString);
+        }
+        (self.n_outputs >= self.ending.max_tokens).then_some(FinishReason::Length)
+    }
+
+    /// Tells the reader. The channel has room for every token; a reader that is gone is noticed
+    /// before the next step.
+    pub(super) fn tell(&self, kind: EventKind) {
+        let _ = self.events.try_send(Event {
+            index: self.index,
+            kind,
+        });
+    }
+}

@@ -1,0 +1,177 @@
+//! The door to the engine thread: submit, flush, stop.
+//!
+//! Everything here is bounded: requests that wait hold a place of a queue of fixed length until
+//! they are first scheduled, and each request's answers have a channel with room for all of
+//! them, so that a slow reader never holds the engine up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
+
+use super::request::{Event, Request};
+
+/// Inbox places beyond the request queue, for flush and stop messages.
+const CONTROL_MESSAGES: usize = 64;
+
+/// A message to the engine thread.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Requests that arrive together.
+    Submit(Vec<Arrival>),
+    /// Empties the cache, if nothing uses it.
+    Flush(oneshot::Sender<Flushed>),
+    /// Breaks everything off and ends the thread.
+    Stop,
+}
+
+/// A request on its way into the scheduler.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) index: usize,
+    pub(super) request: Request,
+    pub(super) events: mpsc::Sender<Event>,
+    /// Its place in the queue.
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// The answer to a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// Nothing is cached any more.
+    Done,
+    /// Requests are using the cache.
+    Busy {
+        /// How many run or wait.
+        n_requests: usize,
+    },
+}
+
+/// Talks to the engine thread; clones talk to the same one.
+#[derive(Debug, Clone)]
+pub struct EngineHandle {
+    inbox: mpsc::Sender<Message>,
+    queue: Arc<Semaphore>,
+    queue_limit: usize,
+    is_stopping: Arc<AtomicBool>,
+}
+
+impl EngineHandle {
+    /// A handle and the inbox it fills, for a queue of `queue_limit` requests.
+    pub(super) fn new(queue_limit: usize) -> (Self, mpsc::Receiver<Message>) {
+        let queue_limit = queue_limit.clamp(1, Semaphore::MAX_PERMITS - CONTROL_MESSAGES);
+        let (inbox, messages) = mpsc::channel(queue_limit + CONTROL_MESSAGES);
+        let handle = EngineHandle {
+            inbox,
+            queue: Arc::new(Semaphore::new(queue_limit)),
+            queue_limit,
+            is_stopping: Arc::default(),
+        };
+        (handle, messages)
+    }
+
+    /// Submits requests that arrive together; all of them or none. Their events come back in one
+    /// channel, told apart by their index. Dropping the channel cancels them.
+    ///
+    /// # Errors
+    /// [`SubmitError`] when the queue has no room for all of them, or the engine is gone.
+    pub fn submit(&self, requests: Vec<Request>) -> Result<mpsc::Receiver<Event>, SubmitError> {
+        if !self.is_alive() {
+            return Err(SubmitError::Stopping);
+        }
+        let full = SubmitError::QueueFull {
+            n_requests: requests.len(),
+            limit: self.queue_limit,
+        };
+        let n_places = u32::try_from(requests.len()).map_err(|_| full.clone())?;
+        let mut places = match self.queue.clone().try_acquire_many_owned(n_places) {
+            Ok(places) => places,
+            Err(TryAcquireError::NoPermits) => return Err(full),
+            Err(TryAcquireError::Closed) => return Err(SubmitError::Stopping),
+        };
+        // Every token and, at worst, one failure per request.
+        let n_events: usize = requests
+            .iter()
+            .map(|request| request.ending.max_tokens + 1)
+            .sum();
+        let (events, answers) = mpsc::channel(n_events.clamp(1, Semaphore::MAX_PERMITS));
+        let arrivals = requests
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, request)| {
+                let place = places.split(1)?;
+                Some(Arrival {
+                    index,
+                    request,
+                    events: events.clone(),
+                    place,
+                })
+            })
+            .collect();
+        match self.inbox.try_send(Message::Submit(arrivals)) {
+            Ok(()) => Ok(answers),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(full),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(SubmitError::Stopping),
+        }
+    }
+
+    /// Empties the cache, unless requests are using it. Answers after the step in progress.
+    ///
+    /// # Errors
+    /// [`SubmitError`] when the engine is gone or its inbox is full.
+    pub async fn flush(&self) -> Result<Flushed, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox
+            .try_send(Message::Flush(reply))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => SubmitError::QueueFull {
+                    n_requests: 1,
+                    limit: self.queue_limit,
+                },
+                mpsc::error::TrySendError::Closed(_) => SubmitError::Stopping,
+            })?;
+        answer.await.map_err(|_| SubmitError::Stopping)
+    }
+
+    /// Refuses new requests from now on, and breaks the running ones off after the step in
+    /// progress. Returns at once.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        // A full inbox needs no wake-up: the engine reads the flag before every step.
+        let _ = self.inbox.try_send(Message::Stop);
+    }
+
+    /// Whether requests are still taken.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.is_stopping() && !self.inbox.is_closed()
+    }
+
+    /// The flag that [`EngineHandle::stop`] sets.
+    pub(super) fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_stopping)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+}
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Too many requests wait already.
+    #[error(
+        "the queue of {limit} waiting requests has no room for {n_requests} more; try again later \
+         or raise `queue_limit`"
+    )]
+    QueueFull {
+        /// Requests submitted together.
+        n_requests: usize,
+        /// Length of the queue.
+        limit: usize,
+    },
+    /// The engine is gone or going.
+    #[error("the server is stopping")]
+    Stopping,
+}

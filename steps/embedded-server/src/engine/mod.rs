@@ -1,0 +1,322 @@
+//! The thread that owns everything: it schedules, computes, samples and delivers, step by step.
+//!
+//! One thread, no locks around its state. Requests come in through a bounded inbox, tokens go out
+//! through a channel per submission, and a reader that has gone away is noticed before the next
+//! step. It knows no HTTP and no JSON.
+
+mod active;
+mod handle;
+mod record;
+mod request;
+mod sampler;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::{Clock, Nanos};
+use crate::executor::Executor;
+use crate::metrics::Metrics;
+use crate::scheduler::{Limits, NewSequence, Scheduler, SequenceId, StepPlan};
+use crate::steplog::{StepLog, StepRecord};
+use crate::tokenizer::Tokenizer;
+use active::Active;
+use handle::{Arrival, Message};
+use record::{nanos, operation_ns, shape_of};
+
+pub use handle::{EngineHandle, Flushed, SubmitError};
+pub use request::{Ending, Event, EventKind, Failure, FinishReason, Request};
+pub use sampler::{Sampler, SamplingParams};
+
+/// What an engine is made of.
+pub struct EngineParts {
+    /// Computes.
+    pub executor: Box<dyn Executor>,
+    /// Says which ids are control tokens and which end a sequence.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Bounds of a step.
+    pub limits: Limits,
+    /// Requests that may wait.
+    pub queue_limit: usize,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+    /// Where it records its steps.
+    pub steps: Arc<StepLog>,
+}
+
+/// Starts the engine thread. The receiver resolves, with an error, when the thread has ended.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn start(parts: EngineParts) -> std::io::Result<(EngineHandle, oneshot::Receiver<()>)> {
+    let (handle, inbox) = EngineHandle::new(parts.queue_limit);
+    let (alive, ended) = oneshot::channel();
+    let engine = Engine::new(parts, handle.stop_flag());
+    std::thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || {
+            // Dropped when the thread ends, by panic too.
+            let _alive: oneshot::Sender<()> = alive;
+            engine.run(inbox);
+        })?;
+    Ok((handle, ended))
+}
+
+struct Engine {
+    parts: EngineParts,
+    /// Set by [`EngineHandle::stop`]. The engine holds no handle: the last one dropped ends it.
+    is_stopping: Arc<AtomicBool>,
+    scheduler: Scheduler,
+    active: HashMap<SequenceId, Active>,
+    next_id: u64,
+    /// Width of a row of logits.
+    vocab_size: usize,
+    /// Ids that may be sampled: those the tokenizer knows.
+    n_ids: usize,
+    /// End of the last step's sampling, or of the last wait for work.
+    last_end: Nanos,
+    candidates: Vec<(f32, u32)>,
+}
+
+impl Engine {
+    fn new(parts: EngineParts, is_stopping: Arc<AtomicBool>) -> Self {
+        let shape = parts.executor.cache_shape();
+        let vocab_size = parts.executor.vocab_size();
+        parts.metrics.n_blocks.set(shape.n_blocks as usize);
+        parts.metrics.block_tokens.set(shape.block_tokens as usize);
+        Engine {
+            scheduler: Scheduler::new(parts.limits, shape),
+            vocab_size,
+            n_ids: vocab_size.min(parts.tokenizer.vocab_size()),
+            last_end: parts.clock.now(),
+            active: HashMap::new(),
+            next_id: 0,
+            candidates: Vec::new(),
+            parts,
+            is_stopping,
+        }
+    }
+
+    fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        loop {
+            self.take_messages(&mut inbox);
+            if self.is_stopping.load(Ordering::Acquire) {
+                break;
+            }
+            self.drop_abandoned();
+            if let Some(plan) = self.scheduler.schedule() {
+                self.note_plan(&plan);
+                self.step(&plan);
+            }
+            self.publish();
+        }
+        inbox.close();
+        while let Ok(message) = inbox.try_recv() {
+            self.take(message);
+        }
+        let ids: Vec<_> = self.active.keys().copied().collect();
+        self.fail(&ids, &Failure::Stopping);
+        self.publish();
+    }
+
+    /// Takes what lies in the inbox; waits for something where there is nothing else to do.
+    fn take_messages(&mut self, inbox: &mut mpsc::Receiver<Message>) {
+        if self.scheduler.is_idle() {
+            match inbox.blocking_recv() {
+                Some(message) => self.take(message),
+                None => self.is_stopping.store(true, Ordering::Release),
+            }
+            self.last_end = self.parts.clock.now();
+        }
+        while let Ok(message) = inbox.try_recv() {
+            self.take(message);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Submit(arrivals) => arrivals.into_iter().for_each(|one| self.arrive(one)),
+            Message::Flush(reply) => {
+                let n_requests = self.active.len();
+                let busy = Flushed::Busy { n_requests };
+                let flushed = if n_requests == 0 { Flushed::Done } else { busy };
+                // Whoever asked may have left.
+                let _ = reply.send(flushed);
+            }
+            // The flag is set already: this only ends the wait.
+            Message::Stop => {}
+        }
+    }
+
+    fn arrive(&mut self, mut arrival: Arrival) {
+        let id = SequenceId(self.next_id);
+        self.next_id += 1;
+        let n_prompt = arrival.request.prompt.len();
+        self.scheduler.enqueue(NewSequence {
+            id,
+            prompt: std::mem::take(&mut arrival.request.prompt),
+            max_tokens: arrival.request.ending.max_tokens,
+            writes_all: arrival.request.ending.ignores_eos,
+        });
+        let active = Active::new(
+            arrival,
+            n_prompt,
+            &self.parts.tokenizer,
+            self.parts.clock.now(),
+        );
+        self.active.insert(id, active);
+    }
+
+    /// Forgets requests whose reader has gone away.
+    fn drop_abandoned(&mut self) {
+        let gone = self
+            .active
+            .iter()
+            .filter(|(_, active)| active.is_abandoned());
+        let ids: Vec<_> = gone.map(|(id, _)| *id).collect();
+        if !ids.is_empty() {
+            self.scheduler.remove(&ids);
+            self.active.retain(|id, _| !ids.contains(id));
+            self.parts.metrics.aborted.add(ids.len());
+        }
+    }
+
+    fn note_plan(&mut self, plan: &StepPlan) {
+        for id in &plan.admitted {
+            if let Some(active) = self.active.get_mut(id) {
+                active.leave_queue();
+            }
+        }
+        self.parts.metrics.retractions.add(plan.retracted.len());
+        self.publish();
+    }
+
+    /// Computes a plan, samples, records the step and delivers.
+    fn step(&mut self, plan: &StepPlan) {
+        let clock = Arc::clone(&self.parts.clock);
+        let start = clock.now();
+        let mut record = StepRecord {
+            start,
+            scheduling_ns: nanos(start.since(self.last_end)),
+            ..shape_of(plan)
+        };
+        let outcome = self.parts.executor.step(&self.scheduler.batch(plan));
+        let computed = clock.now();
+        let sampled = match outcome {
+            Ok(output) => {
+                record.operation_ns = operation_ns(&output.operations);
+                let rows = output.logits.chunks_exact(self.vocab_size);
+                sample(
+                    plan,
+                    rows,
+                    self.n_ids,
+                    &mut self.active,
+                    &mut self.candidates,
+                )
+            }
+            Err(error) => {
+                let ids: Vec<_> = plan.entries.iter().map(|entry| entry.id).collect();
+                self.last_end = computed;
+                return self.fail(&ids, &Failure::Step(error));
+            }
+        };
+        self.last_end = clock.now();
+        record.duration_ns = nanos(computed.since(start));
+        record.sampling_ns = nanos(self.last_end.since(computed));
+        record.n_sampled = sampled.len() as u32;
+        self.parts.steps.push(record);
+        self.scheduler.computed(plan);
+        self.deliver(&sampled);
+    }
+
+    /// Hands tokens out. Everything is counted and freed before anyone hears of it, so that
+    /// whoever has seen the end of an answer also sees it in the metrics.
+    fn deliver(&mut self, sampled: &[Sampled]) {
+        let mut finished = Vec::new();
+        let mut news = Vec::with_capacity(sampled.len());
+        for Sampled {
+            index,
+            sequence,
+            token,
+        } in sampled
+        {
+            self.scheduler.append(*index, *token);
+            let Some(active) = self.active.get_mut(sequence) else {
+                continue;
+            };
+            let finish = active.accept(*token, self.last_end, &self.parts.metrics);
+            finished.extend(finish.map(|_| *sequence));
+            news.push((*sequence, EventKind::Token { id: *token, finish }));
+        }
+        self.scheduler.remove(&finished);
+        self.publish();
+        for (sequence, kind) in news {
+            if let Some(active) = self.active.get(&sequence) {
+                active.tell(kind);
+            }
+        }
+        finished
+            .iter()
+            .for_each(|sequence| drop(self.active.remove(sequence)));
+    }
+
+    /// Breaks requests off and says why.
+    fn fail(&mut self, ids: &[SequenceId], failure: &Failure) {
+        self.scheduler.remove(ids);
+        self.parts.metrics.aborted.add(ids.len());
+        self.publish();
+        for id in ids {
+            if let Some(active) = self.active.remove(id) {
+                active.tell(EventKind::Failed(failure.clone()));
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let blocks = self.scheduler.blocks();
+        self.parts.metrics.n_running.set(self.scheduler.n_running());
+        self.parts.metrics.n_queued.set(self.scheduler.n_waiting());
+        self.parts
+            .metrics
+            .n_used_blocks
+            .set(blocks.n_blocks() - blocks.n_free());
+    }
+}
+
+/// A token that a step ended with.
+struct Sampled {
+    /// Position in the running set.
+    index: usize,
+    sequence: SequenceId,
+    token: u32,
+}
+
+/// Chooses a token for each sequence that wanted logits, in their order. Only ids that have a
+/// text, the first `n_ids`, are considered: models pad their vocabulary.
+fn sample<'a>(
+    plan: &StepPlan,
+    rows: impl Iterator<Item = &'a [f32]>,
+    n_ids: usize,
+    active: &mut HashMap<SequenceId, Active>,
+    candidates: &mut Vec<(f32, u32)>,
+) -> Vec<Sampled> {
+    let wanted = plan.entries.iter().filter(|entry| entry.wants_logits);
+    wanted
+        .zip(rows)
+        .filter_map(|(entry, row)| {
+            let token = active.get_mut(&entry.id)?.sample(&row[..n_ids], candidates);
+            Some(Sampled {
+                index: entry.index,
+                sequence: entry.id,
+                token,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! From a request's JSON to what the engine is asked.
+//!
+//! Pure: bytes and the served model in, requests or a refusal out.
+
+mod choosing;
+mod prompt;
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::error::ApiError;
+use super::fields::Fields;
+use crate::chat;
+use crate::engine::Request;
+use crate::scheduler::Door;
+use crate::tokenizer::{Detokenizer, StopStrings, TextStream, Tokenizer};
+use choosing::{AskedEnding, sampling, stop_strings};
+use prompt::{messages, prompts};
+
+/// What requests are checked against.
+#[derive(Debug, Clone)]
+pub(super) struct Served {
+    pub(super) model_name: String,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) door: Door,
+    /// Ids that the model embeds.
+    pub(super) vocab_size: usize,
+}
+
+/// Which of the two routes was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    Completion,
+    Chat,
+}
+
+/// A request that can be submitted.
+#[derive(Debug)]
+pub(super) struct Generation {
+    /// One per prompt.
+    pub(super) requests: Vec<Request>,
+    /// The text of each, before its first token.
+    pub(super) texts: Vec<TextStream>,
+    pub(super) delivery: Delivery,
+}
+
+/// How the answer is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Whole,
+    Stream(UsageEvents),
+}
+
+/// When a stream tells token counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UsageEvents {
+    Never,
+    /// In an event of its own at the end.
+    AtEnd,
+    /// In every event, and at the end.
+    Always,
+}
+
+/// Reads and checks a request body. `fallback_seed` is for requests that name none.
+pub(super) fn parse(
+    body: &[u8],
+    route: Route,
+    served: &Served,
+    fallback_seed: u64,
+) -> Result<Generation, ApiError> {
+    let mut fields = Fields::parse(body)?;
+    if let Some(asked) = fields.take::<String>("model", "a model's name")?
+        && asked != served.model_name
+    {
+        return Err(ApiError::no_such_model(&asked, &served.model_name));
+    }
+    fields.refuse_unsupported()?;
+    let delivery = delivery(&mut fields)?;
+    let sampling = sampling(&mut fields, fallback_seed)?;
+    let stop = stop_strings(&mut fields)?;
+    let prompts = match route {
+        Route::Completion => prompts(&mut fields, served)?,
+        Route::Chat => vec![chat::render(&served.tokenizer, &messages(&mut fields)?)?],
+    };
+    let ending = AskedEnding::take(&mut fields)?;
+    let mut generation = Generation {
+        requests: Vec::new(),
+        texts: Vec::new(),
+        delivery,
+    };
+    for prompt in prompts {
+        let ending = ending.for_prompt(route, prompt.len(), served)?;
+        let detokenizer = match route {
+            Route::Completion => Detokenizer::after(served.tokenizer.clone(), &prompt),
+            Route::Chat => Detokenizer::fresh(served.tokenizer.clone()),
+        };
+        let stop = StopStrings {
+            strings: stop.clone(),
+            min_tokens: ending.min_tokens,
+        };
+        let text = TextStream::new(detokenizer, stop.clone());
+        let watched = (!stop.strings.is_empty()).then(|| text.clone());
+        generation.requests.push(Request {
+            prompt,
+            sampling,
+            ending,
+            watched,
+        });
+        generation.texts.push(text);
+    }
+    Ok(generation)
+}
+
+fn delivery(fields: &mut Fields) -> Result<Delivery, ApiError> {
+    #[derive(Deserialize)]
+    struct StreamOptions {
+        #[serde(default)]
+        include_usage: bool,
+        #[serde(default)]
+        continuous_usage_stats: bool,
+    }
+    let expected = "an object with `include_usage` and `continuous_usage_stats`";
+    let options: Option<StreamOptions> = fields.take("stream_options", expected)?;
+    let is_stream = fields.take("stream", "`true` or `false`")?.unwrap_or(false);
+    match options {
+        None if is_stream => Ok(Delivery::Stream(UsageEvents::Never)),
+        None => Ok(Delivery::Whole),
+        Some(_) if !is_stream => Err(ApiError::field(
+            "stream_options",
+            "only allowed with `stream: true`",
+        )),
+        Some(options) if options.continuous_usage_stats => {
+            Ok(Delivery::Stream(UsageEvents::Always))
+        }
+        Some(options) if options.include_usage => Ok(Delivery::Stream(UsageEvents::AtEnd)),
+        Some(_) => Ok(Delivery::Stream(UsageEvents::Never)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

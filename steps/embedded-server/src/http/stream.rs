@@ -1,0 +1,306 @@
+//! An answer as server-sent events: one per token.
+//!
+//! The body is polled by the connection itself, so a token goes from the engine's channel to the
+//! socket without a task in between, and a client that goes away drops the channel, which is
+//! how the engine hears of it. Events are written by hand around a prepared head, because this
+//! runs for every token of every request.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+
+use super::error::ApiError;
+use super::parse::{Route, UsageEvents};
+use super::reply::{Envelope, Usage, next_text};
+use crate::engine::{Event, EventKind, Failure, FinishReason};
+use crate::tokenizer::TextStream;
+
+/// Room for what stands around an event's text.
+const EVENT_BYTES: usize = 192;
+
+/// The body of a streamed answer.
+pub(super) struct EventStream {
+    answers: mpsc::Receiver<Event>,
+    writer: EventWriter,
+    n_open: usize,
+    is_over: bool,
+}
+
+impl EventStream {
+    pub(super) fn new(
+        envelope: &Envelope,
+        answers: mpsc::Receiver<Event>,
+        texts: Vec<TextStream>,
+        usage_events: UsageEvents,
+        usage: Usage,
+    ) -> Self {
+        EventStream {
+            answers,
+            n_open: texts.len(),
+            writer: EventWriter {
+                route: envelope.route,
+                head: envelope.event_head(),
+                has_begun: vec![false; texts.len()],
+                texts,
+                usage_events,
+                usage,
+            },
+            is_over: false,
+        }
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, "text/event-stream"),
+            (header::CACHE_CONTROL, "no-cache"),
+        ];
+        (headers, Body::new(self)).into_response()
+    }
+
+    /// What one event of the engine becomes on the wire.
+    fn frame(&mut self, event: Option<Event>) -> Vec<u8> {
+        let failure = match event.map(|event| (event.index, event.kind)) {
+            Some((index, EventKind::Token { id, finish })) => {
+                let mut out = self.writer.token(index, id, finish);
+                self.n_open -= usize::from(finish.is_some());
+                if self.n_open == 0 {
+                    self.is_over = true;
+                    self.writer.end(&mut out);
+                }
+                return out;
+            }
+            Some((_, EventKind::Failed(failure))) => failure,
+            // The engine went away without a word.
+            None => Failure::Stopping,
+        };
+        // A stream that ends without `[DONE]` is a broken one, and the error says why.
+        self.is_over = true;
+        format!("data: {}\n\n", ApiError::from(failure).body()).into_bytes()
+    }
+}
+
+impl hyper::body::Body for EventStream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let event = ready!(self.answers.poll_recv(context));
+        let bytes = self.frame(event);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(bytes)))))
+    }
+}
+
+/// Writes events.
+struct EventWriter {
+    route: Route,
+    head: Vec<u8>,
+    texts: Vec<TextStream>,
+    /// Whether the role of each choice has been told.
+    has_begun: Vec<bool>,
+    usage_events: UsageEvents,
+    usage: Usage,
+}
+
+impl EventWriter {
+    /// The events of one token: the role before a chat's first, the text, the end after its last.
+    fn token(&mut self, index: usize, id: u32, finish: Option<FinishReason>) -> Vec<u8> {
+        self.usage.completion_tokens += 1;
+        let text = next_text(&mut self.texts[index], id, finish);
+        let mut out = Vec::with_capacity(self.head.len() + text.len() + EVENT_BYTES);
+        match self.route {
+            Route::Completion => self.event(&mut out, index, Part::Text(&text), finish),
+            Route::Chat => {
+                if !std::mem::replace(&mut self.has_begun[index], true) {
+                    self.event(&mut out, index, Part::Role, None);
+                }
+                // The token that ends a text has none of its own.
+                if !(text.is_empty() && finish == Some(FinishReason::StopToken)) {
+                    self.event(&mut out, index, Part::Delta(&text), None);
+                }
+                if finish.is_some() {
+                    self.event(&mut out, index, Part::Nothing, finish);
+                }
+            }
+        }
+        out
+    }
+
+    fn event(&self, out: &mut Vec<u8>, index: usize, part: Part<'_>, finish: Option<FinishReason>) {
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(br#"{"index":"#);
+        json(out, &index);
+        match part {
+            Part::Text(text) => {
+                out.extend_from_slice(br#","text":"#);
+                json(out, text);
+            }
+            Part::Role => {
+                out.extend_from_slice(br#","delta":{"role":"assistant","content":""}"#);
+            }
+            Part::Delta(text) => {
+                out.extend_from_slice(br#","delta":{"content":"#);
+                json(out, text);
+                out.push(b'}');
+            }
+            Part::Nothing => out.extend_from_slice(br#","delta":{}"#),
+        }
+        out.extend_from_slice(br#","logprobs":null,"finish_reason":"#);
+        json(out, &finish.map(FinishReason::name));
+        out.extend_from_slice(b"}]");
+        match self.usage_events {
+            UsageEvents::Never => {}
+            UsageEvents::AtEnd => out.extend_from_slice(br#","usage":null"#),
+            UsageEvents::Always => self.usage(out),
+        }
+        out.extend_from_slice(b"}\n\n");
+    }
+
+    fn usage(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(br#","usage":"#);
+        json(out, &self.usage);
+    }
+
+    /// The events after every choice has ended.
+    fn end(&self, out: &mut Vec<u8>) {
+        if self.usage_events != UsageEvents::Never {
+            out.extend_from_slice(&self.head);
+            out.push(b']');
+            self.usage(out);
+            out.extend_from_slice(b"}\n\n");
+        }
+        out.extend_from_slice(b"data: [DONE]\n\n");
+    }
+}
+
+/// What an event adds to its choice.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Text(&'a str),
+    Role,
+    Delta(&'a str),
+    Nothing,
+}
+
+fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    // Numbers, strings and plain objects always serialise, and a vector takes them all.
+    let _ = serde_json::to_writer(out, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::tests::word_tokenizer;
+    use crate::tokenizer::{Detokenizer, StopStrings};
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn stream(route: Route, usage_events: UsageEvents, n: usize) -> EventStream {
+        let text = TextStream::new(
+            Detokenizer::fresh(Arc::new(word_tokenizer(300))),
+            StopStrings::default(),
+        );
+        let envelope = Envelope::new(route, 3, "tiny \"q\"");
+        let usage = Usage {
+            prompt_tokens: 4,
+            ..Usage::default()
+        };
+        EventStream::new(
+            &envelope,
+            mpsc::channel(1).1,
+            vec![text; n],
+            usage_events,
+            usage,
+        )
+    }
+
+    fn token(index: usize, id: u32, finish: Option<FinishReason>) -> Option<Event> {
+        Some(Event {
+            index,
+            kind: EventKind::Token { id, finish },
+        })
+    }
+
+    fn events(bytes: &[u8]) -> Vec<Value> {
+        let text = std::str::from_utf8(bytes).unwrap();
+        let data = text
+            .split_terminator("\n\n")
+            .map(|event| event.strip_prefix("data: ").unwrap());
+        data.map(|data| serde_json::from_str(data).unwrap_or_else(|_| json!(data)))
+            .collect()
+    }
+
+    #[test]
+    fn a_completion_is_one_event_per_token_then_usage_then_done() {
+        let mut stream = stream(Route::Completion, UsageEvents::AtEnd, 2);
+        let first = events(&stream.frame(token(1, 7, None)));
+        assert_eq!(first.len(), 1);
+        assert_eq!(
+            first[0]["choices"][0],
+            json!({
+            "index": 1, "text": "baba", "logprobs": null, "finish_reason": null })
+        );
+        assert_eq!(
+            (&first[0]["model"], &first[0]["usage"]),
+            (&json!("tiny \"q\""), &json!(null))
+        );
+        stream.frame(token(1, 8, Some(FinishReason::Length)));
+        assert!(!stream.is_over);
+        let last = events(&stream.frame(token(0, 1, Some(FinishReason::StopToken))));
+        assert_eq!(last[0]["choices"][0]["text"], "");
+        assert_eq!(last[0]["choices"][0]["finish_reason"], "stop");
+        assert_eq!(last[1]["choices"], json!([]));
+        assert_eq!(last[1]["usage"]["completion_tokens"], 3);
+        assert_eq!(last[1]["usage"]["total_tokens"], 7);
+        assert_eq!(last[2], "[DONE]");
+        assert!(stream.is_over);
+    }
+
+    #[test]
+    fn a_chat_begins_with_its_role_and_ends_with_its_reason() {
+        let mut stream = stream(Route::Chat, UsageEvents::Always, 1);
+        let first = events(&stream.frame(token(0, 7, None)));
+        assert_eq!(
+            first[0]["choices"][0]["delta"],
+            json!({ "role": "assistant", "content": "" })
+        );
+        assert_eq!(
+            first[1]["choices"][0]["delta"],
+            json!({ "content": "baba" })
+        );
+        assert_eq!(first[1]["usage"]["completion_tokens"], 1);
+        let last = events(&stream.frame(token(0, 8, Some(FinishReason::Length))));
+        assert_eq!(
+            last[0]["choices"][0]["delta"],
+            json!({ "content": " babe" })
+        );
+        assert_eq!(last[0]["choices"][0]["finish_reason"], json!(null));
+        assert_eq!(last[1]["choices"][0]["delta"], json!({}));
+        assert_eq!(last[1]["choices"][0]["finish_reason"], "length");
+        assert_eq!((last.len(), &last[3]), (4, &json!("[DONE]")));
+    }
+
+    #[test]
+    fn a_failure_is_told_in_band_and_nothing_is_done() {
+        let mut stream = stream(Route::Chat, UsageEvents::AtEnd, 1);
+        let failed = Event {
+            index: 0,
+            kind: EventKind::Failed(Failure::Stopping),
+        };
+        let told = events(&stream.frame(Some(failed)));
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0]["error"]["code"], "stopping");
+        assert!(stream.is_over);
+    }
+}

@@ -1,0 +1,33 @@
+//! An OpenAI-compatible inference server that computes real tokens on a bare machine.
+//!
+//! Reading order: [`model`] (what is computed), [`executor`] (one forward step), then everything
+//! above it, from the inside out: [`cache`] and [`scheduler`] decide what the next step computes,
+//! [`engine`] is the thread that carries it out and keeps [`steplog`] and [`metrics`],
+//! [`tokenizer`] and [`chat`] turn text into ids and back, `http` speaks OpenAI's protocol, and
+//! [`serve`] puts it all together from [`ServerOptions`].
+//!
+//! It batches continuously over a paged key-value cache. Nothing is kept in that cache between
+//! requests, there is one model, and one order of admission.
+
+#![deny(unsafe_code)]
+
+pub mod cache;
+pub mod chat;
+pub mod clock;
+pub mod engine;
+pub mod executor;
+mod http;
+pub mod kernels;
+mod load;
+mod memory;
+pub mod metrics;
+pub mod model;
+mod options;
+pub mod scheduler;
+mod server;
+pub mod steplog;
+pub mod tokenizer;
+
+pub use load::{LoadedModel, load};
+pub use options::{LoadFormat, ServerOptions};
+pub use server::{ServeError, serve, serve_loaded};

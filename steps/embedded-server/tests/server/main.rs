@@ -1,0 +1,8 @@
+//! The server as its clients see it: real sockets, a real model, real tokens.
+
+mod client;
+mod fixture;
+mod generation;
+mod life;
+mod observing;
+mod refusals;

@@ -1,0 +1,49 @@
+//! Sends a workload to an LLM inference server and says what came back, when.
+//!
+//! The way through: a [`Workload`] says *what* is asked, a [`Load`] *when*, a [`Target`]
+//! *whom* and how; [`run`] does it and yields raw [`Record`]s. [`Metrics`] is a function of
+//! those records and [`Verdict`] one of both, so that a definition can change without a new
+//! run. Nothing here knows plans, pipelines, files of results or terminals.
+//!
+//! Time is monotonic nanoseconds since the start of the run wherever it is stored, and
+//! `Duration` wherever it is configured.
+
+mod slo;
+mod workload;
+
+mod arrivals;
+mod plan;
+mod schedule;
+mod target;
+
+mod record;
+#[cfg(test)]
+mod samples;
+
+mod client;
+mod protocol;
+mod sse;
+
+mod clock;
+mod run;
+
+mod metrics;
+mod verdict;
+
+pub use arrivals::{Arrivals, Rate, RateError};
+pub use client::{Address, AddressError};
+pub use metrics::{
+    Better, Counts, Definition, Distribution, Metrics, Second, SloResults, Summary, Throughput,
+    Window, WindowKind,
+};
+pub use plan::{Load, PlanError, Reuse, RunPlan, Stop};
+pub use protocol::Protocol;
+pub use record::{Class, Event, Outcome, ParseOutcomeError, Record, Usage};
+pub use run::{
+    ClientUse, Ended, NoObserver, Observer, ObserverError, Progress, Run, RunError, RunInfo, run,
+};
+pub use slo::Slo;
+pub use sse::{SseError, SseEvent, SseParser};
+pub use target::{Generation, Limits, OutputLength, Secret, Target, Timeouts};
+pub use verdict::{Check, Grade, Note, Reason, Thresholds, Verdict, judge};
+pub use workload::{Prompt, Request, Workload, WorkloadError};

@@ -1,0 +1,163 @@
+//! Numbers out of records: a pure function, so a definition can change after the run.
+//!
+//! The formula of every metric is in [`Metrics::definitions`], which reports print beside the
+//! number. Three rules hold throughout. A failed request is a latency of `+inf`; beside each
+//! distribution stands the view over completed requests alone. Requests dropped by an
+//! interruption count nowhere but in [`Counts`]. What cannot be computed is absent, never NaN
+//! and never 0.
+
+mod definitions;
+mod distribution;
+mod latency;
+mod rates;
+mod series;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Record, RunInfo};
+
+pub use definitions::{Better, Definition};
+pub use distribution::{Distribution, Summary};
+pub use rates::{Counts, SloResults, Throughput, Window, WindowKind};
+pub use series::Second;
+
+pub(crate) use rates::open_mean;
+
+/// What a run measured. Latencies are milliseconds, rates are per second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// What was counted.
+    pub counts: Counts,
+    /// The steady window that rates refer to.
+    pub window: Window,
+    /// First content − dispatched.
+    pub ttft: Distribution,
+    /// First content − scheduled.
+    pub ttft_scheduled: Distribution,
+    /// Time per output token after the first event, per request.
+    pub tpot: Distribution,
+    /// Time per token between content events, pooled and weighted by tokens.
+    pub itl: Distribution,
+    /// Last content − dispatched.
+    pub e2el: Distribution,
+    /// Last content − scheduled.
+    pub e2el_scheduled: Distribution,
+    /// Dispatched − scheduled.
+    pub client_lag: Distribution,
+    /// Connected − dispatched, over requests that made a connection.
+    pub connect: Distribution,
+    /// Rates in the steady window.
+    pub steady: Throughput,
+    /// Rates over the whole run, ramp and drain included.
+    pub whole: Throughput,
+    /// How fast requests were scheduled to arrive; absent where they all arrive together and
+    /// in a closed loop.
+    pub offered_rate: Option<f64>,
+    /// How fast they were dispatched, likewise.
+    pub achieved_rate: Option<f64>,
+    /// Results against objectives, if requests have any.
+    pub slo: Option<SloResults>,
+    /// Cached prompt tokens ÷ prompt tokens, over completed requests whose server reports it.
+    pub cache_hit_rate: Option<f64>,
+    /// Mean requests in flight within the window.
+    pub concurrency_mean: Option<f64>,
+    /// Most requests in flight together.
+    pub concurrency_peak: u32,
+    /// The run second by second.
+    pub series: Vec<Second>,
+}
+
+impl Metrics {
+    /// Computes every metric of a run. Records may come in any order.
+    #[must_use]
+    pub fn of(info: &RunInfo, records: &[Record]) -> Self {
+        let window = Window::of(records);
+        let latencies = latency::Latencies::of(records);
+        let (offered_rate, achieved_rate) = rates::offered_and_achieved(info.load, records);
+        Self {
+            counts: Counts::of(records),
+            ttft: latencies.ttft,
+            ttft_scheduled: latencies.ttft_scheduled,
+            tpot: latencies.tpot,
+            itl: latencies.itl,
+            e2el: latencies.e2el,
+            e2el_scheduled: latencies.e2el_scheduled,
+            client_lag: latencies.client_lag,
+            connect: latencies.connect,
+            steady: Throughput::within(window, records),
+            whole: Throughput::within(Window::whole(records), records),
+            offered_rate,
+            achieved_rate,
+            slo: SloResults::of(window, records),
+            cache_hit_rate: rates::cache_hit_rate(records),
+            concurrency_mean: rates::in_flight_mean(window, records),
+            concurrency_peak: rates::in_flight_peak(records),
+            series: series::series(records),
+            window,
+        }
+    }
+
+    /// Every number under a flat name, in the order of [`Metrics::definitions`], such as
+    /// `ttft_p50_ms`, `ttft_p50_completed_ms` and `output_throughput`. `+inf` stays; what is
+    /// absent is left out.
+    #[must_use]
+    pub fn values(&self) -> Vec<(String, f64)> {
+        let mut values = Vec::new();
+        for (name, distribution) in self.distributions() {
+            distribution.values(name, &mut values);
+        }
+        let mut add = |name: &str, value: Option<f64>| {
+            // A NaN can only come from a deserialised file.
+            values.extend(
+                value
+                    .filter(|v| !v.is_nan())
+                    .map(|value| (name.to_owned(), value)),
+            );
+        };
+        for (suffix, rates) in [("", &self.steady), ("_whole", &self.whole)] {
+            add(&format!("request_throughput{suffix}"), rates.requests);
+            add(&format!("output_throughput{suffix}"), rates.output_tokens);
+            add(&format!("total_throughput{suffix}"), rates.total_tokens);
+        }
+        let slo = self.slo.as_ref();
+        add("goodput", slo.and_then(|slo| slo.goodput));
+        add("attainment", slo.and_then(|slo| slo.attainment));
+        add("token_attainment", slo.and_then(|slo| slo.token_attainment));
+        add("offered_rate", self.offered_rate);
+        add("achieved_rate", self.achieved_rate);
+        add("cache_hit_rate", self.cache_hit_rate);
+        add("concurrency_mean", self.concurrency_mean);
+        add("concurrency_peak", Some(f64::from(self.concurrency_peak)));
+        add("completed", Some(self.counts.completed as f64));
+        add("failed", Some(self.counts.failed as f64));
+        add("error_rate", self.counts.error_rate());
+        values
+    }
+
+    /// What each metric means, in the order in which reports show them.
+    #[must_use]
+    pub fn definitions() -> &'static [Definition] {
+        definitions::ALL
+    }
+
+    fn distributions(&self) -> [(&'static str, &Distribution); 8] {
+        [
+            ("ttft", &self.ttft),
+            ("ttft_scheduled", &self.ttft_scheduled),
+            ("tpot", &self.tpot),
+            ("itl", &self.itl),
+            ("e2el", &self.e2el),
+            ("e2el_scheduled", &self.e2el_scheduled),
+            ("client_lag", &self.client_lag),
+            ("connect", &self.connect),
+        ]
+    }
+}
+
+/// Nanoseconds as milliseconds.
+fn ms(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! What a run is asked to do.
+//!
+//! Plain values; whether they fit together is decided in [`crate::schedule`].
+
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Arrivals, Limits, Target, Timeouts, Workload, schedule::MOST_ARRIVALS};
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Load {
+    /// Requests arrive by themselves, however the server is doing.
+    Open {
+        /// The process that decides the instants.
+        arrivals: Arrivals,
+        /// Starts its random numbers.
+        seed: u64,
+        /// Holds arrivals back, in order, while so many are unanswered. The queue that this
+        /// makes shows as the difference between scheduled and dispatched.
+        max_in_flight: Option<NonZeroU32>,
+    },
+    /// A fixed number of users, each of whom sends as soon as the last answer ended.
+    Closed {
+        /// The number of users.
+        concurrency: NonZeroU32,
+    },
+}
+
+/// When a run stops sending; requests in flight are always waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// After so many requests.
+    Requests(NonZeroU64),
+    /// After so much time.
+    After(Duration),
+}
+
+/// What happens when a run needs more requests than the workload has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reuse {
+    /// Each request is sent at most once: a repeated prompt would meet a warm cache.
+    #[default]
+    Once,
+    /// The workload starts over.
+    Cycle,
+}
+
+/// Everything that a run needs.
+#[derive(Clone, Debug)]
+pub struct RunPlan {
+    /// What is asked.
+    pub workload: Arc<Workload>,
+    /// When.
+    pub load: Load,
+    /// Until when.
+    pub stop: Stop,
+    /// Whether the workload may start over.
+    pub reuse: Reuse,
+    /// Whom.
+    pub target: Target,
+    /// For how long to wait.
+    pub timeouts: Timeouts,
+    /// How much to read.
+    pub limits: Limits,
+}
+
+/// Why a plan cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// More requests are asked for than there are.
+    #[error(
+        "the load needs {needed} requests but the workload has {have}; help: make the workload longer, stop earlier, or let it cycle"
+    )]
+    WorkloadTooShort {
+        /// What the load and its end need.
+        needed: u64,
+        /// What there is.
+        have: usize,
+    },
+    /// The instants of the load never end.
+    #[error("{load} with {stop} never ends; help: {help}")]
+    Endless {
+        /// The load.
+        load: &'static str,
+        /// Its end condition.
+        stop: &'static str,
+        /// The mend.
+        help: &'static str,
+    },
+    /// The plan needs an unreasonable number of arrivals.
+    #[error(
+        "the load has more than {MOST_ARRIVALS} arrivals; help: lower the rate or stop earlier"
+    )]
+    TooManyArrivals,
+    /// No request would be sent.
+    #[error("no request arrives before the load stops; help: stop later or raise the rate")]
+    NoArrivals,
+    /// Listed arrivals were asked for, but a request lists none, or an earlier one than the
+    /// request before it.
+    #[error(
+        "request `{id}` {problem}; help: listed arrivals need an ascending `arrival` on every line"
+    )]
+    BadArrival {
+        /// The request.
+        id: String,
+        /// What is wrong with its arrival.
+        problem: &'static str,
+    },
+    /// Listed arrivals cannot start over.
+    #[error(
+        "listed arrivals cannot cycle; help: take each request once, or another arrival process"
+    )]
+    ListedCycle,
+    /// The protocol has no way to send this prompt.
+    #[error(
+        "request `{id}` has a prompt of {prompt}, which the {protocol} protocol cannot send; help: {help}"
+    )]
+    Unsendable {
+        /// The request.
+        id: String,
+        /// The kind of prompt.
+        prompt: &'static str,
+        /// The protocol.
+        protocol: &'static str,
+        /// The mend.
+        help: &'static str,
+    },
+    /// The extra body overrides what the load generator itself must decide.
+    #[error("the extra body sets `{0}`; help: leave it out, the load generator decides it")]
+    ReservedKey(String),
+    /// The address cannot be used.
+    #[error(
+        "the server address `{address}` cannot be used: {problem}; help: write it like `http://127.0.0.1:8000`"
+    )]
+    Address {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The API key holds characters that a header cannot carry.
+    #[error(
+        "the API key cannot be sent in a header; help: look for line breaks or control characters in it"
+    )]
+    ApiKey,
+}
+
+impl RunPlan {
+    /// Checks what can be checked before a run, the same as [`crate::run`] does first.
+    ///
+    /// # Errors
+    ///
+    /// Any [`PlanError`].
+    pub fn check(&self) -> Result<(), PlanError> {
+        self.prepare().map(drop)
+    }
+}

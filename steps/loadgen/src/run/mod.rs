@@ -1,0 +1,228 @@
+//! Carries a plan out: starts the client's threads, collects records, reports progress.
+//!
+//! The client runs on threads of its own, so that nothing else in the process delays a
+//! dispatch or an instant, and so that its CPU time can be told from the rest. Knows how a
+//! run begins and ends; what a record means is not its business.
+
+mod dispatch;
+mod exchange;
+mod gauge;
+mod observer;
+mod pacer;
+mod users;
+mod workers;
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    Load, OutputLength, PlanError, Protocol, Record, Reuse, RunPlan, Stop, client::Client,
+    clock::Clock, schedule::Schedule,
+};
+
+pub use observer::{NoObserver, Observer, ObserverError, Progress};
+pub use workers::ClientUse;
+
+use dispatch::{Context, Dispatcher};
+use gauge::Gauge;
+use observer::Collector;
+use pacer::Pacer;
+use workers::Workers;
+
+/// Finished records that may wait for the observer before requests wait, too.
+const WAITING_RECORDS: usize = 8192;
+
+/// Threads and first bodies are made ready in this time, before the first arrival.
+const LEAD: Duration = Duration::from_millis(20);
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// By its own condition.
+    Reached,
+    /// The workload had no more requests although there was time left.
+    Exhausted,
+    /// It was cancelled.
+    Interrupted,
+}
+
+/// What is known about a run besides its requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// When requests were sent.
+    pub load: Load,
+    /// When the run was to stop.
+    pub stop: Stop,
+    /// Whether the workload could start over.
+    pub reuse: Reuse,
+    /// Digest of the workload.
+    pub workload_digest: String,
+    /// Where the server listened.
+    pub address: String,
+    /// The model asked for.
+    pub model: String,
+    /// The wire protocol.
+    pub protocol: Protocol,
+    /// What the answer length asked for means.
+    pub length: OutputLength,
+    /// Wall-clock time of the start, in milliseconds since 1970; every other instant is
+    /// monotonic.
+    pub started_unix_ms: u64,
+    /// From the start to the end of the last request, in nanoseconds.
+    pub wall_ns: u64,
+    /// How the run ended.
+    pub ended: Ended,
+    /// What the client itself used.
+    pub client: ClientUse,
+    /// The integral of requests in flight over time, in request-nanoseconds, counted live and
+    /// not from the records: the independent side of Little's law.
+    pub in_flight_area_ns: u64,
+    /// The most requests that were ever in flight together.
+    pub in_flight_peak: u32,
+}
+
+/// A finished run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// What is known about it as a whole.
+    pub info: RunInfo,
+    /// One record for every request that arrived, in the order of [`Record::index`].
+    pub records: Vec<Record>,
+}
+
+/// Why a run could not be carried out. That requests failed is no such reason.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The plan cannot be run.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The client's threads could not be started.
+    #[error("cannot start the load generator's threads")]
+    Threads(#[source] std::io::Error),
+    /// The observer could not keep the records.
+    #[error("cannot keep the records of the run")]
+    Observer(#[source] ObserverError),
+    /// A part of the client panicked: records are missing.
+    #[error("the load generator failed internally: {lost} of {started} requests left no record")]
+    Lost {
+        /// Requests without a record.
+        lost: u64,
+        /// Requests that arrived.
+        started: u64,
+    },
+}
+
+/// Sends the plan's requests and waits for the answers. For a warm-up, use a closed load and
+/// [`NoObserver`].
+///
+/// When `cancel` is ready, nothing more is sent, requests in flight are cut off and recorded
+/// as dropped, and the run is returned as [`Ended::Interrupted`]; pass
+/// [`std::future::pending`] where nobody cancels. Dropping the returned future ends the run at
+/// once, without records. Must be called within a tokio runtime with timers, where only the
+/// observer is called.
+///
+/// # Errors
+///
+/// Any [`RunError`]; only [`RunError::Observer`] and [`RunError::Lost`] come after something
+/// was sent.
+pub async fn run(
+    plan: RunPlan,
+    observer: &mut dyn Observer,
+    cancel: impl Future<Output = ()> + Send,
+) -> Result<Run, RunError> {
+    let schedule = plan.prepare()?;
+    let client = Client::new(&plan)?;
+    let workers = Workers::start().map_err(RunError::Threads)?;
+    let (stop, stopped) = watch::channel(false);
+    let (sender, records) = mpsc::channel(WAITING_RECORDS);
+    let started = SystemTime::now() + LEAD;
+    let context = Arc::new(Context {
+        client,
+        clock: Clock::starting_in(LEAD),
+        gauge: Gauge::default(),
+        stopped,
+        exhausted: AtomicBool::new(false),
+        plan,
+    });
+    let planned = schedule.planned(context.plan.stop);
+    let dispatcher = Dispatcher {
+        context: context.clone(),
+        records: sender,
+    };
+    let pacer = begin(dispatcher, schedule, &workers)?;
+    let mut collector = Collector::new(observer, &context, planned);
+    let cancel = pin!(cancel);
+    let end = collector.collect(records, cancel, || {
+        // Nobody listens any more only when everything has ended already.
+        let _ = stop.send(true);
+        if let Some(pacer) = &pacer {
+            pacer.stop();
+        }
+    });
+    let interrupted = end.await.map_err(RunError::Observer)?;
+    let records = collector.finish()?;
+    let client = workers.used(pacer.map(Pacer::used));
+    let info = describe(&context, &records, started, interrupted, client);
+    Ok(Run { info, records })
+}
+
+fn begin(
+    dispatcher: Dispatcher,
+    schedule: Schedule,
+    workers: &Workers,
+) -> Result<Option<Pacer>, RunError> {
+    match schedule {
+        Schedule::Open(instants) => {
+            let pacer = Pacer::start(dispatcher, instants, workers.handle());
+            pacer.map(Some).map_err(RunError::Threads)
+        }
+        Schedule::Closed { most } => {
+            users::start(&dispatcher, most, workers.handle());
+            Ok(None)
+        }
+    }
+}
+
+fn describe(
+    context: &Context,
+    records: &[Record],
+    started: SystemTime,
+    interrupted: bool,
+    client: ClientUse,
+) -> RunInfo {
+    let plan = &context.plan;
+    let since = started
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    RunInfo {
+        load: plan.load,
+        stop: plan.stop,
+        reuse: plan.reuse,
+        workload_digest: plan.workload.digest(),
+        address: plan.target.address.to_string(),
+        model: plan.target.model.clone(),
+        protocol: plan.target.protocol,
+        length: plan.target.generation.length,
+        started_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        wall_ns: records.iter().map(|record| record.done).max().unwrap_or(0),
+        ended: match (interrupted, context.exhausted.load(Ordering::Relaxed)) {
+            (true, _) => Ended::Interrupted,
+            (false, true) => Ended::Exhausted,
+            (false, false) => Ended::Reached,
+        },
+        client,
+        in_flight_area_ns: context.gauge.area(),
+        in_flight_peak: context.gauge.peak(),
+    }
+}

@@ -1,0 +1,301 @@
+//! Whether load, workload and end condition fit together, and the work list they make.
+//!
+//! Everything that can be refused is refused here, before anything is sent. Pure: instants
+//! are durations after a start that nobody has chosen yet.
+
+use std::{num::NonZeroU64, time::Duration};
+
+use crate::{
+    Arrivals, Load, PlanError, Rate, Reuse, RunPlan, Stop,
+    arrivals::{constant, poisson},
+    protocol::RESERVED,
+};
+
+/// More arrivals than this would need gigabytes just to be listed.
+pub(crate) const MOST_ARRIVALS: usize = 20_000_000;
+
+impl RunPlan {
+    /// The instants of an open loop, or the most requests a closed one may send.
+    pub(crate) fn prepare(&self) -> Result<Schedule, PlanError> {
+        if let Some(key) = RESERVED
+            .into_iter()
+            .find(|key| self.target.extra.contains_key(*key))
+        {
+            return Err(PlanError::ReservedKey(key.to_owned()));
+        }
+        for request in self.workload.requests() {
+            self.target.protocol.accepts(request)?;
+        }
+        match self.load {
+            Load::Open { arrivals, seed, .. } => self.open(arrivals, seed).map(Schedule::Open),
+            Load::Closed { .. } => self.closed().map(|most| Schedule::Closed { most }),
+        }
+    }
+
+    fn closed(&self) -> Result<Option<u64>, PlanError> {
+        let have = self.workload.requests().len();
+        match (self.stop, self.reuse) {
+            (Stop::Requests(n), _) => self.enough(n.get()).map(|()| Some(n.get())),
+            (Stop::After(_), Reuse::Once) => Ok(Some(have as u64)),
+            (Stop::After(_), Reuse::Cycle) => Ok(None),
+        }
+    }
+
+    fn open(&self, arrivals: Arrivals, seed: u64) -> Result<Vec<Duration>, PlanError> {
+        if let (Arrivals::AllAtOnce, Stop::After(_), Reuse::Cycle) =
+            (arrivals, self.stop, self.reuse)
+        {
+            return Err(PlanError::Endless {
+                load: "all-at-once arrivals",
+                stop: "a cycling workload and a time to stop",
+                help: "stop after a number of requests",
+            });
+        }
+        let instants: Box<dyn Iterator<Item = Duration>> = match arrivals {
+            Arrivals::Poisson { rate } => Box::new(poisson(rate, seed)),
+            Arrivals::Constant { rate } => Box::new(constant(rate)),
+            Arrivals::AllAtOnce => Box::new(std::iter::repeat_n(Duration::ZERO, self.burst())),
+            Arrivals::Listed { speed } => Box::new(self.listed(speed)?.into_iter()),
+        };
+        let instants: Vec<Duration> = match self.stop {
+            Stop::Requests(n) => {
+                self.enough(n.get())?;
+                instants.take(count(n).min(MOST_ARRIVALS + 1)).collect()
+            }
+            Stop::After(end) => instants
+                .take_while(|at| *at < end)
+                .take(MOST_ARRIVALS + 1)
+                .collect(),
+        };
+        self.bounded(instants)
+    }
+
+    fn bounded(&self, instants: Vec<Duration>) -> Result<Vec<Duration>, PlanError> {
+        if instants.is_empty() {
+            return Err(PlanError::NoArrivals);
+        }
+        if instants.len() > MOST_ARRIVALS {
+            return Err(PlanError::TooManyArrivals);
+        }
+        self.enough(instants.len() as u64).map(|()| instants)
+    }
+
+    /// How many requests arrive at once: as many as asked for, else one of each.
+    fn burst(&self) -> usize {
+        match self.stop {
+            Stop::Requests(n) => count(n),
+            Stop::After(_) => self.workload.requests().len(),
+        }
+    }
+
+    fn listed(&self, speed: Rate) -> Result<Vec<Duration>, PlanError> {
+        if self.reuse == Reuse::Cycle {
+            return Err(PlanError::ListedCycle);
+        }
+        let mut before = Duration::ZERO;
+        let instant = |request: &crate::Request| {
+            let bad = |problem| PlanError::BadArrival {
+                id: request.id.clone(),
+                problem,
+            };
+            let at = request.arrival.ok_or_else(|| bad("lists no arrival"))?;
+            if at < before {
+                return Err(bad("arrives before the one above it"));
+            }
+            before = at;
+            Duration::try_from_secs_f64(at.as_secs_f64() / speed.get())
+                .map_err(|_| bad("arrives too late"))
+        };
+        self.workload.requests().iter().map(instant).collect()
+    }
+
+    fn enough(&self, needed: u64) -> Result<(), PlanError> {
+        let have = self.workload.requests().len();
+        if self.reuse == Reuse::Once && needed > have as u64 {
+            return Err(PlanError::WorkloadTooShort { needed, have });
+        }
+        Ok(())
+    }
+}
+
+fn count(requests: NonZeroU64) -> usize {
+    usize::try_from(requests.get()).unwrap_or(usize::MAX)
+}
+
+/// A checked plan's work list.
+#[derive(Debug)]
+pub(crate) enum Schedule {
+    /// Instants after the start, ascending.
+    Open(Vec<Duration>),
+    /// The most requests to send; `None` where only time ends the run.
+    Closed { most: Option<u64> },
+}
+
+impl Schedule {
+    /// How many requests will be sent by the time of `stop`, where that is known.
+    pub(crate) fn planned(&self, stop: Stop) -> Option<u64> {
+        match (self, stop) {
+            (Self::Open(instants), _) => Some(instants.len() as u64),
+            (Self::Closed { .. }, Stop::Requests(n)) => Some(n.get()),
+            (Self::Closed { .. }, Stop::After(_)) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroU32, sync::Arc};
+
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::{Generation, Limits, Prompt, Protocol, Request, Target, Timeouts, Workload};
+
+    fn plan(load: Load, stop: Stop, reuse: Reuse) -> RunPlan {
+        let request = |i: u32| Request {
+            id: i.to_string(),
+            conversation: None,
+            turn: 0,
+            arrival: Some(Duration::from_secs(u64::from(i))),
+            model: None,
+            prompt: Prompt::Text("x".into()),
+            input_tokens: 1,
+            output_tokens: NonZeroU32::MIN,
+            slo: None,
+            group: None,
+        };
+        RunPlan {
+            workload: Arc::new(Workload::new((0..4).map(request).collect()).unwrap()),
+            load,
+            stop,
+            reuse,
+            target: Target {
+                address: "http://127.0.0.1:1".parse().unwrap(),
+                model: "m".into(),
+                protocol: Protocol::Completions,
+                api_key: None,
+                generation: Generation::default(),
+                extra: Map::new(),
+            },
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    fn open(arrivals: Arrivals) -> Load {
+        Load::Open {
+            arrivals,
+            seed: 1,
+            max_in_flight: None,
+        }
+    }
+
+    fn requests(n: u64) -> Stop {
+        Stop::Requests(NonZeroU64::new(n).unwrap())
+    }
+
+    fn instants(plan: &RunPlan) -> Vec<f64> {
+        match plan.prepare().unwrap() {
+            Schedule::Open(at) => at.iter().map(Duration::as_secs_f64).collect(),
+            Schedule::Closed { .. } => panic!("an open plan"),
+        }
+    }
+
+    fn per_second(rate: f64) -> Rate {
+        Rate::per_second(rate).unwrap()
+    }
+
+    #[test]
+    fn the_end_cuts_the_arrivals() {
+        let constant = open(Arrivals::Constant {
+            rate: per_second(2.0),
+        });
+        assert_eq!(
+            instants(&plan(constant, requests(3), Reuse::Once)),
+            [0.0, 0.5, 1.0]
+        );
+        let timed = plan(constant, Stop::After(Duration::from_secs(1)), Reuse::Once);
+        assert_eq!(instants(&timed), [0.0, 0.5]);
+        let listed = open(Arrivals::Listed {
+            speed: per_second(2.0),
+        });
+        assert_eq!(
+            instants(&plan(listed, requests(4), Reuse::Once)),
+            [0.0, 0.5, 1.0, 1.5]
+        );
+        let burst = plan(
+            open(Arrivals::AllAtOnce),
+            Stop::After(Duration::from_secs(1)),
+            Reuse::Once,
+        );
+        assert_eq!(instants(&burst), [0.0; 4]);
+    }
+
+    #[test]
+    fn a_workload_too_short_is_refused_unless_it_may_cycle() {
+        let constant = open(Arrivals::Constant {
+            rate: per_second(2.0),
+        });
+        for load in [
+            constant,
+            Load::Closed {
+                concurrency: NonZeroU32::MIN,
+            },
+        ] {
+            let error = plan(load, requests(5), Reuse::Once)
+                .check()
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("needs 5 requests but the workload has 4"),
+                "{error}"
+            );
+            plan(load, requests(5), Reuse::Cycle).check().unwrap();
+        }
+        let timed = plan(constant, Stop::After(Duration::from_secs(3)), Reuse::Once);
+        assert!(matches!(
+            timed.check(),
+            Err(PlanError::WorkloadTooShort { needed: 6, have: 4 })
+        ));
+    }
+
+    #[test]
+    fn what_cannot_end_or_begin_is_refused() {
+        let hour = Stop::After(Duration::from_secs(3600));
+        let burst = plan(open(Arrivals::AllAtOnce), hour, Reuse::Cycle);
+        assert!(matches!(burst.check(), Err(PlanError::Endless { .. })));
+        let fast = plan(
+            open(Arrivals::Constant {
+                rate: per_second(1e9),
+            }),
+            hour,
+            Reuse::Cycle,
+        );
+        assert!(matches!(fast.check(), Err(PlanError::TooManyArrivals)));
+        let never = plan(
+            open(Arrivals::Poisson {
+                rate: per_second(1e-9),
+            }),
+            hour,
+            Reuse::Once,
+        );
+        assert!(matches!(never.check(), Err(PlanError::NoArrivals)));
+        let listed = plan(
+            open(Arrivals::Listed {
+                speed: per_second(1.0),
+            }),
+            hour,
+            Reuse::Cycle,
+        );
+        assert!(matches!(listed.check(), Err(PlanError::ListedCycle)));
+    }
+
+    #[test]
+    fn reserved_keys_are_refused() {
+        let mut plan = plan(open(Arrivals::AllAtOnce), requests(1), Reuse::Once);
+        plan.target
+            .extra
+            .insert("stream".into(), Value::Bool(false));
+        assert!(plan.check().unwrap_err().to_string().contains("`stream`"));
+    }
+}

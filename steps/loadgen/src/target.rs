@@ -1,0 +1,140 @@
+//! Whom to ask and how: the server, what is sent along, and for how long to wait.
+//!
+//! Plain values without behaviour; what they mean on the wire, the client and the protocol
+//! know.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{Address, Protocol};
+
+/// How long an answer is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputLength {
+    /// Exactly the request's `output_tokens`: sends `ignore_eos`, so that every run does the
+    /// same work.
+    #[default]
+    Exact,
+    /// At most the request's `output_tokens`: the model may stop by itself.
+    AtMost,
+}
+
+/// How answers are generated, the same for every request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Generation {
+    /// What `output_tokens` means.
+    pub length: OutputLength,
+    /// Sampling temperature; 0 is greedy.
+    pub temperature: f64,
+}
+
+/// A value that is never shown: its `Debug` is `[redacted]` and it has no serialised form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Whom to ask and how.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Where the server listens.
+    pub address: Address,
+    /// The model asked for by requests that name none.
+    pub model: String,
+    /// The wire protocol.
+    pub protocol: Protocol,
+    /// Sent as a bearer token.
+    pub api_key: Option<Secret>,
+    /// How answers are generated.
+    pub generation: Generation,
+    /// Merged into every request's body: tables merge, `null` removes what the protocol would
+    /// send, anything else replaces it. `{"stream_options": {"continuous_usage_stats": true}}`
+    /// asks servers that know it to count tokens in every chunk.
+    pub extra: Map<String, Value>,
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection, TLS included.
+    pub connect: Duration,
+    /// From dispatch to the end of the answer.
+    pub request: Duration,
+    /// For the next piece of an answer once content has begun; the wait for the first one is
+    /// bounded by `request` alone, since under load it is a queue and no fault.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    /// 10 s, 10 minutes and 1 minute.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            request: Duration::from_secs(600),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How much is read from a server before it is called broken, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The head of an answer; at least 8 KiB are allowed.
+    pub head: usize,
+    /// One line of an event stream.
+    pub line: usize,
+    /// One event.
+    pub event: usize,
+    /// One whole answer.
+    pub body: u64,
+}
+
+impl Default for Limits {
+    /// 64 KiB, 1 MiB, 4 MiB and 256 MiB.
+    fn default() -> Self {
+        Self {
+            head: 64 << 10,
+            line: 1 << 20,
+            event: 4 << 20,
+            body: 256 << 20,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let target = Target {
+            address: "http://h".parse().unwrap(),
+            model: "m".into(),
+            protocol: Protocol::Chat,
+            api_key: Some(Secret::new("hush")),
+            generation: Generation::default(),
+            extra: Map::new(),
+        };
+        let shown = format!("{target:?}");
+        assert!(shown.contains("[redacted]") && !shown.contains("hush"));
+    }
+}

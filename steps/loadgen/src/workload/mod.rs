@@ -1,0 +1,294 @@
+//! What is asked: requests, one JSON object per line, one line per turn.
+//!
+//! Knows the file format and its rules; when a request is sent is decided elsewhere, and so is
+//! how its prompt is put on the wire. Turns of a conversation are ordinary lines that carry
+//! their whole history; they are sent in file order and do not wait for one another.
+
+mod request;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufRead, BufReader, BufWriter, Read, Write},
+    path::{Path, PathBuf},
+};
+
+pub use request::{Prompt, Request};
+
+/// A longer line is a mistake in the file: 64 MiB is about ten million token ids.
+const LONGEST_LINE: u64 = 64 << 20;
+
+/// What is wrong with a workload.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkloadError {
+    /// The file cannot be read or written.
+    #[error("cannot access workload `{path}`")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line breaks the format.
+    #[error("{path}:{line}: {problem}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What was found and what was expected.
+        problem: String,
+    },
+    /// A request put together in memory breaks the rules of the format.
+    #[error("request {index} of the workload: {problem}")]
+    Request {
+        /// Position of the request, from 0.
+        index: usize,
+        /// What was found and what was expected.
+        problem: String,
+    },
+    /// There is nothing to send.
+    #[error("the workload has no requests; help: write one JSON object per line")]
+    Empty,
+}
+
+/// An ordered, non-empty list of requests with distinct ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    requests: Vec<Request>,
+}
+
+impl Workload {
+    /// Takes requests in sending order.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkloadError::Request`] for a duplicate or missing id, or a prompt that contradicts
+    /// its length; [`WorkloadError::Empty`].
+    pub fn new(requests: Vec<Request>) -> Result<Self, WorkloadError> {
+        for (index, request) in requests.iter().enumerate() {
+            request
+                .check()
+                .map_err(|problem| WorkloadError::Request { index, problem })?;
+        }
+        if let Some((index, first)) = duplicate(&requests) {
+            let problem = format!("id `{}` already names request {first}", requests[index].id);
+            return Err(WorkloadError::Request { index, problem });
+        }
+        if requests.is_empty() {
+            return Err(WorkloadError::Empty);
+        }
+        Ok(Self { requests })
+    }
+
+    /// Reads a JSONL file; blank lines are skipped.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkloadError::Io`] names the file, [`WorkloadError::Line`] the file and the line.
+    pub fn read(path: &Path) -> Result<Self, WorkloadError> {
+        let io = |source| WorkloadError::Io {
+            path: path.into(),
+            source,
+        };
+        let bad = |line, problem| WorkloadError::Line {
+            path: path.into(),
+            line,
+            problem,
+        };
+        let mut file = BufReader::new(File::open(path).map_err(io)?);
+        let (mut requests, mut lines, mut text) = (Vec::new(), Vec::new(), Vec::new());
+        for line in 1.. {
+            text.clear();
+            let mut bounded = (&mut file).take(LONGEST_LINE);
+            let length = bounded.read_until(b'\n', &mut text).map_err(io)?;
+            if length == 0 {
+                break;
+            }
+            if length as u64 == LONGEST_LINE {
+                return Err(bad(line, "the line is longer than 64 MiB".into()));
+            }
+            if !text.trim_ascii().is_empty() {
+                requests.push(parse(&text).map_err(|problem| bad(line, problem))?);
+                lines.push(line);
+            }
+        }
+        if let Some((index, first)) = duplicate(&requests) {
+            let id = &requests[index].id;
+            return Err(bad(
+                lines[index],
+                format!("id `{id}` already stands on line {}", lines[first]),
+            ));
+        }
+        Self::new(requests)
+    }
+
+    /// Writes the workload as JSONL, replacing `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkloadError::Io`] names the file.
+    pub fn write(&self, path: &Path) -> Result<(), WorkloadError> {
+        let io = |source| WorkloadError::Io {
+            path: path.into(),
+            source,
+        };
+        let mut file = BufWriter::new(File::create(path).map_err(io)?);
+        self.serialize(&mut file)
+            .and_then(|()| file.flush())
+            .map_err(io)
+    }
+
+    /// The BLAKE3 digest, in hex, of the workload as [`Workload::write`] puts it: two files
+    /// that differ only in white space or in the order of keys have the same one.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        // A hasher accepts every write, and a request always has a JSON form.
+        let written = self.serialize(&mut hasher);
+        debug_assert!(written.is_ok());
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// The requests, in sending order; never empty.
+    #[must_use]
+    pub fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+
+    fn serialize(&self, to: &mut impl Write) -> std::io::Result<()> {
+        for request in &self.requests {
+            serde_json::to_writer(&mut *to, request)?;
+            to.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+}
+
+fn parse(line: &[u8]) -> Result<Request, String> {
+    serde_json::from_slice(line).map_err(|error| {
+        // serde counts lines inside the one line that it was given; only the column helps.
+        let text = error.to_string();
+        let message = text.split(" at line ").next().unwrap_or(&text);
+        match error.column() {
+            0 => message.to_owned(),
+            column => format!("{message} (column {column})"),
+        }
+    })
+}
+
+/// The first request whose id was seen before, and where.
+fn duplicate(requests: &[Request]) -> Option<(usize, usize)> {
+    let mut seen = HashMap::with_capacity(requests.len());
+    requests.iter().enumerate().find_map(|(index, request)| {
+        seen.insert(request.id.as_str(), index)
+            .map(|first| (index, first))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Workload, WorkloadError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.jsonl");
+        std::fs::write(&path, text).unwrap();
+        Workload::read(&path)
+    }
+
+    #[test]
+    fn every_kind_of_prompt_survives_a_round_trip() {
+        let text = concat!(
+            r#"{"id":"a","text":"hi","input_tokens":2,"output_tokens":8,"arrival":0.25}"#,
+            "\n\n",
+            r#"{"id":"b","input_ids":[1,2],"input_tokens":2,"output_tokens":1,"slo":{"ttft_ms":9}}"#,
+            "\n",
+            r#"{"id":"c","messages":[{"role":"user","content":"x"}],"input_tokens":1,"#,
+            r#""output_tokens":4,"conversation":"k","turn":3,"group":"g","model":"m"}"#,
+        );
+        let workload = read(text).unwrap();
+        let [a, b, c] = workload.requests() else {
+            panic!("three requests")
+        };
+        assert_eq!(a.arrival, Some(Duration::from_millis(250)));
+        assert_eq!(b.prompt, Prompt::Tokens(vec![1, 2]));
+        assert_eq!((c.turn, c.conversation.as_deref()), (3, Some("k")));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("copy.jsonl");
+        workload.write(&path).unwrap();
+        let copy = Workload::read(&path).unwrap();
+        assert_eq!(copy, workload);
+        assert_eq!(copy.digest(), workload.digest());
+    }
+
+    #[test]
+    fn the_digest_sees_order_and_content_but_no_layout() {
+        let a = r#"{"id":"a","text":"x","input_tokens":1,"output_tokens":1}"#;
+        let a_spaced = r#"{ "output_tokens": 1, "id": "a", "text": "x", "input_tokens": 1 }"#;
+        let b = r#"{"id":"b","text":"x","input_tokens":1,"output_tokens":1}"#;
+        let digest = |lines: &[&str]| read(&lines.join("\n")).unwrap().digest();
+        assert_eq!(digest(&[a, b]), digest(&[a_spaced, b]));
+        assert_ne!(digest(&[a, b]), digest(&[b, a]));
+    }
+
+    #[test]
+    fn errors_name_the_line_and_the_rule() {
+        let good = r#"{"id":"a","text":"x","input_tokens":1,"output_tokens":1}"#;
+        for (bad, rule) in [
+            (
+                r#"{"id":"b","input_tokens":1,"output_tokens":1}"#,
+                "exactly one of",
+            ),
+            (
+                r#"{"id":"b","text":"x","messages":[],"input_tokens":1,"output_tokens":1}"#,
+                "exactly one of",
+            ),
+            (
+                r#"{"id":"b","text":"x","output_tokens":1}"#,
+                "missing `input_tokens`",
+            ),
+            (
+                r#"{"id":"b","text":"x","input_tokens":1}"#,
+                "missing `output_tokens`",
+            ),
+            (
+                r#"{"id":"b","text":"x","input_tokens":1,"output_tokens":0}"#,
+                "nonzero",
+            ),
+            (
+                r#"{"text":"x","input_tokens":1,"output_tokens":1}"#,
+                "missing `id`",
+            ),
+            (
+                r#"{"id":"b","input_ids":[1],"input_tokens":2,"output_tokens":1}"#,
+                "has 1 entries",
+            ),
+            (
+                r#"{"id":"b","messages":[],"input_tokens":1,"output_tokens":1}"#,
+                "is empty",
+            ),
+            (
+                r#"{"id":"b","text":"x","input_tokens":1,"output_tokens":1,"arrival":-1}"#,
+                "-1 s",
+            ),
+            (
+                r#"{"id":"b","text":"x","input_tokens":1,"output_tokens":1,"max":1}"#,
+                "unknown field `max`",
+            ),
+            (good, "already stands on line 1"),
+            ("{", "EOF"),
+        ] {
+            let error = read(&format!("{good}\n{bad}\n")).unwrap_err().to_string();
+            assert!(
+                error.contains("w.jsonl:2: ") && error.contains(rule),
+                "{error}"
+            );
+        }
+        assert!(matches!(read("\n"), Err(WorkloadError::Empty)));
+        let missing = Workload::read(Path::new("/nowhere/w.jsonl")).unwrap_err();
+        assert!(missing.to_string().contains("/nowhere/w.jsonl"));
+    }
+}

@@ -1,0 +1,663 @@
+//! The load generator against a server that misbehaves in every way a real one does.
+//! Nothing here depends on how long anything takes.
+
+mod server;
+
+use std::{
+    future::pending,
+    net::TcpListener,
+    num::{NonZeroU32, NonZeroU64},
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
+
+use loadgen::{
+    Arrivals, Class, Ended, Generation, Limits, Load, NoObserver, Observer, ObserverError, Outcome,
+    Progress, Prompt, Protocol, Rate, Record, Request, Reuse, Run, RunError, RunPlan, Secret, Stop,
+    Target, Timeouts, Workload, run,
+};
+use server::{DONE, FINISH, HEAD, Server, Then, USAGE, chunk, good, piece, until_closed, write};
+
+/// `n` requests for two tokens each, from one user, with timeouts that nothing reaches.
+fn plan(address: impl std::fmt::Display, n: u32) -> RunPlan {
+    let request = |i: u32| Request {
+        id: format!("r{i}"),
+        conversation: None,
+        turn: 0,
+        arrival: None,
+        model: None,
+        prompt: Prompt::Tokens(vec![1, 2, i]),
+        input_tokens: 3,
+        output_tokens: NonZeroU32::new(2).unwrap(),
+        slo: None,
+        group: Some("g".into()),
+    };
+    RunPlan {
+        workload: Arc::new(Workload::new((0..n).map(request).collect()).unwrap()),
+        load: Load::Closed {
+            concurrency: NonZeroU32::MIN,
+        },
+        stop: Stop::Requests(NonZeroU64::new(u64::from(n)).unwrap()),
+        reuse: Reuse::Once,
+        target: Target {
+            address: format!("http://{address}").parse().unwrap(),
+            model: "m".into(),
+            protocol: Protocol::Completions,
+            api_key: None,
+            generation: Generation::default(),
+            extra: serde_json::Map::new(),
+        },
+        timeouts: Timeouts::default(),
+        limits: Limits::default(),
+    }
+}
+
+async fn go(plan: RunPlan) -> Run {
+    run(plan, &mut NoObserver, pending()).await.unwrap()
+}
+
+/// One request to a server that answers with `answer` and closes.
+async fn answered(answer: String) -> Record {
+    let server = Server::start(move |_, stream| {
+        write(stream, &answer);
+        Then::Close
+    });
+    go(plan(server.address, 1)).await.records.remove(0)
+}
+
+fn failure(record: &Record) -> (Class, &str) {
+    match record.outcome {
+        Outcome::Failed(class) => (class, record.error.as_deref().unwrap()),
+        other => panic!("expected a failure, got {other}"),
+    }
+}
+
+fn assert_good(record: &Record) {
+    assert_eq!((record.outcome, &record.error), (Outcome::Completed, &None));
+    let digest = blake3::hash("héllo".as_bytes()).to_hex().to_string();
+    assert_eq!(record.text_digest, Some(digest));
+    assert_eq!(
+        record
+            .events
+            .iter()
+            .map(|event| event.tokens)
+            .collect::<Vec<_>>(),
+        [1, 1]
+    );
+    let usage = record.usage.unwrap();
+    assert_eq!(
+        (
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens
+        ),
+        (3, 2, Some(1))
+    );
+    assert_eq!(record.finish.as_deref(), Some("length"));
+    let mut instants = vec![record.scheduled, record.dispatched.unwrap()];
+    instants.extend(record.connected);
+    instants.extend(record.headers);
+    instants.extend(record.events.iter().map(|event| event.at));
+    instants.push(record.done);
+    assert!(instants.is_sorted(), "{instants:?}");
+}
+
+#[tokio::test]
+async fn good_answers_share_one_connection() {
+    let server = Server::start(|_, stream| {
+        write(stream, good());
+        Then::KeepAlive
+    });
+    let result = go(plan(server.address, 5)).await;
+    result.records.iter().for_each(assert_good);
+    assert_eq!(result.info.ended, Ended::Reached);
+    assert_eq!(result.info.in_flight_peak, 1);
+    assert!(
+        result
+            .records
+            .iter()
+            .zip(0..)
+            .all(|(record, i)| record.index == i)
+    );
+    assert!(server.asked().iter().all(|asked| asked.connection == 0));
+    let fresh: Vec<bool> = result
+        .records
+        .iter()
+        .map(|r| r.connected.is_some())
+        .collect();
+    assert_eq!(fresh, [true, false, false, false, false]);
+    let asked = &server.asked()[4];
+    assert!(
+        asked.head.starts_with("POST /v1/completions HTTP/1.1\r\n"),
+        "{}",
+        asked.head
+    );
+    assert_eq!(asked.body["prompt"], serde_json::json!([1, 2, 4]));
+}
+
+#[tokio::test]
+async fn bytes_may_be_cut_anywhere() {
+    let server = Server::start(|_, stream| {
+        good()
+            .as_bytes()
+            .iter()
+            .for_each(|byte| write(stream, [*byte]));
+        Then::KeepAlive
+    });
+    go(plan(server.address, 2))
+        .await
+        .records
+        .iter()
+        .for_each(assert_good);
+}
+
+#[tokio::test]
+async fn the_key_is_sent_and_chat_is_spoken() {
+    let server = Server::start(|_, stream| {
+        let say = "data: {\"choices\":[{\"delta\":{\"content\":\"héllo\"},\"finish_reason\":\"stop\"}]}\n\n";
+        write(
+            stream,
+            [HEAD, &chunk(say), &chunk(DONE), &chunk("")].concat(),
+        );
+        Then::KeepAlive
+    });
+    let mut plan = plan(server.address, 1);
+    let mut request = plan.workload.requests()[0].clone();
+    request.prompt = Prompt::Text("hi".into());
+    plan.workload = Arc::new(Workload::new(vec![request]).unwrap());
+    plan.target.protocol = Protocol::Chat;
+    plan.target.api_key = Some(Secret::new("hush"));
+    let result = go(plan).await;
+    assert_eq!(result.records[0].outcome, Outcome::Completed);
+    assert_eq!(
+        (result.records[0].usage, result.records[0].answer_tokens()),
+        (None, 1)
+    );
+    let asked = &server.asked()[0];
+    assert!(asked.head.starts_with("POST /v1/chat/completions"));
+    assert!(
+        asked
+            .head
+            .to_lowercase()
+            .contains("authorization: bearer hush\r\n")
+    );
+    assert_eq!(asked.body["messages"][0]["content"], "hi");
+}
+
+#[tokio::test]
+async fn errors_inside_a_stream_are_failures() {
+    let error = "data: {\"error\":{\"message\":\"out of memory\",\"code\":500}}\n\n";
+    let record = answered([HEAD, &chunk(&piece("a")), &chunk(error)].concat()).await;
+    assert_eq!(failure(&record), (Class::InBand, "out of memory"));
+    assert_eq!(record.events.len(), 1);
+}
+
+#[tokio::test]
+async fn a_status_is_a_failure_with_the_servers_words() {
+    let server = Server::start(|_, stream| {
+        let body = "the queue is full";
+        write(
+            stream,
+            format!(
+                "HTTP/1.1 503 Busy\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        );
+        Then::KeepAlive
+    });
+    let result = go(plan(server.address, 2)).await;
+    for record in &result.records {
+        let (class, message) = failure(record);
+        assert_eq!(class, Class::HttpStatus(503));
+        assert!(message.contains("the queue is full"), "{message}");
+        assert!(record.headers.is_some());
+    }
+    // An answer read to its end leaves a connection that can be used again.
+    assert!(server.asked().iter().all(|asked| asked.connection == 0));
+}
+
+#[tokio::test]
+async fn cut_streams_are_truncated() {
+    // Cut inside the chunked encoding, in the middle of an event.
+    let record = answered([HEAD, &chunk(&piece("a")), "20\r\ndata: {"].concat()).await;
+    assert_eq!(
+        (failure(&record).0, record.events.len()),
+        (Class::Truncated, 1)
+    );
+    // A proper end of the body, but nobody said that the answer was finished.
+    let record = answered([HEAD, &chunk(&piece("a")), &chunk("")].concat()).await;
+    assert_eq!(
+        failure(&record),
+        (Class::Truncated, "the stream ended without a finish reason")
+    );
+    // Finished, then cut: usage may be missing, and nobody knows.
+    let record = answered([HEAD, &chunk(&piece("a")), &chunk(FINISH)].concat()).await;
+    assert_eq!(failure(&record).0, Class::Truncated);
+    // A fresh connection that is closed without a byte is not tried again.
+    let record = answered(String::new()).await;
+    assert_eq!((failure(&record).0, record.attempts), (Class::Truncated, 1));
+}
+
+#[tokio::test]
+async fn a_stream_without_the_done_marker_is_complete() {
+    let record = answered(
+        [
+            HEAD,
+            &chunk(&piece("a")),
+            &chunk(FINISH),
+            &chunk(USAGE),
+            &chunk(""),
+        ]
+        .concat(),
+    )
+    .await;
+    assert_eq!(record.outcome, Outcome::Completed);
+}
+
+#[tokio::test]
+async fn output_that_is_none_is_bad() {
+    for (answer, words) in [
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n{\"a\"".into(),
+            "expected an event stream",
+        ),
+        ([HEAD, &chunk("data: <html>\n\n")].concat(), "no chunk"),
+        (
+            [HEAD, &chunk(FINISH), &chunk(DONE), &chunk("")].concat(),
+            "no content",
+        ),
+        ("SSH-2.0-OpenSSH\r\n\r\n".into(), "invalid"),
+    ] {
+        let record = answered(answer).await;
+        let (class, message) = failure(&record);
+        assert!(
+            class == Class::BadOutput && message.contains(words),
+            "{class} {message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn sizes_are_limited() {
+    let server = Server::start(|number, stream| {
+        let long = "x".repeat(5000);
+        write(
+            stream,
+            match number {
+                0 => [HEAD, &chunk(&format!("data: {long}"))].concat(),
+                1 => [HEAD, &chunk(&format!("data: {}\n", &long[..900]).repeat(3))].concat(),
+                2 => [HEAD, &chunk(&": comment\n".repeat(9000))].concat(),
+                _ => format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", long.repeat(20)),
+            },
+        );
+        until_closed(stream)
+    });
+    let mut plan = plan(server.address, 4);
+    plan.limits = Limits {
+        head: 8192,
+        line: 1000,
+        event: 2000,
+        body: 50_000,
+    };
+    let result = go(plan).await;
+    for (record, words) in result.records.iter().zip([
+        "longer than 1000",
+        "larger than 2000",
+        "larger than 50000",
+        "too large",
+    ]) {
+        let (class, message) = failure(record);
+        assert!(
+            class == Class::BadOutput && message.contains(words),
+            "{class} {message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn silence_times_out_before_and_within_an_answer() {
+    let server = Server::start(|number, stream| {
+        match number {
+            0 => {}
+            1 => write(stream, &good()[..20]),
+            _ => write(stream, [HEAD, &chunk(&piece("a"))].concat()),
+        }
+        until_closed(stream)
+    });
+    let mut early = plan(server.address, 2);
+    early.timeouts.request = Duration::from_millis(60);
+    for record in go(early).await.records {
+        let (class, message) = failure(&record);
+        assert!(
+            class == Class::Timeout && message.contains("not complete after 60ms"),
+            "{message}"
+        );
+        assert_eq!((record.headers, record.attempts), (None, 1));
+    }
+    let mut within = plan(server.address, 1);
+    within.timeouts.idle = Duration::from_millis(60);
+    let record = go(within).await.records.remove(0);
+    let (class, message) = failure(&record);
+    assert!(
+        class == Class::Timeout && message.contains("no content for 60ms"),
+        "{message}"
+    );
+    assert_eq!(record.events.len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_listening_is_refused() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let result = go(plan(address, 2)).await;
+    for record in &result.records {
+        let (class, message) = failure(record);
+        assert!(
+            class == Class::Refused && message.contains(&address.to_string()),
+            "{message}"
+        );
+        assert!(record.dispatched.is_some() && record.connected.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_no_connection() {
+    let server = Server::start(|_, _| panic!("a TLS greeting is no request"));
+    let mut plan = plan(server.address, 1);
+    plan.target.address = format!("https://{}", server.address).parse().unwrap();
+    let result = go(plan).await;
+    let (class, message) = failure(&result.records[0]);
+    assert!(
+        class == Class::Connect && message.contains("cannot connect to"),
+        "{class} {message}"
+    );
+}
+
+#[tokio::test]
+async fn a_pooled_connection_that_was_closed_is_replaced() {
+    // Closed right after the answer: whenever the client notices, no request is lost.
+    let server = Server::start(|_, stream| {
+        write(stream, good());
+        Then::Close
+    });
+    go(plan(server.address, 20))
+        .await
+        .records
+        .iter()
+        .for_each(assert_good);
+    // Closed after the next request was read, without a byte of answer: sent once more.
+    let server = Server::start(|number, stream| match number {
+        1 => Then::Close,
+        _ => {
+            write(stream, good());
+            Then::KeepAlive
+        }
+    });
+    let result = go(plan(server.address, 2)).await;
+    result.records.iter().for_each(assert_good);
+    assert_eq!(result.records[1].attempts, 2);
+    assert!(result.records[1].connected.is_some());
+    assert_eq!(
+        server
+            .asked()
+            .iter()
+            .map(|a| a.connection)
+            .collect::<Vec<_>>(),
+        [0, 0, 1]
+    );
+    assert_eq!(server.asked()[1].body, server.asked()[2].body);
+}
+
+#[tokio::test]
+async fn a_request_that_was_being_answered_is_not_sent_again() {
+    let server = Server::start(|number, stream| match number {
+        1 => {
+            write(stream, "HTTP/1.1 2");
+            Then::Close
+        }
+        _ => {
+            write(stream, good());
+            Then::KeepAlive
+        }
+    });
+    let result = go(plan(server.address, 2)).await;
+    assert_eq!(failure(&result.records[1]).0, Class::Truncated);
+    assert_eq!((server.asked().len(), result.records[1].attempts), (2, 1));
+}
+
+#[tokio::test]
+async fn a_cap_holds_arrivals_back_and_shows_the_queue() {
+    let server = Server::start(|_, stream| {
+        write(stream, good());
+        Then::KeepAlive
+    });
+    let mut plan = plan(server.address, 6);
+    let max_in_flight = Some(NonZeroU32::MIN);
+    plan.load = Load::Open {
+        arrivals: Arrivals::AllAtOnce,
+        seed: 0,
+        max_in_flight,
+    };
+    let result = go(plan).await;
+    result.records.iter().for_each(assert_good);
+    assert_eq!(result.info.in_flight_peak, 1);
+    assert!(result.records.iter().all(|record| record.scheduled == 0));
+    let mut spans: Vec<_> = result
+        .records
+        .iter()
+        .map(|r| (r.dispatched.unwrap(), r.done))
+        .collect();
+    spans.sort_unstable();
+    assert!(
+        spans.windows(2).all(|pair| pair[0].1 <= pair[1].0),
+        "{spans:?}"
+    );
+}
+
+#[tokio::test]
+async fn open_arrivals_keep_their_instants_and_may_cycle() {
+    let server = Server::start(|_, stream| {
+        write(stream, good());
+        Then::KeepAlive
+    });
+    let mut plan = plan(server.address, 2);
+    let rate = Rate::per_second(500.0).unwrap();
+    plan.load = Load::Open {
+        arrivals: Arrivals::Constant { rate },
+        seed: 0,
+        max_in_flight: None,
+    };
+    plan.stop = Stop::Requests(NonZeroU64::new(5).unwrap());
+    plan.reuse = Reuse::Cycle;
+    let result = go(plan).await;
+    result.records.iter().for_each(assert_good);
+    let scheduled: Vec<u64> = result
+        .records
+        .iter()
+        .map(|record| record.scheduled)
+        .collect();
+    assert_eq!(scheduled, [0, 2_000_000, 4_000_000, 6_000_000, 8_000_000]);
+    let ids: Vec<&str> = result
+        .records
+        .iter()
+        .map(|record| record.request.as_str())
+        .collect();
+    assert_eq!(ids, ["r0", "r1", "r0", "r1", "r0"]);
+}
+
+#[tokio::test]
+async fn a_timed_run_says_when_the_workload_was_too_short() {
+    let server = Server::start(|_, stream| {
+        write(stream, good());
+        Then::KeepAlive
+    });
+    let mut plan = plan(server.address, 3);
+    plan.stop = Stop::After(Duration::from_secs(3600));
+    let result = go(plan).await;
+    assert_eq!(
+        (result.info.ended, result.records.len()),
+        (Ended::Exhausted, 3)
+    );
+}
+
+#[tokio::test]
+async fn cancelling_cuts_off_what_is_in_flight() {
+    let (seen, all_seen) = mpsc::channel();
+    let server = Server::start(move |_, stream| {
+        write(stream, [HEAD, &chunk(&piece("a"))].concat());
+        seen.send(()).unwrap();
+        until_closed(stream)
+    });
+    let mut plan = plan(server.address, 4);
+    plan.load = Load::Closed {
+        concurrency: NonZeroU32::new(2).unwrap(),
+    };
+    let cancel = async move {
+        tokio::task::spawn_blocking(move || (0..2).for_each(|_| all_seen.recv().unwrap()))
+            .await
+            .unwrap();
+    };
+    // Spawned, because a caller will: the future has to be Send.
+    let result = tokio::spawn(async move { run(plan, &mut NoObserver, cancel).await });
+    let result = result.await.unwrap().unwrap();
+    assert_eq!(
+        (result.info.ended, result.records.len()),
+        (Ended::Interrupted, 2)
+    );
+    for record in &result.records {
+        assert_eq!(record.outcome, Outcome::Dropped);
+        assert!(record.dispatched.is_some());
+    }
+}
+
+#[tokio::test]
+async fn cancelling_does_not_wait_for_far_arrivals_nor_for_the_cap() {
+    let (seen, first_seen) = mpsc::channel();
+    let server = Server::start(move |_, stream| {
+        seen.send(()).unwrap();
+        until_closed(stream)
+    });
+    let mut plan = plan(server.address, 3);
+    let mut requests = plan.workload.requests().to_vec();
+    for (request, seconds) in requests.iter_mut().zip([0, 0, 86_400]) {
+        request.arrival = Some(Duration::from_secs(seconds));
+    }
+    plan.workload = Arc::new(Workload::new(requests).unwrap());
+    let speed = Rate::per_second(1.0).unwrap();
+    let max_in_flight = Some(NonZeroU32::MIN);
+    plan.load = Load::Open {
+        arrivals: Arrivals::Listed { speed },
+        seed: 0,
+        max_in_flight,
+    };
+    let cancel = async move {
+        tokio::task::spawn_blocking(move || first_seen.recv().unwrap())
+            .await
+            .unwrap();
+    };
+    let result = run(plan, &mut NoObserver, cancel).await.unwrap();
+    assert_eq!(result.info.ended, Ended::Interrupted);
+    assert!(
+        result
+            .records
+            .iter()
+            .all(|record| record.outcome == Outcome::Dropped)
+    );
+    let sent = result
+        .records
+        .iter()
+        .filter(|record| record.dispatched.is_some())
+        .count();
+    assert_eq!((result.records.len(), sent), (2, 1));
+}
+
+#[tokio::test]
+async fn dropping_the_run_closes_its_connections() {
+    let (seen, all_seen) = mpsc::channel();
+    let server = Server::start(move |_, stream| {
+        seen.send(()).unwrap();
+        let then = until_closed(stream);
+        seen.send(()).unwrap();
+        then
+    });
+    let plan = plan(server.address, 1);
+    let running = tokio::spawn(async move { run(plan, &mut NoObserver, pending()).await });
+    let wait = move || {
+        all_seen.recv().unwrap();
+        all_seen
+    };
+    let all_seen = tokio::task::spawn_blocking(wait).await.unwrap();
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    // Hangs, and so fails, if the connection stays open.
+    tokio::task::spawn_blocking(move || all_seen.recv().unwrap())
+        .await
+        .unwrap();
+}
+
+#[derive(Default)]
+struct Watching {
+    records: Vec<u64>,
+    last: Progress,
+    refuse: bool,
+}
+
+impl Observer for Watching {
+    fn progress(&mut self, progress: &Progress) {
+        self.last = *progress;
+    }
+
+    fn records(&mut self, records: &[Record]) -> Result<(), ObserverError> {
+        if self.refuse {
+            return Err("the disk is full".into());
+        }
+        self.records
+            .extend(records.iter().map(|record| record.index));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_observer_sees_every_record_once_and_the_end() {
+    let server = Server::start(|_, stream| {
+        write(stream, good());
+        Then::KeepAlive
+    });
+    let mut watching = Watching::default();
+    let mut plan = plan(server.address, 300);
+    plan.load = Load::Closed {
+        concurrency: NonZeroU32::new(4).unwrap(),
+    };
+    run(plan.clone(), &mut watching, pending()).await.unwrap();
+    watching.records.sort_unstable();
+    assert_eq!(watching.records, (0..300).collect::<Vec<_>>());
+    let last = watching.last;
+    assert_eq!(
+        (last.planned, last.sent, last.completed),
+        (Some(300), 300, 300)
+    );
+    assert_eq!((last.failed, last.in_flight, last.tokens), (0, 0, 600));
+    let mut refusing = Watching {
+        refuse: true,
+        ..Watching::default()
+    };
+    let error = run(plan, &mut refusing, pending()).await.unwrap_err();
+    assert!(matches!(error, RunError::Observer(cause) if cause.to_string() == "the disk is full"));
+}
+
+#[tokio::test]
+async fn an_impossible_plan_sends_nothing() {
+    let asked = Arc::new(Mutex::new(0));
+    let count = asked.clone();
+    let server = Server::start(move |_, _| {
+        *count.lock().unwrap() += 1;
+        Then::Close
+    });
+    let mut plan = plan(server.address, 1);
+    plan.target.protocol = Protocol::Chat;
+    let error = run(plan, &mut NoObserver, pending()).await.unwrap_err();
+    assert!(error.to_string().contains("token ids"), "{error}");
+    assert_eq!(*asked.lock().unwrap(), 0);
+}

@@ -1,0 +1,32 @@
+//! The kinds of artifacts and services: what may be plugged into what.
+
+use engine::types::ArtifactKind;
+
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+) => { $(
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone)]
+        pub struct $name;
+
+        impl ArtifactKind for $name {
+            const NAME: &'static str = $text;
+        }
+    )+ };
+}
+
+kinds! {
+    /// A folder as the Hugging Face hub has it: `config.json`, tokenizer, perhaps weights.
+    Model = "model";
+    /// Requests, one JSON line each.
+    Workload = "workload";
+    /// Rows of measured values, see [`crate::result`].
+    Measured = "result";
+    /// A folder with a chart as `chart.json`, SVG and PNG.
+    Chart = "chart";
+    /// A folder with a report as `report.html`.
+    Page = "page";
+    /// A folder of whatever a command wrote.
+    Files = "files";
+    /// A server that speaks the OpenAI protocol.
+    InferenceServer = "inference server";
+}

@@ -1,0 +1,40 @@
+//! The step library: typed options → a capability → artifacts.
+//!
+//! One file per family of steps, one line each in [`library`]. The adapters are thin: what they
+//! can do is done by the capability crates, which know nothing of plans.
+
+#![forbid(unsafe_code)]
+
+mod kinds;
+mod result;
+mod files;
+mod http;
+
+mod model;
+mod dataset;
+mod server;
+mod load;
+mod profile;
+mod plot;
+mod report;
+mod shell;
+
+use engine::library::Library;
+
+/// Returns every kind of step and service that plans can use.
+pub fn library() -> Library {
+    Library::default()
+        .step::<model::ModelDerive>()
+        .step::<dataset::DatasetRandom>()
+        .step::<dataset::DatasetFile>()
+        .service::<server::ServerEmbedded>()
+        .service::<server::ServerExternal>()
+        .service::<server::ServerCommand>()
+        .step::<load::LoadWarm>()
+        .step::<load::LoadTest>()
+        .step::<profile::ProfilePhases>()
+        .step::<plot::PlotLines>()
+        .step::<plot::PlotBars>()
+        .step::<report::ReportPage>()
+        .step::<shell::ShellRun>()
+}

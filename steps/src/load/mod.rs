@@ -1,0 +1,54 @@
+//! Load on a server: `load.warm` brings it into its stride, `load.test` measures it.
+
+mod records;
+mod test;
+mod warm;
+
+pub(crate) use test::LoadTest;
+pub(crate) use warm::LoadWarm;
+
+use engine::service::Endpoint;
+use engine::step::{Grade, StepError, Verdict};
+use loadgen::{Address, Generation, Protocol, Secret, Target};
+
+engine::choices! {
+    /// How to talk to the server.
+    pub enum ProtocolChoice {
+        /// `/v1/completions`: prompts of text or of token ids.
+        Completions = "completions",
+        /// `/v1/chat/completions`: messages; a text prompt becomes one user message.
+        Chat = "chat",
+    }
+}
+
+impl From<ProtocolChoice> for Protocol {
+    fn from(choice: ProtocolChoice) -> Self {
+        match choice {
+            ProtocolChoice::Completions => Protocol::Completions,
+            ProtocolChoice::Chat => Protocol::Chat,
+        }
+    }
+}
+
+/// Whom to ask: the address and model of a leased server.
+pub(crate) fn target(endpoint: &Endpoint, protocol: Protocol, generation: Generation, api_key: Option<Secret>) -> Result<Target, StepError> {
+    let address: Address = endpoint.url.parse().map_err(|e: loadgen::AddressError| StepError::new(e.to_string()))?;
+    let model = endpoint.facts.get("model").cloned().ok_or_else(|| StepError::new("the server did not say which model it serves"))?;
+    Ok(Target { address, model, protocol, api_key, generation, extra: serde_json::Map::new() })
+}
+
+/// Translates a verdict on a load into the engine's words.
+pub(crate) fn verdict(verdict: &loadgen::Verdict) -> Verdict {
+    Verdict {
+        grade: grade(verdict.grade),
+        reasons: verdict.reasons.iter().map(|r| format!("{} ({})", r.message, r.help)).collect(),
+    }
+}
+
+fn grade(grade: loadgen::Grade) -> Grade {
+    match grade {
+        loadgen::Grade::Valid => Grade::Valid,
+        loadgen::Grade::Degraded => Grade::Degraded,
+        loadgen::Grade::Invalid => Grade::Invalid,
+    }
+}

@@ -1,0 +1,104 @@
+//! `load.warm`: requests whose only purpose is that later ones do not pay for first times.
+
+use super::{ProtocolChoice, target};
+use crate::kinds::InferenceServer;
+use engine::step::{FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
+use engine::types::{Lease, Text};
+use loadgen::{Generation, Limits, Load, Observer, ObserverError, Prompt, Record, Request, Reuse, RunPlan, Secret, Stop, Timeouts, Workload};
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
+use std::time::Duration;
+
+engine::options! {
+    /// Options of `load.warm`.
+    pub struct LoadWarm {
+        /// The server.
+        server: Lease<InferenceServer>;
+        /// Number of requests.
+        requests: NonZeroU32 = NonZeroU32::new(16).unwrap_or(NonZeroU32::MIN), in "requests";
+        /// Requests at a time.
+        concurrency: NonZeroU32 = NonZeroU32::new(4).unwrap_or(NonZeroU32::MIN), in "requests";
+        /// Words of a prompt.
+        input_words: NonZeroU32 = NonZeroU32::new(32).unwrap_or(NonZeroU32::MIN), in "words";
+        /// Answer length.
+        output_tokens: NonZeroU32 = NonZeroU32::new(16).unwrap_or(NonZeroU32::MIN), in "tokens";
+        /// How to talk to the server.
+        protocol: ProtocolChoice = ProtocolChoice::Completions;
+        /// Sent as a bearer token; write `${secret.NAME}`.
+        api_key: Option<Text>;
+        /// Longest wait for one answer.
+        request_timeout: Duration = Duration::from_secs(300);
+    }
+}
+
+impl StepType for LoadWarm {
+    const NAME: &'static str = "load.warm";
+    const KIND: StepKind = StepKind::Effect;
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "Warms a server with prompts of its own that no measurement uses.";
+
+    fn outputs() -> &'static [OutputSpec] {
+        &[]
+    }
+}
+
+impl LoadWarm {
+    fn workload(&self) -> Result<Workload, StepError> {
+        let requests = (0..self.requests.get()).map(|i| Request {
+            id: format!("warm-{i}"),
+            conversation: None,
+            turn: 0,
+            arrival: None,
+            model: None,
+            prompt: Prompt::Text((0..self.input_words.get()).map(|j| format!("warm{i}x{j}")).collect::<Vec<_>>().join(" ")),
+            input_tokens: self.input_words.get(),
+            output_tokens: self.output_tokens,
+            slo: None,
+            group: None,
+        });
+        Workload::new(requests.collect()).map_err(|e| StepError::new(e.to_string()))
+    }
+}
+
+/// Passes progress on; warm-up keeps no records.
+struct Follow<'a>(&'a StepContext);
+
+impl Observer for Follow<'_> {
+    fn progress(&mut self, progress: &loadgen::Progress) {
+        let done = progress.completed + progress.failed;
+        self.0.done("warming up", done, progress.planned.unwrap_or(done));
+    }
+
+    fn records(&mut self, _: &[Record]) -> Result<(), ObserverError> {
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl Step for LoadWarm {
+    async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
+        let api_key = self.api_key.as_ref().map(|k| context.text(k).map(Secret::new)).transpose()?;
+        let endpoint = context.endpoint(&self.server)?;
+        let plan = RunPlan {
+            workload: Arc::new(self.workload()?),
+            load: Load::Closed { concurrency: self.concurrency },
+            stop: Stop::Requests(NonZeroU64::from(self.requests)),
+            reuse: Reuse::Once,
+            target: target(endpoint, self.protocol.into(), Generation::default(), api_key)?,
+            timeouts: Timeouts { request: self.request_timeout, ..Timeouts::default() },
+            limits: Limits::default(),
+        };
+        let run = loadgen::run(plan, &mut Follow(context), context.cancelled()).await;
+        let run = run.map_err(|e| StepError::new(e.to_string()))?;
+        let failed: Vec<&Record> = run.records.iter().filter(|r| !r.completed()).collect();
+        if context.is_cancelled() {
+            return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
+        }
+        if let Some(first) = failed.first() {
+            let why = first.error.clone().unwrap_or_else(|| first.outcome.to_string());
+            return Err(StepError::new(format!("{} of {} warm-up requests failed; the first: {why}", failed.len(), run.records.len()))
+                .class(FailureClass::Infrastructure));
+        }
+        Ok(StepReport::line(format!("{} requests", run.records.len())))
+    }
+}

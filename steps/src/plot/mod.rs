@@ -1,0 +1,33 @@
+//! Charts from samples: `plot.lines` and `plot.bars`.
+
+mod bars;
+mod lines;
+mod points;
+
+pub(crate) use bars::PlotBars;
+pub(crate) use lines::PlotLines;
+
+use crate::files;
+use charts::{Chart, Theme};
+use engine::step::{OutputSpec, StepContext, StepError};
+
+/// Pixels of the PNG per unit of the drawing.
+const PNG_SCALE: f32 = 2.0;
+
+const OUTPUT: &[OutputSpec] = &[OutputSpec {
+    name: "chart",
+    file: "chart",
+    kind: "chart",
+    doc: "The chart as data (`chart.json`), SVG and PNG, and its points as CSV.",
+}];
+
+fn write_chart(context: &StepContext, chart: &Chart, csv: &str) -> Result<(), StepError> {
+    let folder = context.output("chart");
+    files::create_dir(&folder)?;
+    files::write_json(&folder.join("chart.json"), chart)?;
+    files::write(&folder.join("chart.svg"), chart.to_svg(Theme::Light))?;
+    files::write(&folder.join("chart-dark.svg"), chart.to_svg(Theme::Dark))?;
+    let png = chart.to_png(PNG_SCALE).map_err(|e| StepError::because("could not draw the PNG", e))?;
+    files::write(&folder.join("chart.png"), png)?;
+    files::write(&folder.join("points.csv"), csv)
+}

@@ -1,0 +1,229 @@
+//! Samples as one table, and groups of it as points with their spread.
+//!
+//! A point is the median over samples, with the range between the smallest and the largest: two
+//! or three samples carry no interval that would deserve the name. Invalid samples enter no point
+//! unless there are no others; such a point is drawn hollow.
+
+use crate::files;
+use crate::result::{Definition, MeasuredFile, definition};
+use charts::{Axis, Grade, Reading};
+use engine::problem::did_you_mean;
+use engine::step::{self, Sample, StepError};
+use std::collections::{BTreeMap, BTreeSet};
+use tables::{Column, Table, Value};
+
+/// Grade of a row's sample, 0 valid to 2 invalid: a column of the table.
+const GRADE: &str = "verdict";
+
+/// Rows of all samples.
+pub(super) struct Points {
+    table: Table,
+    definitions: Vec<Definition>,
+    /// Numeric columns that are axes of the plan.
+    axes: BTreeSet<String>,
+}
+
+/// A cell while the table is put together.
+enum Cell {
+    Number(f64),
+    Text(String),
+}
+
+impl Points {
+    /// Reads the results of all samples.
+    pub(super) fn read(samples: &[Sample]) -> Result<Self, StepError> {
+        let mut rows: Vec<BTreeMap<String, Cell>> = Vec::new();
+        let mut definitions: Vec<Definition> = Vec::new();
+        let mut axes = BTreeSet::new();
+        for sample in samples {
+            let path = sample.outputs.get("result").ok_or_else(|| StepError::new(format!("`{}` left no result", sample.node)))?;
+            let file: MeasuredFile = files::read_json(path)?;
+            for new in file.definitions {
+                if !definitions.iter().any(|d| d.name == new.name) {
+                    definitions.push(new);
+                }
+            }
+            for row in file.rows {
+                let mut cells: BTreeMap<String, Cell> = BTreeMap::new();
+                for (name, value) in &row.values {
+                    cells.insert(name.clone(), Cell::Number(value.unwrap_or(f64::INFINITY)));
+                }
+                for (name, value) in &row.labels {
+                    cells.insert(name.clone(), Cell::Text(value.clone()));
+                }
+                for (name, value) in &sample.axes {
+                    axes.insert(name.clone());
+                    cells.insert(name.clone(), axis_cell(value));
+                }
+                cells.insert("sample".to_owned(), Cell::Number(sample.index.into()));
+                cells.insert(GRADE.to_owned(), Cell::Number(f64::from(grade_rank(sample.verdict.grade))));
+                rows.push(cells);
+            }
+        }
+        if rows.is_empty() {
+            return Err(StepError::new("there are no samples to plot"));
+        }
+        let table = to_table(&rows).map_err(|e| StepError::new(e.to_string()))?;
+        Ok(Self { table, definitions, axes })
+    }
+
+    /// Says that a column is not there, with the nearest that is.
+    pub(super) fn require(&self, name: &str, what: &str) -> Result<(), StepError> {
+        if self.table.column(name).is_ok() {
+            return Ok(());
+        }
+        Err(StepError::new(format!("`{what} = \"{name}\"` names nothing that was measured")).help(did_you_mean(name, self.table.names())))
+    }
+
+    /// Titles an axis with a column's name and unit.
+    pub(super) fn axis(&self, name: &str) -> Axis {
+        let unit = definition(&self.definitions, name).map_or("", |d| d.unit.as_str());
+        let is_rate = self.axes.contains(name) && name.ends_with("rate");
+        let unit = if unit.is_empty() && is_rate { "requests/s" } else { unit };
+        Axis::new(title(name), unit)
+    }
+
+    /// Groups rows by `keys`, in order of their values, and summarises `value` of each group.
+    pub(super) fn groups(&self, keys: &[&str], value: &str) -> Result<Vec<(Vec<Label>, Reading)>, StepError> {
+        let failed = |e: tables::TableError| StepError::new(e.to_string());
+        let sorted = self.table.sort_by(keys.iter().map(|k| (*k, tables::Order::Ascending)).collect::<Vec<_>>().as_slice()).map_err(failed)?;
+        let mut found = Vec::new();
+        for group in sorted.group_by(keys).map_err(failed)?.tables() {
+            let labels = keys.iter().map(|k| group.column(k).map(|c| label(c.get(0)))).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+            found.push((labels, reading(&group, value).map_err(failed)?));
+        }
+        Ok(found)
+    }
+
+    /// The table as CSV.
+    pub(super) fn to_csv(&self) -> String {
+        self.table.to_csv()
+    }
+}
+
+/// The value of a key: a number keeps its place on an axis.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Label {
+    /// As text.
+    pub(super) text: String,
+    /// As a number, if it is one.
+    pub(super) number: Option<f64>,
+}
+
+fn label(value: Value<'_>) -> Label {
+    match value {
+        Value::Text(text) => Label { text: text.to_owned(), number: None },
+        other => {
+            let number = other.number();
+            Label { text: number.map_or_else(|| "–".to_owned(), engine::types::number_text), number }
+        }
+    }
+}
+
+fn axis_cell(value: &step::AxisValue) -> Cell {
+    match value {
+        step::AxisValue::Number(n) => Cell::Number(*n),
+        other => Cell::Text(other.to_string()),
+    }
+}
+
+fn grade_rank(grade: step::Grade) -> u8 {
+    match grade {
+        step::Grade::Valid => 0,
+        step::Grade::Degraded => 1,
+        step::Grade::Invalid => 2,
+    }
+}
+
+fn to_table(rows: &[BTreeMap<String, Cell>]) -> Result<Table, tables::TableError> {
+    let names: BTreeSet<&String> = rows.iter().flat_map(BTreeMap::keys).collect();
+    let columns = names.into_iter().map(|name| {
+        let is_text = rows.iter().any(|r| matches!(r.get(name), Some(Cell::Text(_))));
+        let column = if is_text {
+            Column::Text(rows.iter().map(|r| r.get(name).map(cell_text)).collect())
+        } else {
+            Column::F64(rows.iter().map(|r| if let Some(Cell::Number(n)) = r.get(name) { Some(*n) } else { None }).collect())
+        };
+        (name.clone(), column)
+    });
+    Table::new(columns.collect::<Vec<_>>())
+}
+
+fn cell_text(cell: &Cell) -> String {
+    match cell {
+        Cell::Text(text) => text.clone(),
+        Cell::Number(number) => engine::types::number_text(*number),
+    }
+}
+
+/// Summarises one group: the median of the samples that can be believed, and their range.
+fn reading(group: &Table, value: &str) -> Result<Reading, tables::TableError> {
+    let (values, grades) = (group.column(value)?, group.column(GRADE)?);
+    let rows: Vec<(f64, f64)> =
+        (0..group.n_rows()).filter_map(|i| Some((values.get(i).number()?, grades.get(i).number().unwrap_or(2.0)))).collect();
+    let believed: Vec<f64> = rows.iter().filter(|(_, g)| *g < 2.0).map(|(v, _)| *v).collect();
+    let used = if believed.is_empty() { rows.iter().map(|(v, _)| *v).collect() } else { believed };
+    let Some(median) = statistics::median(&used) else { return Ok(Reading::missing("not measured")) };
+    let worst = rows.iter().map(|(_, g)| *g).filter(|g| *g < 2.0).fold(None, |a: Option<f64>, g| Some(a.map_or(g, |a| a.max(g))));
+    let grade = match worst {
+        None => Grade::Invalid,
+        Some(g) if g > 0.0 => Grade::Degraded,
+        Some(_) => Grade::Valid,
+    };
+    let low = used.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = used.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut reading = Reading::new(median).samples(used.len() as u64).grade(grade);
+    if used.len() > 1 && low.is_finite() {
+        reading = reading.interval(low, high);
+    }
+    let left_out = rows.len() - used.len();
+    Ok(if left_out > 0 { reading.note(format!("{left_out} invalid left out")) } else { reading })
+}
+
+/// Writes a column's name for people: `ttft_p50_ms` as `TTFT p50`.
+pub(super) fn title(name: &str) -> String {
+    let base = ["_ms", "_per_s"].iter().fold(name, |n, suffix| n.strip_suffix(suffix).unwrap_or(n));
+    let words: Vec<String> = base
+        .split('_')
+        .map(|word| match word {
+            "ttft" | "tpot" | "itl" | "e2el" | "kv" => word.to_uppercase(),
+            "mlp" => "MLP".to_owned(),
+            other => other.to_owned(),
+        })
+        .collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(values: &[(f64, f64)]) -> Table {
+        Table::new([
+            ("v", Column::f64(values.iter().map(|(v, _)| *v))),
+            (GRADE, Column::f64(values.iter().map(|(_, g)| *g))),
+        ])
+        .expect("a table")
+    }
+
+    #[test]
+    fn an_invalid_sample_enters_no_point_that_has_others() {
+        let reading = reading(&group(&[(10.0, 0.0), (12.0, 0.0), (900.0, 2.0)]), "v").expect("a reading");
+        assert_eq!(reading.value, Some(11.0));
+        assert_eq!(reading.samples, Some(2));
+        assert_eq!(reading.grade, Grade::Valid);
+        assert!(reading.note.is_some());
+    }
+
+    #[test]
+    fn a_point_of_invalid_samples_alone_is_invalid() {
+        let reading = reading(&group(&[(900.0, 2.0)]), "v").expect("a reading");
+        assert_eq!(reading.grade, Grade::Invalid);
+    }
+
+    #[test]
+    fn names_are_written_as_the_field_writes_them() {
+        assert_eq!(title("ttft_p50_ms"), "TTFT p50");
+        assert_eq!(title("output_throughput"), "output throughput");
+    }
+}

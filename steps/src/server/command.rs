@@ -1,0 +1,92 @@
+//! `server.command`: any server that a command starts.
+
+use crate::http;
+use crate::kinds::InferenceServer;
+use engine::options::Parser;
+use engine::process::ProcessSpec;
+use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
+use engine::source::Place;
+use engine::step::{StepContext, StepError};
+use engine::types::{ArtifactKind, Text};
+use engine::value::Table;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Stands for the port in `argv` and `env`.
+const PORT: &str = "{port}";
+
+engine::options! {
+    /// Options of `server.command`.
+    pub struct ServerCommand {
+        /// The program and its arguments; no shell is involved. `{port}` stands for the port.
+        argv: Vec<Text>;
+        /// The port on 127.0.0.1; any free one if absent.
+        port: Option<u16>;
+        /// Environment variables. `{port}` stands for the port.
+        env: BTreeMap<String, Text> = BTreeMap::new();
+        /// Environment variables that are passed on as they are.
+        inherit: Vec<String> = ["PATH", "HOME", "LANG"].map(str::to_owned).to_vec();
+        /// The model to ask for; the first one that `/v1/models` names if absent.
+        model: Option<String>;
+        /// The path that answers with status 200 when the server serves.
+        health: String = "/health".to_owned();
+        /// Whether its cache is flushed between samples, where it can.
+        flush_cache: bool = true;
+    }
+}
+
+impl ServiceType for ServerCommand {
+    const NAME: &'static str = "server.command";
+    const KIND: &'static str = InferenceServer::NAME;
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "Launches any OpenAI-compatible server by its command.";
+    const FACTS: &'static [&'static str] = super::FACTS;
+    const READY_TIMEOUT: Duration = Duration::from_secs(1200);
+
+    fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
+        if self.argv.is_empty() {
+            let at = table.get("argv").map_or(place, |v| &v.place);
+            parser.wrong::<()>(at, "the command is empty", "no program", "write `argv = [\"PROGRAM\", \"ARGUMENT\", …]`");
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Service for ServerCommand {
+    fn launch(&self, context: &LaunchContext) -> Result<Launch, StepError> {
+        let port = super::port(self.port)?.to_string();
+        let fill = |text: &Text| StepContext::resolve_text(&context.resolved, text).map(|t| t.replace(PORT, &port));
+        let argv = self.argv.iter().map(fill).collect::<Result<Vec<_>, _>>()?;
+        let declared = self.env.iter().map(|(k, v)| Ok((k.clone(), fill(v)?))).collect::<Result<_, StepError>>()?;
+        let log = context.folder.join("server.log");
+        let spec = ProcessSpec {
+            argv,
+            env: super::environment(declared, &self.inherit),
+            cwd: std::env::current_dir().map_err(|e| StepError::because("could not find the working folder", e))?,
+            stdout: log.clone(),
+            stderr: log,
+            label: context.node.clone(),
+        };
+        let url = format!("http://127.0.0.1:{port}");
+        let facts = BTreeMap::from([("port".to_owned(), port)]);
+        Ok(Launch::Process { spec, endpoint: Endpoint { url, facts, log: None } })
+    }
+
+    async fn probe(&self, endpoint: &Endpoint) -> Probe {
+        match (http::probe(&endpoint.url, &self.health).await, &self.model) {
+            (Probe::Ready(mut facts), Some(model)) => {
+                facts.insert("model".to_owned(), model.clone());
+                Probe::Ready(facts)
+            }
+            (probe, _) => probe,
+        }
+    }
+
+    async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {
+        if self.flush_cache { super::flush_cache(endpoint).await } else { Ok(()) }
+    }
+
+    async fn released(&self, endpoint: &Endpoint) -> Result<(), String> {
+        super::port_released(endpoint)
+    }
+}

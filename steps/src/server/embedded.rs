@@ -1,0 +1,175 @@
+//! `server.embedded`: the built-in server, started as another process of this binary.
+
+use crate::http;
+use crate::kinds::{InferenceServer, Model};
+use engine::process::ProcessSpec;
+use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
+use engine::step::{StepContext, StepError};
+use engine::types::{Artifact, ArtifactKind, Origin};
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+engine::choices! {
+    /// Where weights come from.
+    pub enum LoadFormat {
+        /// Random values of ±0.001: right for timing.
+        Dummy = "dummy",
+        /// Random values with a standard deviation of 0.02: logits that differ clearly.
+        DummyScaled = "dummy-scaled",
+        /// The model folder's own safetensors files.
+        Safetensors = "safetensors",
+    }
+}
+
+engine::options! {
+    /// Options of `server.embedded`.
+    pub struct ServerEmbedded {
+        /// The model's folder.
+        model: Artifact<Model>;
+        /// Where weights come from.
+        load_format: LoadFormat = LoadFormat::Dummy;
+        /// The port on 127.0.0.1; any free one if absent.
+        port: Option<u16>;
+        /// Tokens that the key-value cache holds; derived from memory if absent.
+        max_total_tokens: Option<NonZeroU32>, in "tokens";
+        /// Tokens per block of the key-value cache.
+        page_size: Option<NonZeroU32>, in "tokens";
+        /// Sequences that may run together.
+        max_running_requests: Option<NonZeroU32>, in "requests";
+        /// Prompt tokens of one request that one step computes at most.
+        chunked_prefill_size: Option<NonZeroU32>, in "tokens";
+        /// Prompt tokens that one step computes at most, all requests together.
+        max_prefill_tokens: Option<NonZeroU32>, in "tokens";
+        /// Longest sequence, prompt and answer.
+        context_length: Option<NonZeroU32>, in "tokens";
+        /// Threads of the forward pass. One leaves the other cores to the load generator.
+        threads: NonZeroU32 = NonZeroU32::MIN, in "threads";
+        /// Whether the same prompt has bit-equal logits whatever runs beside it; slower.
+        deterministic: bool = false;
+        /// Starts the random numbers of dummy weights and of sampling.
+        seed: u64 = 0;
+    }
+}
+
+impl ServiceType for ServerEmbedded {
+    const NAME: &'static str = "server.embedded";
+    const KIND: &'static str = InferenceServer::NAME;
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "Launches the built-in inference server, which computes a real transformer on the CPU.";
+    const FACTS: &'static [&'static str] = super::FACTS;
+    const READY_TIMEOUT: Duration = Duration::from_secs(300);
+
+    fn identity(&self) -> Vec<(String, String)> {
+        vec![("binary".to_owned(), binary_digest().to_owned())]
+    }
+}
+
+/// The digest of this binary: another build is another server.
+fn binary_digest() -> &'static str {
+    static DIGEST: OnceLock<String> = OnceLock::new();
+    DIGEST.get_or_init(|| {
+        let mut hasher = blake3::Hasher::new();
+        let hashed = std::fs::File::open("/proc/self/exe").and_then(|file| hasher.update_reader(file).map(drop));
+        hashed.map_or_else(|e| format!("unreadable: {e}"), |()| hasher.finalize().to_hex().to_string())
+    })
+}
+
+impl ServerEmbedded {
+    fn flags(&self) -> Vec<String> {
+        let mut flags: Vec<String> = Vec::new();
+        let mut flag = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                flags.extend([name.to_owned(), value]);
+            }
+        };
+        flag("--load-format", Some(self.load_format.word().to_owned()));
+        flag("--threads", Some(self.threads.to_string()));
+        flag("--seed", Some(self.seed.to_string()));
+        let numbers = [
+            ("--max-total-tokens", self.max_total_tokens),
+            ("--page-size", self.page_size),
+            ("--max-running-requests", self.max_running_requests),
+            ("--chunked-prefill-size", self.chunked_prefill_size),
+            ("--max-prefill-tokens", self.max_prefill_tokens),
+            ("--context-length", self.context_length),
+        ];
+        for (name, value) in numbers {
+            flag(name, value.map(|v| v.to_string()));
+        }
+        if self.deterministic {
+            flags.push("--deterministic".to_owned());
+        }
+        flags
+    }
+
+    fn model_path(&self, context: &LaunchContext) -> Result<PathBuf, StepError> {
+        match &self.model.origin {
+            Origin::Path(path) => Ok(path.clone()),
+            Origin::Link(link) => StepContext::resolve(&context.resolved, link),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Service for ServerEmbedded {
+    fn launch(&self, context: &LaunchContext) -> Result<Launch, StepError> {
+        // A named port is checked here for a clear message; without one the server takes any
+        // and says which, so that nobody can take it in between.
+        let port = self.port.map(|p| super::port(Some(p))).transpose()?.unwrap_or(0);
+        let address_file = context.folder.join("address");
+        let log = context.folder.join("server.log");
+        let mut argv: Vec<String> = vec!["/proc/self/exe".to_owned(), "server".to_owned()];
+        argv.extend(["--model-path".to_owned(), self.model_path(context)?.display().to_string()]);
+        argv.extend(["--port".to_owned(), port.to_string()]);
+        argv.extend(["--address-file".to_owned(), address_file.display().to_string()]);
+        argv.extend(self.flags());
+        let spec = ProcessSpec {
+            argv: with_program(argv)?,
+            env: BTreeMap::new(),
+            cwd: context.folder.clone(),
+            stdout: log.clone(),
+            stderr: log,
+            label: context.node.clone(),
+        };
+        let facts = BTreeMap::from([("address_file".to_owned(), address_file.display().to_string())]);
+        Ok(Launch::Process { spec, endpoint: Endpoint { url: String::new(), facts, log: None } })
+    }
+
+    async fn probe(&self, endpoint: &Endpoint) -> Probe {
+        let Some(url) = read_address(endpoint) else { return Probe::NotYet("it has not begun to listen".to_owned()) };
+        match http::probe(&url, "/health").await {
+            Probe::Ready(mut facts) => {
+                if let Some((_, port)) = url.rsplit_once(':') {
+                    facts.insert("port".to_owned(), port.to_owned());
+                }
+                facts.insert("url".to_owned(), url);
+                Probe::Ready(facts)
+            }
+            other => other,
+        }
+    }
+
+    async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {
+        super::flush_cache(endpoint).await
+    }
+
+    async fn released(&self, endpoint: &Endpoint) -> Result<(), String> {
+        super::port_released(endpoint)
+    }
+}
+
+/// Replaces the first word by this binary's own path, which a guardian can start.
+fn with_program(mut argv: Vec<String>) -> Result<Vec<String>, StepError> {
+    let program = std::env::current_exe().map_err(|e| StepError::because("could not find this binary", e))?;
+    argv[0] = program.display().to_string();
+    Ok(argv)
+}
+
+fn read_address(endpoint: &Endpoint) -> Option<String> {
+    let text = std::fs::read_to_string(Path::new(endpoint.facts.get("address_file")?)).ok()?;
+    let url = text.trim();
+    (!url.is_empty()).then(|| url.to_owned())
+}

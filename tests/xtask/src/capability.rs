@@ -1,0 +1,155 @@
+//! What some tests need beyond a Rust toolchain, and how this machine may come by it.
+//!
+//! Tests that need a capability carry its filter in their path. Without the capability they
+//! are left out and said to be skipped: a test that returned early would count as passed.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::problem::Problem;
+use crate::process::{self, Ending};
+
+/// Attempts at each step of an installation: mirrors fail for moments.
+const ATTEMPTS: u32 = 2;
+/// One attempt's limit: chromium and what it needs are some 100 MB.
+const ATTEMPT: Duration = Duration::from_secs(240);
+/// Passed to apt: bounded waits for its lock and for mirrors.
+const APT: &[&str] = &[
+    "-qq",
+    "-o",
+    "DPkg::Lock::Timeout=60",
+    "-o",
+    "Acquire::Retries=3",
+    "-o",
+    "Acquire::http::Timeout=30",
+];
+
+/// Something that some tests need.
+#[derive(Debug)]
+pub(crate) struct Capability {
+    /// Which tests need it.
+    pub(crate) tests: &'static str,
+    /// What those tests have in their paths.
+    pub(crate) filter: &'static str,
+    /// Any of these programs provides it.
+    programs: &'static [&'static str],
+    /// The Debian package that brings one.
+    package: &'static str,
+}
+
+/// Every capability that tests may need.
+pub(crate) const CAPABILITIES: &[Capability] = &[Capability {
+    tests: "the report's browser tests",
+    filter: "in_browser",
+    programs: &["chromium", "chromium-browser", "google-chrome"],
+    package: "chromium",
+}];
+
+impl Capability {
+    /// Whether this machine has it.
+    pub(crate) fn is_here(&self) -> bool {
+        let path = env::var_os("PATH").unwrap_or_default();
+        self.programs
+            .iter()
+            .any(|program| find(program, env::split_paths(&path)).is_some())
+    }
+
+    /// Why tests were left out, and the mend.
+    pub(crate) fn skipped(&self) -> String {
+        let Self { tests, package, .. } = self;
+        format!("skipped: {tests}: no {package} (apt-get install {package})")
+    }
+
+    /// Tries to install it. Takes a few minutes at most; says what it does.
+    ///
+    /// # Errors
+    ///
+    /// There is no apt, no right to use it, or it fails.
+    pub(crate) fn install(&self, deadline: Instant) -> Result<(), Problem> {
+        let privilege = privilege()?;
+        println!("installing {} for {}", self.package, self.tests);
+        // Yesterday's list of packages may do.
+        if let Err(problem) = apt(privilege, &["update"], deadline) {
+            println!("not updated: {problem}");
+        }
+        let install = ["install", "-y", "--no-install-recommends", self.package];
+        apt(privilege, &install, deadline)
+    }
+}
+
+/// What goes before `apt-get` for it to have the right to install.
+fn privilege() -> Result<&'static [&'static str], Problem> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    if find("apt-get", env::split_paths(&path)).is_none() {
+        return Err(Problem::new("there is no apt-get to install it with"));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(&["env"]);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", "true"]).stderr(Stdio::null());
+    let soon = Instant::now() + Duration::from_secs(10);
+    match process::run(&mut sudo, soon, &mut |_: &str| {}) {
+        Ok(ending) if ending.is_good() => Ok(&["sudo", "-n", "env"]),
+        _ => Err(Problem::new(
+            "installing it needs root or passwordless sudo",
+        )),
+    }
+}
+
+/// Runs apt-get, again if it fails for what may be a moment.
+fn apt(privilege: &[&str], words: &[&str], deadline: Instant) -> Result<(), Problem> {
+    let mut last = Ending::TimedOut;
+    for _ in 0..ATTEMPTS {
+        let mut command = Command::new(privilege[0]);
+        command
+            .args(&privilege[1..])
+            .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])
+            .args(APT)
+            .args(words);
+        let limit = deadline.min(Instant::now() + ATTEMPT);
+        // Its chatter helps only when it fails, and then stderr tells.
+        last = process::run(&mut command, limit, &mut |_: &str| {})?;
+        if last.is_good() {
+            return Ok(());
+        }
+    }
+    Err(Problem::new(format!(
+        "`apt-get {}` {last}",
+        words.join(" ")
+    )))
+}
+
+fn find(program: &str, folders: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+    folders
+        .map(|folder| folder.join(program))
+        .find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata()
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_executables_are_found() {
+        let folders = || ["/etc", "/nowhere", "/bin"].map(PathBuf::from).into_iter();
+        assert_eq!(find("sh", folders()), Some(PathBuf::from("/bin/sh")));
+        assert_eq!(find("passwd", folders().take(1)), None);
+    }
+
+    #[test]
+    fn what_is_skipped_says_how_to_mend_it() {
+        assert_eq!(
+            CAPABILITIES[0].skipped(),
+            "skipped: the report's browser tests: no chromium (apt-get install chromium)"
+        );
+    }
+}
