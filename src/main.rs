@@ -20,6 +20,7 @@ mod render;
 mod progress;
 mod summary;
 mod drawing;
+mod reference;
 
 mod columns;
 mod exit;

@@ -5,7 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// What a shell reports for a program that SIGINT ended.
-const KILLED_BY_SIGINT: i32 = 130;
+pub(crate) const KILLED_BY_SIGINT: i32 = 130;
 
 /// Listens for SIGINT, SIGTERM and SIGHUP from now on; needs a tokio runtime.
 ///

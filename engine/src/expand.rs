@@ -6,20 +6,31 @@
 use crate::graph::{Body, Graph, Link, Node, NodeId, NodeName, ServiceNode, StepNode};
 use crate::interpolate::{self, Mentions, Scope};
 use crate::library::{Library, ServiceEntry, StepEntry};
-use crate::options::{Linked, Linker, Parser};
+use crate::options::{Linked, Linker, Options, Parser};
 use crate::params::{self, ParamValue, Settings};
-use crate::plan::{NodeDecl, NodeSort, Plan};
+use crate::plan::{NodeDecl, NodeSort, Plan, SamplesDecl};
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::{Place, Sources};
 use crate::step::{AxisValue, PlanText, StepKind, Timeout};
 use crate::value::{Kind, Table, Target, Value};
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a step may run when the plan does not say.
 const RUN_TIMEOUT: Duration = Duration::from_secs(3600);
+
+crate::options! {
+    /// The `samples` of a measurement.
+    pub struct SamplesOptions {
+        /// Samples wanted.
+        target: NonZeroU32 = NonZeroU32::MIN;
+        /// Older samples do not count.
+        max_age: Option<Duration>;
+    }
+}
 
 /// A plan that is sound.
 pub struct Expanded {
@@ -341,6 +352,10 @@ impl<'a> Expansion<'a> {
             axes: axes.iter().filter_map(|(k, v)| axis_value(v).map(|v| (k.clone(), v))).collect(),
         };
         let with = interpolate::table(&decl.with, &scope, self.sources, self.problems);
+        let samples = decl.samples.as_ref().map(|samples| {
+            let table = interpolate::table(&samples.table, &scope, self.sources, self.problems);
+            SamplesDecl { table, place: samples.place.clone() }
+        });
         let linker = InstanceLinker { declared: &self.declared, axes, folder };
         let what = match decl.sort {
             NodeSort::Step => format!("step `{}`", decl.key.name),
@@ -348,7 +363,7 @@ impl<'a> Expansion<'a> {
         };
         let mut parser = Parser::new(what, &linker, self.problems);
         let body = match entry? {
-            Entry::Step(entry) => step_body(decl, entry, &with, &mut parser),
+            Entry::Step(entry) => step_body(decl, entry, &with, samples, &mut parser),
             Entry::Service(entry) => service_body(decl, entry, &with, &mut parser),
         };
         let after = after(decl, &self.declared, axes, self.problems);
@@ -356,18 +371,27 @@ impl<'a> Expansion<'a> {
     }
 }
 
-fn step_body(decl: &NodeDecl, entry: Arc<StepEntry>, with: &Table, parser: &mut Parser<'_>) -> Option<Body> {
-    if let Some(samples) = &decl.samples
-        && entry.kind != StepKind::Measure
-    {
-        let message = format!("`{}` is not a measurement, so it has no samples", entry.name);
-        parser.problems.push(Problem::at(&samples.place, message, "not possible here").help("remove `samples`"));
+fn step_body(
+    decl: &NodeDecl,
+    entry: Arc<StepEntry>,
+    with: &Table,
+    samples: Option<SamplesDecl>,
+    parser: &mut Parser<'_>,
+) -> Option<Body> {
+    let step = (entry.parse)(with, &decl.with_place, parser);
+    let (mut target, mut max_age) = (1, None);
+    if let Some(SamplesDecl { table, place }) = samples {
+        if entry.kind != StepKind::Measure {
+            let message = format!("`{}` is not a measurement, so it has no samples", entry.name);
+            parser.problems.push(Problem::at(&place, message, "not possible here").help("remove `samples`"));
+        }
+        let read = SamplesOptions::parse(&table, &place, parser)?;
+        (target, max_age) = (read.target.get(), read.max_age);
     }
-    let step = (entry.parse)(with, &decl.with_place, parser)?;
     Some(Body::Step(StepNode {
-        step,
-        target: decl.samples.as_ref().map_or(1, |s| s.target.get()),
-        max_age: decl.samples.as_ref().and_then(|s| s.max_age),
+        step: step?,
+        target,
+        max_age,
         timeout: Timeout { run: decl.run_timeout.unwrap_or(RUN_TIMEOUT), idle: decl.idle_timeout },
         entry,
     }))

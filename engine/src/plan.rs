@@ -7,7 +7,6 @@ use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::{Place, SourceId};
 use crate::types::parse_duration;
 use crate::value::{Key, Kind, Table, Value};
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// A plan as written.
@@ -142,13 +141,11 @@ pub struct NodeDecl {
     pub ready_timeout: Option<Duration>,
 }
 
-/// How many samples a measurement wants.
+/// How many samples a measurement wants, before references in it are resolved.
 #[derive(Debug, Clone)]
 pub struct SamplesDecl {
-    /// How many in all.
-    pub target: NonZeroU32,
-    /// Older ones do not count.
-    pub max_age: Option<Duration>,
+    /// See [`SamplesOptions`](crate::expand::SamplesOptions).
+    pub table: Table,
     /// Where that stands.
     pub place: Place,
 }
@@ -392,21 +389,7 @@ impl Reader<'_> {
 
     fn samples(&mut self, table: &Table) -> Option<SamplesDecl> {
         let place = table.get("samples")?.place.clone();
-        let inner = self.table(table, "samples")?;
-        self.only(&inner, &["target", "max_age"]);
-        let target = match inner.get("target").map(|v| (&v.kind, &v.place)) {
-            None => NonZeroU32::MIN,
-            Some((Kind::Int(i), at)) => match u32::try_from(*i).ok().and_then(NonZeroU32::new) {
-                Some(n) => n,
-                None => {
-                    let problem = Problem::at(at, format!("expected at least one sample, found {i}"), "out of range");
-                    self.problems.push(problem.help("write a number from 1 upwards"));
-                    return None;
-                }
-            },
-            Some(_) => return inner.get("target").and_then(|v| self.wrong(v, "an integer")),
-        };
-        Some(SamplesDecl { target, max_age: self.duration(&inner, "max_age"), place })
+        Some(SamplesDecl { table: self.table(table, "samples")?, place })
     }
 
     fn check_name(&mut self, key: &Key) {

@@ -411,7 +411,11 @@ fn doomed_engine(folder: &Path) -> ExitCode {
         .enable_all()
         .build()
         .unwrap();
-    let script = format!("{} {}; trap '' TERM; sleep 1000", daemons(), tell("child"));
+    let script = format!(
+        "{} {}; trap '' TERM; exec sleep 1000",
+        daemons(),
+        tell("child")
+    );
     let spec = spec_in(folder, &["sh", "-c", &script]);
     runtime.block_on(async {
         let process = Supervisor::this_binary().start(spec).await.unwrap();

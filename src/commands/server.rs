@@ -3,7 +3,7 @@
 use super::Session;
 use crate::args::Server;
 use crate::exit::{self, Failure};
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 use crate::{terminal, words};
 use embedded_server::{ServeError, ServerOptions};
 use std::net::SocketAddr;
@@ -86,9 +86,13 @@ async fn serve(options: ServerOptions, address_file: Option<PathBuf>, talkative:
             let _ = told.send(Failure::new(format!("could not write `{}`: {error}", file.display())).help("give `--address-file` in a folder that exists and is writable"));
         }
     };
-    let shutdown = async {
+    let shutdown = async move {
         signals.next().await;
         say("stopping; a second signal ends at once".to_owned());
+        tokio::spawn(async move {
+            signals.next().await;
+            std::process::exit(signals::KILLED_BY_SIGINT);
+        });
     };
     tokio::select! {
         served = embedded_server::serve_loaded(options, load, shutdown, on_listening) => served.map_err(|e| failure(&e)),
@@ -104,7 +108,7 @@ fn failure(error: &ServeError) -> Failure {
 fn write_address(file: &Path, address: SocketAddr) -> std::io::Result<()> {
     let mut aside = file.as_os_str().to_owned();
     aside.push(format!(".{}", std::process::id()));
-    std::fs::write(&aside, format!("http://{address}\n"))?;
+    std::fs::write(&aside, format!("http://{address}"))?;
     std::fs::rename(&aside, file)
 }
 
@@ -141,7 +145,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("address");
         write_address(&file, ([127, 0, 0, 1], 8123).into()).expect("written");
-        assert_eq!(std::fs::read_to_string(&file).expect("read"), "http://127.0.0.1:8123\n");
+        assert_eq!(std::fs::read_to_string(&file).expect("read"), "http://127.0.0.1:8123");
         assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 1);
     }
 }

@@ -134,7 +134,11 @@ fn read_one(path: &Path) -> Result<Table, TableError> {
     let mut table = Table::default();
     for column in frame.columns() {
         let series = column.as_materialized_series();
-        table.push(series.name().as_str(), values(series, path)?)?;
+        let column = values(series, path)?;
+        // Columns that do not fit together are damage too.
+        table
+            .push(series.name().as_str(), column)
+            .map_err(|error| corrupt(error.to_string()))?;
     }
     Ok(table)
 }
@@ -311,6 +315,30 @@ mod tests {
             read_parquet(&[path]),
             Err(TableError::Corrupt { .. })
         ));
+    }
+
+    /// A damaged value can go unnoticed, because Parquet pages carry no checksum here; what
+    /// matters is that damage never ends the program.
+    #[test]
+    fn no_damaged_byte_ends_the_program() {
+        let folder = folder();
+        let path = folder.path().join("a.parquet");
+        write_parquet(&every_kind(), &path).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0xff;
+            std::fs::write(&path, &damaged).unwrap();
+            match read_parquet(std::slice::from_ref(&path)) {
+                Ok(_) => {}
+                Err(error) => {
+                    refused += 1;
+                    assert!(error.to_string().contains("a.parquet"), "{error}");
+                }
+            }
+        }
+        assert!(refused > 0);
     }
 
     #[test]

@@ -8,11 +8,14 @@
 //! HTTP, always 0) and, only if there were any, `data-errors`.
 
 mod block;
+mod table;
+
 mod code;
 mod figure;
+mod write;
+
 mod html;
 mod style;
-mod table;
 
 pub use block::{Definition, FileLink, Language, Tile, Tone, Verdict};
 pub use table::{Align, Cell, Column, Table};

@@ -56,12 +56,10 @@
     root.dataset.requests = requests.length;
   };
 
-  const draw = async () => {
+  // All are asked for at once: what prints the page does not wait for promises.
+  const draw = () => {
     const ink = inks();
-    for (const plot of plots) {
-      await Plotly.react(plot, described(plot, ink));
-      count();
-    }
+    return Promise.all(plots.map((plot) => Plotly.react(plot, described(plot, ink)).then(count)));
   };
 
   // Widths change for more reasons than a resized window: a scrollbar, a phone turned, print.

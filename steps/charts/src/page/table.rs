@@ -2,7 +2,8 @@
 
 use crate::escape::escape;
 use crate::number::format_number;
-use crate::page::block::{Tone, badge};
+use crate::page::block::Tone;
+use crate::page::write::badge;
 use crate::reading::Grade;
 
 /// A table. Rows shorter than the columns are filled up with empty cells.

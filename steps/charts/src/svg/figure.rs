@@ -173,7 +173,7 @@ impl<'a> Figure<'a> {
         self.strip_line(svg, plot);
         let muted = Style::new(12.0, Ink::Muted);
         let above = plot.top - if self.has_strip_above() { STRIP } else { 0.0 };
-        svg.text(self.left, above - 12.0, &standing.caption, muted);
+        svg.text(self.left, above - 15.0, &standing.caption, muted);
         let middle = plot.left + plot.width / 2.0;
         let y = plot.bottom() + self.below() - 12.0;
         svg.text(middle, y, &lying.caption, muted.anchored(Anchor::Middle));

@@ -1,11 +1,10 @@
 //! Causal attention over a paged key-value cache.
 //!
 //! Decode and prefill are one kernel. The query heads that share a key-value head, over all
-//! tokens of a chunk, are the rows of a tile; a row sees the keys up to its own position. Scores
-//! and values both run through the loop that projections use: keys are stored transposed within
-//! their block, so that sixteen *keys* are one vector and no score needs a horizontal sum.
+//! tokens of a chunk, are rows, and a few dozen rows are a task; a row sees the keys up to its
+//! own position. This file divides the work and checks it, `task` computes.
 //!
-//! Every row adds keys in the order of their positions, whatever tile it is in, so that a token's
+//! Every row adds keys in the order of their positions, whatever task it is in, so that a token's
 //! attention has the same bits in a decode step, in a whole prompt and in any chunk of it.
 
 #![expect(
@@ -13,75 +12,12 @@
     reason = "vector kernel: threads write disjoint heads of one output"
 )]
 
-use super::lanes::Lanes;
-use super::tile::{self, Inputs, MAX_VECTORS, with_shape};
-use super::{Buffer, Isa, LANES, Rows, Workers, dispatch, elementwise, padded};
+mod task;
+
+use super::key_values::{KeyValueShape, KeyValues};
+use super::{Isa, Rows, Workers};
 use crate::executor::BlockId;
-
-/// Query rows per task: enough to reuse keys and values from the first-level cache, few enough
-/// that the scores of a 4096-token context (512 KiB) stay in the second.
-const TASK_ROWS: usize = 32;
-
-/// The extent of one layer's cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeyValueShape {
-    pub(crate) n_blocks: usize,
-    pub(crate) block_tokens: usize,
-    pub(crate) n_heads: usize,
-    pub(crate) head_dim: usize,
-}
-
-impl KeyValueShape {
-    /// Floats of keys per block and head, `[head_dim, block_tokens]`.
-    fn key_stride(self) -> usize {
-        self.head_dim * self.block_tokens
-    }
-
-    /// Floats of values per block and head, `[block_tokens, padded head_dim]`.
-    fn value_stride(self) -> usize {
-        self.block_tokens * padded(self.head_dim)
-    }
-}
-
-/// Keys and values of one layer.
-#[derive(Debug)]
-pub(crate) struct KeyValues {
-    shape: KeyValueShape,
-    /// `[n_blocks, n_heads, head_dim, block_tokens]`, and one vector that reads may run into.
-    keys: Buffer,
-    /// `[n_blocks, n_heads, block_tokens, padded head_dim]`.
-    values: Buffer,
-}
-
-impl KeyValues {
-    pub(crate) fn new(shape: KeyValueShape) -> Self {
-        let heads = shape.n_blocks * shape.n_heads;
-        KeyValues {
-            shape,
-            keys: Buffer::zeroed(heads * shape.key_stride() + LANES),
-            values: Buffer::zeroed(heads * shape.value_stride()),
-        }
-    }
-
-    /// Stores the keys and values of one token, each `[n_heads * head_dim]`.
-    ///
-    /// # Panics
-    /// When the slot or the lengths do not fit the cache.
-    pub(crate) fn write(&mut self, block: BlockId, offset: usize, keys: &[f32], values: &[f32]) {
-        let shape = self.shape;
-        assert!(offset < shape.block_tokens, "offset {offset} in a block");
-        for head in 0..shape.n_heads {
-            let of_head = head * shape.head_dim..(head + 1) * shape.head_dim;
-            let slot = block.0 as usize * shape.n_heads + head;
-            let columns = &mut self.keys.as_mut_slice()[slot * shape.key_stride()..];
-            for (i, key) in keys[of_head.clone()].iter().enumerate() {
-                columns[i * shape.block_tokens + offset] = *key;
-            }
-            let row = slot * shape.value_stride() + offset * padded(shape.head_dim);
-            self.values.as_mut_slice()[row..row + shape.head_dim].copy_from_slice(&values[of_head]);
-        }
-    }
-}
+use task::{AttentionScratch, Job, TASK_ROWS};
 
 /// The queries of one sequence within the rows of a step.
 #[derive(Debug, Clone, Copy)]
@@ -94,14 +30,6 @@ pub(crate) struct Span<'a> {
     pub(crate) position: usize,
     /// Where the sequence's keys and values lie.
     pub(crate) blocks: &'a [BlockId],
-}
-
-/// What one thread needs beside the cache: queries, scores and sums of a task.
-#[derive(Debug, Default)]
-struct AttentionScratch {
-    queries: Buffer,
-    scores: Buffer,
-    sums: Buffer,
 }
 
 /// A piece of work: some query rows of one sequence that share a key-value head.
@@ -148,7 +76,7 @@ impl Attention {
         spans: &[Span<'_>],
         rows: &mut Rows,
     ) {
-        let shape = cache.shape;
+        let shape = cache.shape();
         assert_eq!(
             rows.width(),
             self.group * shape.n_heads * shape.head_dim,
@@ -173,8 +101,8 @@ impl Attention {
                 rows: output.at(span.first_row * row_stride),
                 row_stride,
             };
-            job.reserve(scratch);
-            dispatch!(isa, attend(job: &Job<'_>, scratch: &mut AttentionScratch));
+            // SAFETY: `plan` checked the spans; tasks are disjoint in (row, query head).
+            unsafe { task::run(isa, job, scratch) };
         });
     }
 
@@ -215,240 +143,6 @@ unsafe impl Sync for Output {}
 impl Output {
     fn at(&self, offset: usize) -> *mut f32 {
         self.0.wrapping_add(offset)
-    }
-}
-
-/// One task, resolved.
-struct Job<'a> {
-    cache: &'a KeyValues,
-    span: &'a Span<'a>,
-    head: usize,
-    group: usize,
-    first: usize,
-    n_queries: usize,
-    /// Keys that the last query sees.
-    n_keys: usize,
-    /// The span's first row.
-    rows: *mut f32,
-    row_stride: usize,
-}
-
-impl Job<'_> {
-    /// Floats per row of scores: whole vectors, and one that the last block's may run into.
-    fn score_stride(&self) -> usize {
-        padded(self.n_keys.next_multiple_of(self.cache.shape.block_tokens)) + LANES
-    }
-
-    fn reserve(&self, scratch: &mut AttentionScratch) {
-        let head_dim = self.cache.shape.head_dim;
-        scratch.queries.reserve(TASK_ROWS * head_dim);
-        scratch.scores.reserve(TASK_ROWS * self.score_stride());
-        scratch.sums.reserve(TASK_ROWS * padded(head_dim));
-    }
-
-    /// Offset of query `index` of the task from `rows`.
-    fn query(&self, index: usize) -> usize {
-        let (row, member) = (
-            (self.first + index) / self.group,
-            (self.first + index) % self.group,
-        );
-        row * self.row_stride + (self.head * self.group + member) * self.cache.shape.head_dim
-    }
-
-    /// Keys that query `index` of the task sees.
-    fn visible(&self, index: usize) -> usize {
-        self.span.position + (self.first + index) / self.group + 1
-    }
-
-    /// Index of the `n`-th block of the sequence in units of (block, head).
-    fn slot(&self, n: usize) -> usize {
-        self.span.blocks[n].0 as usize * self.cache.shape.n_heads + self.head
-    }
-}
-
-/// # Safety
-/// The processor has the instructions of `L`; `job` was planned by [`Attention::plan`], its
-/// scratch reserved, and nobody else touches its heads.
-#[inline(always)]
-unsafe fn attend<L: Lanes>(job: &Job<'_>, scratch: &mut AttentionScratch) {
-    let head_dim = job.cache.shape.head_dim;
-    let score_stride = job.score_stride();
-    let queries = scratch.queries.as_mut_slice();
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    for index in 0..job.n_queries {
-        // SAFETY: the plan checked that the span's rows exist; heads fit a row's width.
-        let query = unsafe { std::slice::from_raw_parts(job.rows.add(job.query(index)), head_dim) };
-        for (to, from) in queries[index * head_dim..][..head_dim]
-            .iter_mut()
-            .zip(query)
-        {
-            *to = from * scale;
-        }
-    }
-    let scores = scratch.scores.as_mut_slice();
-    // SAFETY: passed on from the caller; the buffers were reserved for these extents.
-    unsafe { score::<L>(job, queries, scores) };
-    let mut scales = [0.0; TASK_ROWS];
-    for (index, row) in scores
-        .chunks_exact_mut(score_stride)
-        .take(job.n_queries)
-        .enumerate()
-    {
-        // SAFETY: a row of scores is padded to whole vectors beyond its keys.
-        scales[index] = unsafe { elementwise::softmax::<L>(row, job.visible(index)) };
-    }
-    // SAFETY: as above.
-    unsafe { weigh::<L>(job, scores, scratch.sums.as_mut_slice()) };
-    for index in 0..job.n_queries {
-        let sums = &scratch.sums.as_slice()[index * padded(head_dim)..][..head_dim];
-        // SAFETY: as for the query, which lay in the same place and is no longer borrowed.
-        let to =
-            unsafe { std::slice::from_raw_parts_mut(job.rows.add(job.query(index)), head_dim) };
-        for (to, sum) in to.iter_mut().zip(sums) {
-            *to = sum * scales[index];
-        }
-    }
-}
-
-/// Key vectors of one tile: where they lie, and at which key each starts.
-#[derive(Clone, Copy)]
-struct KeyVectors {
-    at: [*const f32; MAX_VECTORS],
-    key: [usize; MAX_VECTORS],
-}
-
-/// `scores[query][key] = queries[query] . keys[key]` for all keys of the task's last query.
-///
-/// A block whose length is no multiple of sixteen ends in a vector that runs into what follows;
-/// those scores are overwritten by the next block's, or lie beyond the last key.
-#[inline(always)]
-unsafe fn score<L: Lanes>(job: &Job<'_>, queries: &[f32], scores: &mut [f32]) {
-    let shape = job.cache.shape;
-    let per_block = shape.block_tokens.div_ceil(LANES);
-    let whole_blocks = job.n_keys / shape.block_tokens;
-    let n_vectors = whole_blocks * per_block + (job.n_keys % shape.block_tokens).div_ceil(LANES);
-    let keys = job.cache.keys.as_slice().as_ptr();
-    let height = tile::height::<L>(job.n_queries);
-    let mut vector = 0;
-    while vector < n_vectors {
-        let width = tile::width::<L>(height, n_vectors - vector);
-        let mut columns = KeyVectors {
-            at: [keys; MAX_VECTORS],
-            key: [0; MAX_VECTORS],
-        };
-        for v in 0..width {
-            let (block, within) = ((vector + v) / per_block, (vector + v) % per_block * LANES);
-            let offset = job.slot(block) * shape.key_stride() + within;
-            columns.at[v] = keys.wrapping_add(offset);
-            columns.key[v] = block * shape.block_tokens + within;
-        }
-        let mut query = 0;
-        while query < job.n_queries {
-            let rows = height.min(job.n_queries - query);
-            let from = queries[query * shape.head_dim..].as_ptr();
-            let to = scores[query * job.score_stride()..].as_mut_ptr();
-            // SAFETY: blocks were checked by the plan; keys and scores have room for the vector
-            // that runs over.
-            unsafe { with_shape!(rows, width, score_tile::<L>(job, from, &columns, to)) };
-            query += rows;
-        }
-        vector += width;
-    }
-}
-
-#[inline(always)]
-unsafe fn score_tile<L: Lanes, const M: usize, const V: usize>(
-    job: &Job<'_>,
-    queries: *const f32,
-    columns: &KeyVectors,
-    scores: *mut f32,
-) {
-    if !tile::fits::<L>(M, V) {
-        unreachable!("tiles are chosen to fit the registers");
-    }
-    let shape = job.cache.shape;
-    let score_stride = job.score_stride();
-    // SAFETY: passed on from the caller.
-    unsafe {
-        let mut sums = [[L::splat(0.0); V]; M];
-        let mut vectors = [columns.at[0]; V];
-        vectors.copy_from_slice(&columns.at[..V]);
-        let inputs = Inputs {
-            first: queries,
-            stride: shape.head_dim,
-        };
-        tile::accumulate::<L, M, V>(
-            &mut sums,
-            inputs,
-            vectors,
-            shape.block_tokens,
-            shape.head_dim,
-        );
-        for m in 0..M {
-            for v in 0..V {
-                sums[m][v].store(scores.add(m * score_stride + columns.key[v]));
-            }
-        }
-    }
-}
-
-/// `sums[query][i] = sum over keys of scores[query][key] * values[key][i]`, keys ascending.
-#[inline(always)]
-unsafe fn weigh<L: Lanes>(job: &Job<'_>, scores: &[f32], sums: &mut [f32]) {
-    let height = tile::height::<L>(job.n_queries);
-    let row = padded(job.cache.shape.head_dim);
-    let n_vectors = row / LANES;
-    let mut query = 0;
-    while query < job.n_queries {
-        let rows = height.min(job.n_queries - query);
-        let from = scores[query * job.score_stride()..].as_ptr();
-        let mut vector = 0;
-        while vector < n_vectors {
-            let width = tile::width::<L>(height, n_vectors - vector);
-            let to = sums[query * row + vector * LANES..].as_mut_ptr();
-            // SAFETY: blocks were checked by the plan; sums are padded to whole vectors.
-            unsafe { with_shape!(rows, width, weigh_tile::<L>(job, from, vector, to)) };
-            vector += width;
-        }
-        query += rows;
-    }
-}
-
-#[inline(always)]
-unsafe fn weigh_tile<L: Lanes, const M: usize, const V: usize>(
-    job: &Job<'_>,
-    scores: *const f32,
-    vector: usize,
-    to: *mut f32,
-) {
-    if !tile::fits::<L>(M, V) {
-        unreachable!("tiles are chosen to fit the registers");
-    }
-    let shape = job.cache.shape;
-    let row = padded(shape.head_dim);
-    let values = job.cache.values.as_slice().as_ptr();
-    // SAFETY: passed on from the caller.
-    unsafe {
-        let mut sums = [[L::splat(0.0); V]; M];
-        for block in 0..job.n_keys.div_ceil(shape.block_tokens) {
-            let key = block * shape.block_tokens;
-            let first = values.add(job.slot(block) * shape.value_stride() + vector * LANES);
-            let mut vectors = [first; V];
-            for v in 1..V {
-                vectors[v] = first.add(v * LANES);
-            }
-            let inputs = Inputs {
-                first: scores.add(key),
-                stride: job.score_stride(),
-            };
-            let depth = shape.block_tokens.min(job.n_keys - key);
-            tile::accumulate::<L, M, V>(&mut sums, inputs, vectors, row, depth);
-        }
-        for m in 0..M {
-            for v in 0..V {
-                sums[m][v].store(to.add(m * row + v * LANES));
-            }
-        }
     }
 }
 

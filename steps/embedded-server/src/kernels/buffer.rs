@@ -190,11 +190,7 @@ impl RowsViewMut<'_> {
     /// Number of rows.
     #[must_use]
     pub fn n_rows(&self) -> usize {
-        if self.stride == 0 {
-            0
-        } else {
-            self.data.len() / self.stride
-        }
+        self.data.len().checked_div(self.stride).unwrap_or(0)
     }
 
     /// Floats per row that mean something.
@@ -237,11 +233,7 @@ impl<'a> RowsView<'a> {
     /// Number of rows.
     #[must_use]
     pub fn n_rows(&self) -> usize {
-        if self.stride == 0 {
-            0
-        } else {
-            self.data.len() / self.stride
-        }
+        self.data.len().checked_div(self.stride).unwrap_or(0)
     }
 
     /// Floats per row that mean something.

@@ -112,8 +112,8 @@ impl Portable {
     #[inline(always)]
     fn zip(self, other: Self, operation: impl Fn(f32, f32) -> f32) -> Self {
         let mut lanes = self.0;
-        for i in 0..LANES {
-            lanes[i] = operation(lanes[i], other.0[i]);
+        for (lane, other) in lanes.iter_mut().zip(other.0) {
+            *lane = operation(*lane, other);
         }
         Portable(lanes)
     }
@@ -175,12 +175,12 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
         let mut lanes = addend.0;
-        for i in 0..LANES {
+        for ((lane, a), b) in lanes.iter_mut().zip(self.0).zip(factor.0) {
             // Without the instruction, a fused multiply-add is a library call per lane.
-            lanes[i] = if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
-                self.0[i].mul_add(factor.0[i], lanes[i])
+            *lane = if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+                a.mul_add(b, *lane)
             } else {
-                self.0[i] * factor.0[i] + lanes[i]
+                a * b + *lane
             };
         }
         Portable(lanes)

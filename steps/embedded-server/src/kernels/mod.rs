@@ -13,6 +13,7 @@
 mod attention;
 mod buffer;
 mod elementwise;
+mod key_values;
 mod lanes;
 mod matmul;
 mod matrix;
@@ -21,9 +22,10 @@ mod workers;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(crate) use attention::{Attention, KeyValueShape, KeyValues, Span};
+pub(crate) use attention::{Attention, Span};
 pub use buffer::{Buffer, Rows, RowsView, RowsViewMut};
 pub(crate) use elementwise::{add_assign, rms_norm, rms_norm_in_place, rotate, silu_times};
+pub(crate) use key_values::{KeyValueShape, KeyValues};
 pub use matmul::{Start, matmul};
 pub use matrix::PackedMatrix;
 pub use workers::Workers;

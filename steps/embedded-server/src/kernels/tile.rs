@@ -7,6 +7,7 @@
 
 #![expect(unsafe_code, reason = "vector kernel: raw operands")]
 
+use super::LANES;
 use super::lanes::Lanes;
 
 /// Column vectors of the widest tile.
@@ -42,18 +43,81 @@ pub(crate) unsafe fn accumulate<L: Lanes, const M: usize, const V: usize>(
         // SAFETY: `i < depth`, within what the caller vouches for.
         unsafe {
             let mut columns = [L::splat(0.0); V];
-            for v in 0..V {
-                columns[v] = L::load(vectors[v].add(i * step));
+            for (column, vector) in columns.iter_mut().zip(vectors) {
+                *column = L::load(vector.add(i * step));
             }
-            for m in 0..M {
+            for (m, row) in local.iter_mut().enumerate() {
                 let input = L::splat(*inputs.first.add(m * inputs.stride + i));
-                for v in 0..V {
-                    local[m][v] = input.mul_add(columns[v], local[m][v]);
+                for (sum, column) in row.iter_mut().zip(columns) {
+                    *sum = input.mul_add(column, *sum);
                 }
             }
         }
     }
     *sums = local;
+}
+
+/// Accumulators of zero.
+///
+/// # Safety
+/// The processor has the instructions of `L`.
+#[inline(always)]
+pub(crate) unsafe fn zeros<L: Lanes, const M: usize, const V: usize>() -> [[L; V]; M] {
+    // SAFETY: passed on from the caller.
+    [[unsafe { L::splat(0.0) }; V]; M]
+}
+
+/// Accumulators from a matrix: sixteen columns per vector, `stride` floats from row to row.
+///
+/// # Safety
+/// The processor has the instructions of `L`; `from` is readable for `M` rows of `V` vectors.
+#[inline(always)]
+pub(crate) unsafe fn load<L: Lanes, const M: usize, const V: usize>(
+    from: *const f32,
+    stride: usize,
+) -> [[L; V]; M] {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let mut sums = zeros::<L, M, V>();
+        for (m, row) in sums.iter_mut().enumerate() {
+            for (v, sum) in row.iter_mut().enumerate() {
+                *sum = L::load(from.add(m * stride + v * LANES));
+            }
+        }
+        sums
+    }
+}
+
+/// Accumulators into a matrix whose vector `v` starts at column `columns[v]`.
+///
+/// # Safety
+/// The processor has the instructions of `L`; `to` is writable for a vector at each of `columns`
+/// of `M` rows.
+#[inline(always)]
+pub(crate) unsafe fn store<L: Lanes, const M: usize, const V: usize>(
+    sums: [[L; V]; M],
+    to: *mut f32,
+    stride: usize,
+    columns: [usize; V],
+) {
+    for (m, row) in sums.into_iter().enumerate() {
+        for (sum, column) in row.into_iter().zip(columns) {
+            // SAFETY: passed on from the caller.
+            unsafe { sum.store(to.add(m * stride + column)) };
+        }
+    }
+}
+
+/// The columns of `V` vectors that lie side by side.
+#[inline(always)]
+pub(crate) const fn adjacent<const V: usize>() -> [usize; V] {
+    let mut columns = [0; V];
+    let mut v = 0;
+    while v < V {
+        columns[v] = v * LANES;
+        v += 1;
+    }
+    columns
 }
 
 /// How many vectors wide a tile of `rows` rows is, when `remaining` vectors are left to do.

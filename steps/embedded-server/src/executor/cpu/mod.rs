@@ -1,10 +1,11 @@
 //! The executor that computes on the processor: a packed batch through real weights.
 //!
 //! Reading order: this file (what a caller sees), `plan` (what a batch asks for, checked),
-//! `forward` (the pass). All sequences of a batch go through each layer together; only attention
-//! tells them apart. Results do not depend on what else is in a batch, on how a prompt was
-//! chunked, or on the number of threads: see [`crate::kernels`].
+//! `forward` (the pass), `buffers` (its activations). All sequences of a batch go through each
+//! layer together; only attention tells them apart. Results do not depend on what else is in a
+//! batch, on how a prompt was chunked, or on the number of threads: see [`crate::kernels`].
 
+mod buffers;
 mod forward;
 mod plan;
 mod stopwatch;

@@ -1,0 +1,86 @@
+//! `benchwright steps`: the step library, from the declarations that read plans.
+
+use super::Session;
+use crate::args::Steps;
+use crate::columns::{Cell, Columns};
+use crate::exit::{self, Failure};
+use crate::reference::{self, Entry, default_words};
+use crate::terminal::{self, Ink, Terminal};
+use engine::problem::did_you_mean;
+use serde_json::json;
+
+/// Lists the library, a family of it, or one entry with everything there is to know.
+pub(super) fn steps(arguments: &Steps, session: &Session) -> Result<u8, Failure> {
+    let all = reference::entries(&(session.library)());
+    let chosen: Vec<&Entry> = match arguments.name.as_deref() {
+        Some(name) => choose(name, &all)?,
+        None => all.iter().collect(),
+    };
+    let terminal = &session.terminal;
+    let is_exact = arguments.name.as_deref().is_some_and(|name| chosen.iter().any(|e| e.name == name));
+    if arguments.json {
+        terminal::line(json!(chosen));
+    } else if arguments.markdown {
+        terminal::write(reference::markdown(&all).as_bytes());
+    } else if is_exact {
+        chosen.iter().for_each(|entry| show(entry, &all, terminal));
+    } else {
+        list(&chosen, terminal);
+    }
+    Ok(exit::DONE)
+}
+
+fn choose<'a>(name: &str, all: &'a [Entry]) -> Result<Vec<&'a Entry>, Failure> {
+    let exact: Vec<&Entry> = all.iter().filter(|e| e.name == name).collect();
+    let family: Vec<&Entry> = all.iter().filter(|e| e.family() == name).collect();
+    match (exact.is_empty(), family.is_empty()) {
+        (false, _) => Ok(exact),
+        (true, false) => Ok(family),
+        (true, true) => {
+            let help = did_you_mean(name, all.iter().map(|e| e.name));
+            Err(Failure::new(format!("the library has no step or service `{name}`")).help(help))
+        }
+    }
+}
+
+fn list(entries: &[&Entry], terminal: &Terminal) {
+    let mut columns = Columns::default();
+    for entry in entries {
+        let nature = if entry.sort == "service" { "service" } else { entry.kind };
+        columns.row(vec![Cell::new(Ink::Bold, entry.name), Cell::new(Ink::Dim, nature), entry.summary.into()]);
+    }
+    let mut family = entries.first().map_or("", |e| e.family());
+    for (entry, line) in entries.iter().zip(columns.lines("", terminal.color)) {
+        if entry.family() != family {
+            family = entry.family();
+            terminal::line("");
+        }
+        terminal::line(line);
+    }
+    if terminal.is_talkative() {
+        terminal::line(terminal.paint(Ink::Dim, "\n`benchwright steps NAME` shows options, outputs and an example"));
+    }
+}
+
+fn show(entry: &Entry, all: &[Entry], terminal: &Terminal) {
+    let title = |text: &str| terminal::line(format!("\n{}", terminal.paint(Ink::Bold, text)));
+    terminal::line(format!("{}: {}", terminal.paint(Ink::Bold, entry.name), entry.summary));
+    terminal::line(reference::nature(entry));
+    if !entry.options.is_empty() {
+        title("Options");
+        let mut columns = Columns::titled(&["name", "type", "default", "unit", "meaning"]);
+        for o in &entry.options {
+            let default = Cell::new(if o.default.is_none() { Ink::Yellow } else { Ink::Plain }, default_words(o));
+            columns.row(vec![o.name.into(), o.type_name.as_str().into(), default, o.unit.unwrap_or("").into(), o.doc.as_str().into()]);
+        }
+        columns.lines("  ", terminal.color).iter().for_each(terminal::line);
+    }
+    if !entry.outputs.is_empty() {
+        title("Outputs");
+        let mut columns = Columns::titled(&["name", "kind", "holds"]);
+        entry.outputs.iter().for_each(|o| columns.row(vec![o.name.into(), o.kind.into(), o.doc.into()]));
+        columns.lines("  ", terminal.color).iter().for_each(terminal::line);
+    }
+    title("Example");
+    reference::example(entry, all).lines().for_each(|line| terminal::line(format!("  {line}").trim_end()));
+}

@@ -1,0 +1,6 @@
+//! The real binary with real servers: the quickstart whole, and servers that misbehave.
+
+mod in_browser;
+mod misbehaving;
+mod quickstart;
+mod world;
