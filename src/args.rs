@@ -37,11 +37,8 @@ pub(crate) struct Global {
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorChoice {
-    /// On terminals.
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
 }
 
@@ -172,7 +169,7 @@ Examples:
 pub(crate) struct Graph {
     #[command(flatten)]
     pub(crate) plan: PlanArguments,
-    /// How to write it [default: by the name of FILE, else dot]
+    /// `dot` for Graphviz, `mermaid` for Markdown, `svg` for a picture [default: by FILE, else dot]
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) format: Option<GraphFormat>,
     /// Write to a file instead of standard output
@@ -183,11 +180,8 @@ pub(crate) struct Graph {
 /// How a graph is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GraphFormat {
-    /// For Graphviz.
     Dot,
-    /// For Markdown.
     Mermaid,
-    /// A picture.
     Svg,
 }
 

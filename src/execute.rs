@@ -87,10 +87,8 @@ fn sum_up(session: &Session, expanded: &Expanded, store: &Arc<Store>, path: &Pat
         }
     }
     verdicts.doubts(terminal.color).iter().for_each(terminal::line);
-    for failure in run.nodes.iter().filter_map(|n| n.failure.as_ref()) {
-        if let Some(text) = summary::failure(failure, terminal) {
-            terminal::error_line(format!("\n{text}"));
-        }
+    for text in run.nodes.iter().filter_map(|node| summary::failure(node, terminal)) {
+        terminal::error_line(format!("\n{text}"));
     }
     if terminal.is_talkative() {
         terminal::line("");

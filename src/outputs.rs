@@ -66,7 +66,7 @@ pub(crate) fn reports(run: &History, library: &Library) -> Vec<PathBuf> {
     for node in &run.nodes {
         let Some(entry) = library.find_step(&node.node.uses) else { continue };
         let folder = run.folder.join("results").join(file_safe(&node.node.node));
-        let pages = entry.outputs.iter().filter(|o| o.kind == PAGE).map(|o| folder.join(o.name).join("report.html"));
+        let pages = entry.outputs.iter().filter(|o| o.kind == PAGE).map(|o| folder.join(o.file).join("report.html"));
         found.extend(pages.filter(|page| page.is_file()));
     }
     found

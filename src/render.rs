@@ -11,18 +11,18 @@ use serde_json::{Value, json};
 /// Draws all problems, in their order, and how many there are in `plan`.
 pub(crate) fn problems(problems: &[Problem], sources: &Sources, plan: &str, terminal: &Terminal) -> String {
     let renderer = if terminal.error_color { Renderer::styled() } else { Renderer::plain() };
-    let mut drawn: Vec<String> = problems.iter().map(|p| problem(p, sources, &renderer)).collect();
+    let mut drawn: Vec<String> = problems.iter().map(|p| problem(p, sources, &renderer, terminal)).collect();
     let count = words::plural(problems.len(), "problem");
     drawn.push(format!("{}{}", error_label(terminal), title(&format!(": {count} in {plan}; nothing ran"), terminal)));
     drawn.join("\n\n")
 }
 
-fn problem(problem: &Problem, sources: &Sources, renderer: &Renderer) -> String {
+fn problem(problem: &Problem, sources: &Sources, renderer: &Renderer, terminal: &Terminal) -> String {
+    let Some((place, label)) = &problem.place else {
+        return failure(&Failure { message: problem.message.clone(), help: problem.help.clone() }, terminal);
+    };
     let title = Level::ERROR.primary_title(&problem.message);
-    let mut groups = vec![match &problem.place {
-        Some((place, label)) => title.element(snippet(place, label, sources)),
-        None => Group::with_title(title),
-    }];
+    let mut groups = vec![title.element(snippet(place, label, sources))];
     if let Some(help) = &problem.help {
         groups.push(Group::with_title(Level::HELP.secondary_title(help)));
     }
@@ -103,8 +103,7 @@ mod tests {
     fn a_problem_without_a_place_is_a_line() {
         let found = Problem::whole("the plan has no steps").help("add one");
         let drawn = problems(&[found], &Sources::default(), "p.toml", &plain());
-        assert!(drawn.starts_with("error: the plan has no steps\n"), "{drawn}");
-        assert!(drawn.contains("help: add one"), "{drawn}");
+        assert!(drawn.starts_with("error: the plan has no steps\nhelp: add one\n\n"), "{drawn}");
     }
 
     #[test]

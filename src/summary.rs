@@ -5,13 +5,15 @@ use crate::terminal::{Ink, Terminal};
 use crate::words;
 use engine::decide::Ledger;
 use engine::environment::Environment;
-use engine::event::Failure;
 use engine::expand::Expanded;
 use engine::run::history::{History, NodeHistory, NodeState};
 use engine::step::{FailureClass, Grade, StepKind, Verdict};
 use engine::store::Store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Where a failure is cut in the table, in characters; it is shown in full below.
+const MAX_RESULT: usize = 80;
 
 /// The verdicts of every sample that counts for the plan, reused ones too, by measurement.
 #[derive(Debug, Default)]
@@ -128,7 +130,7 @@ fn state(node: &NodeHistory, live: bool) -> (&'static str, Ink) {
 }
 
 fn result(node: &NodeHistory) -> String {
-    let failure = node.failure.as_ref().filter(|f| f.class != FailureClass::Interrupted).map(|f| f.message.clone());
+    let failure = node.failure.as_ref().filter(|f| f.class != FailureClass::Interrupted).map(|f| words::cut(&f.message, MAX_RESULT));
     let found = node.freshness.as_ref().filter(|_| node.state == NodeState::Reused).map(|f| {
         let text = f.to_string();
         text.strip_prefix("reused, ").or(text.strip_prefix("reused ")).unwrap_or(&text).to_owned()
@@ -146,14 +148,13 @@ pub(crate) fn ran_nothing(run: &History) -> bool {
     run.nodes.iter().all(rests) && run.nodes.iter().any(|n| n.state == NodeState::Reused)
 }
 
-/// Draws a failure: what, the mend, the log and its last lines. Interruptions are none.
-pub(crate) fn failure(failure: &Failure, terminal: &Terminal) -> Option<String> {
-    if failure.class == FailureClass::Interrupted {
-        return None;
-    }
+/// Draws how a node failed: what, the log and its last lines, the mend. Interruptions are none.
+pub(crate) fn failure(node: &NodeHistory, terminal: &Terminal) -> Option<String> {
+    let failure = node.failure.as_ref().filter(|f| f.class != FailureClass::Interrupted)?;
+    let sort = if node.node.kind.is_some() { "step" } else { "service" };
     let sample = failure.sample.map_or_else(String::new, |n| format!(", sample {}", n + 1));
     let label = terminal.paint_error(Ink::Red, "error");
-    let mut lines = vec![format!("{label}: `{}`{sample}: {}", failure.node, failure.message)];
+    let mut lines = vec![format!("{label}: {sort} `{}`{sample} failed: {}", failure.node, failure.message)];
     let dim = |text: &str| terminal.paint_error(Ink::Dim, text);
     if let Some(log) = &failure.log {
         lines.push(format!("  {} {}", dim("-->"), words::path(log)));
@@ -169,7 +170,7 @@ pub(crate) fn failure(failure: &Failure, terminal: &Terminal) -> Option<String> 
 mod tests {
     use super::*;
     use crate::terminal::Verbosity;
-    use engine::event::NodeSummary;
+    use engine::event::{Failure, NodeSummary};
 
     fn node(name: &str, kind: Option<StepKind>, state: NodeState) -> NodeHistory {
         NodeHistory {
@@ -240,7 +241,7 @@ mod tests {
     #[test]
     fn a_failure_shows_its_log_and_its_mend_and_an_interruption_is_none() {
         let terminal = Terminal { verbosity: Verbosity::Normal, color: false, error_color: false, live: false };
-        let mut failed = Failure {
+        let failed = Failure {
             node: "load".into(),
             sample: Some(1),
             message: "it broke".into(),
@@ -249,9 +250,12 @@ mod tests {
             log: Some("/logs/x.log".into()),
             log_tail: vec!["a".into(), "b".into()],
         };
-        let drawn = failure(&failed, &terminal).expect("a failure");
-        assert_eq!(drawn, "error: `load`, sample 2: it broke\n  --> /logs/x.log\n   | a\n   | b\nhelp: mend it");
-        failed.class = FailureClass::Interrupted;
-        assert_eq!(failure(&failed, &terminal), None);
+        let mut load = node("load", Some(StepKind::Measure), NodeState::Failed);
+        load.failure = Some(failed.clone());
+        let drawn = failure(&load, &terminal).expect("a failure");
+        let wanted = "error: step `load`, sample 2 failed: it broke\n  --> /logs/x.log\n   | a\n   | b\nhelp: mend it";
+        assert_eq!(drawn, wanted);
+        load.failure = Some(Failure { class: FailureClass::Interrupted, ..failed });
+        assert_eq!(failure(&load, &terminal), None);
     }
 }

@@ -35,6 +35,30 @@ pub(crate) fn path(path: &Path) -> String {
     below.filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| path.to_owned()).display().to_string()
 }
 
+/// Cuts a text to its first line and at most `max` characters.
+pub(crate) fn cut(text: &str, max: usize) -> String {
+    let line = text.lines().next().unwrap_or("");
+    match line.char_indices().nth(max) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
+    }
+}
+
+/// Breaks a text into lines of at most `width` characters, between words.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// Quotes an argument for a shell if it needs it.
 pub(crate) fn shell(argument: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
@@ -64,6 +88,14 @@ mod tests {
     #[test]
     fn moments_are_dates_in_utc() {
         assert_eq!(moment(1_795_326_300_000), "2026-11-22 05:45");
+    }
+
+    #[test]
+    fn texts_are_cut_and_wrapped_by_characters() {
+        assert_eq!(cut("äöü\nx", 2), "äö…");
+        assert_eq!(cut("äöü\nx", 3), "äöü");
+        assert_eq!(wrap("a bb ccc  dddd", 6), ["a bb", "ccc", "dddd"]);
+        assert_eq!(wrap("longer than", 3), ["longer", "than"]);
     }
 
     #[test]

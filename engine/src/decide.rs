@@ -29,7 +29,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// Builds a ledger that knows nothing yet; `fresh` asks for new samples.
-    pub fn new(graph: Arc<Graph>, store: Arc<Store>, environment: Arc<Environment>, plan: Arc<PlanText>, fresh: bool) -> Self {
+    pub fn new(
+        graph: Arc<Graph>,
+        store: Arc<Store>,
+        environment: Arc<Environment>,
+        plan: Arc<PlanText>,
+        fresh: bool,
+    ) -> Self {
         let plan_digest = digest_plan(&plan);
         Self {
             graph,
@@ -77,15 +83,26 @@ impl Ledger {
             None => (Freshness::Service, Decision::Known),
             Some(StepKind::Effect) => (Freshness::OnDemand, Decision::OnDemand),
             Some(StepKind::Measure) => self.decide_measurement(node, &manifest)?,
-            Some(StepKind::Pure | StepKind::Fetch | StepKind::Report) => self.decide_action(node, &manifest)?,
+            Some(StepKind::Pure | StepKind::Fetch | StepKind::Report) => {
+                self.decide_action(node, &manifest)?
+            }
         };
         self.known.keys.insert(node, manifest.digest());
         self.manifests.insert(node, manifest);
         Ok(decided)
     }
 
-    fn decide_action(&mut self, node: NodeId, manifest: &Manifest) -> Result<(Freshness, Decision), StoreError> {
-        let found = freshness::look_up_action(&self.store, &self.graph.name(node), &self.plan.name, manifest)?;
+    fn decide_action(
+        &mut self,
+        node: NodeId,
+        manifest: &Manifest,
+    ) -> Result<(Freshness, Decision), StoreError> {
+        let found = freshness::look_up_action(
+            &self.store,
+            &self.graph.name(node),
+            &self.plan.name,
+            manifest,
+        )?;
         if let Some(record) = found.record {
             self.take_outputs(node, record.outputs);
             return Ok((found.freshness, Decision::Satisfied));
@@ -93,16 +110,43 @@ impl Ledger {
         Ok((found.freshness, Decision::Run { times: 1, first: 0 }))
     }
 
-    fn decide_measurement(&mut self, node: NodeId, manifest: &Manifest) -> Result<(Freshness, Decision), StoreError> {
-        let Some(step) = self.graph.step(node) else { return Ok((Freshness::Service, Decision::Known)) };
-        let wanted =
-            Wanted { target: step.target, max_age: step.max_age, fresh: self.fresh, boot_id: &self.environment.boot_id };
-        let Found { freshness, samples, .. } =
-            freshness::look_up_samples(&self.store, &self.graph.name(node), &self.plan.name, manifest, &wanted)?;
+    fn decide_measurement(
+        &mut self,
+        node: NodeId,
+        manifest: &Manifest,
+    ) -> Result<(Freshness, Decision), StoreError> {
+        let Some(step) = self.graph.step(node) else {
+            return Ok((Freshness::Service, Decision::Known));
+        };
+        let wanted = Wanted {
+            target: step.target,
+            max_age: step.max_age,
+            fresh: self.fresh,
+            boot_id: &self.environment.boot_id,
+        };
+        let Found {
+            freshness, samples, ..
+        } = freshness::look_up_samples(
+            &self.store,
+            &self.graph.name(node),
+            &self.plan.name,
+            manifest,
+            &wanted,
+        )?;
         let have = u32::try_from(samples.records.len()).unwrap_or(u32::MAX);
-        let missing = if self.fresh { step.target } else { step.target.saturating_sub(have) };
+        let missing = if self.fresh {
+            step.target
+        } else {
+            step.target.saturating_sub(have)
+        };
         self.take_samples(node, samples);
-        Ok((freshness, Decision::Run { times: missing, first: have }))
+        Ok((
+            freshness,
+            Decision::Run {
+                times: missing,
+                first: have,
+            },
+        ))
     }
 
     /// Takes in the result of a step and keeps it for later runs.
@@ -116,7 +160,9 @@ impl Ledger {
         took_ms: u64,
         summary: Option<String>,
     ) -> Result<(), StoreError> {
-        let Some(manifest) = self.manifests.get(&node) else { return Ok(()) };
+        let Some(manifest) = self.manifests.get(&node) else {
+            return Ok(());
+        };
         let record = ActionRecord {
             manifest: manifest.clone(),
             outputs: outputs.clone(),
@@ -125,8 +171,14 @@ impl Ledger {
             summary,
         };
         let value = serde_json::to_value(&record).unwrap_or_default();
-        self.store.put_record("actions", &manifest.digest().to_string(), &value)?;
-        freshness::remember(&self.store, &self.graph.name(node), &self.plan.name, manifest)?;
+        self.store
+            .put_record("actions", &manifest.digest().to_string(), &value)?;
+        freshness::remember(
+            &self.store,
+            &self.graph.name(node),
+            &self.plan.name,
+            manifest,
+        )?;
         self.take_outputs(node, outputs);
         Ok(())
     }
@@ -136,9 +188,16 @@ impl Ledger {
     /// # Errors
     /// If the store cannot be written.
     pub fn keep_sample(&mut self, node: NodeId, record: SampleRecord) -> Result<(), StoreError> {
-        let Some(manifest) = self.manifests.get(&node) else { return Ok(()) };
+        let Some(manifest) = self.manifests.get(&node) else {
+            return Ok(());
+        };
         SampleSet::keep(&self.store, &manifest.digest(), &record)?;
-        freshness::remember(&self.store, &self.graph.name(node), &self.plan.name, manifest)?;
+        freshness::remember(
+            &self.store,
+            &self.graph.name(node),
+            &self.plan.name,
+            manifest,
+        )?;
         let mut set = self.samples.remove(&node).unwrap_or_default();
         set.records.push(record);
         self.take_samples(node, set);
@@ -147,7 +206,9 @@ impl Ledger {
 
     fn take_outputs(&mut self, node: NodeId, outputs: BTreeMap<String, ArtifactRef>) {
         for (name, output) in outputs {
-            self.known.outputs.insert((node, name.clone()), output.digest.clone());
+            self.known
+                .outputs
+                .insert((node, name.clone()), output.digest.clone());
             self.artifacts.insert((node, name), output);
         }
     }
@@ -166,7 +227,9 @@ impl Ledger {
                 if *owner != from {
                     break;
                 }
-                resolved.outputs.insert((from, output.clone()), self.store.path(artifact));
+                resolved
+                    .outputs
+                    .insert((from, output.clone()), self.store.path(artifact));
             }
             if let Some(set) = self.samples.get(&from) {
                 resolved.samples.insert(from, self.sample_views(from, set));
@@ -183,7 +246,11 @@ impl Ledger {
             index: u32::try_from(i).unwrap_or(u32::MAX),
             verdict: record.verdict.clone(),
             drawn_at: record.drawn_at,
-            outputs: record.outputs.iter().map(|(k, v)| (k.clone(), self.store.path(v))).collect(),
+            outputs: record
+                .outputs
+                .iter()
+                .map(|(k, v)| (k.clone(), self.store.path(v)))
+                .collect(),
         };
         set.records.iter().enumerate().map(view).collect()
     }
@@ -200,10 +267,15 @@ impl Ledger {
             let open = graph.incoming(*node).find(|(from, edge)| match edge {
                 Edge::Needs => !settled.get(from).copied().unwrap_or(false),
                 Edge::Leases => self.manifests.get(from).is_none(),
-                Edge::After => graph.step_kind(*from) == Some(StepKind::Effect) && self.manifests.get(from).is_none(),
+                Edge::After => {
+                    graph.step_kind(*from) == Some(StepKind::Effect)
+                        && self.manifests.get(from).is_none()
+                }
             });
             let freshness = match open {
-                Some((from, _)) => Freshness::Undecided { waits_for: self.first_cause(from, &found) },
+                Some((from, _)) => Freshness::Undecided {
+                    waits_for: self.first_cause(from, &found),
+                },
                 None => self.decide(*node)?.0,
             };
             settled.insert(*node, matches!(freshness, Freshness::Reused { .. }));

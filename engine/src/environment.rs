@@ -34,22 +34,36 @@ impl Environment {
         let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let identity = BTreeMap::from([
-            ("cpu_model".to_owned(), field(&cpuinfo, "model name").unwrap_or_else(unknown)),
+            (
+                "cpu_model".to_owned(),
+                field(&cpuinfo, "model name").unwrap_or_else(unknown),
+            ),
             ("cpu_cores".to_owned(), cores.to_string()),
             ("cpu_governor".to_owned(), non_empty(governor.trim())),
             ("memory_gib".to_owned(), memory_gib(&meminfo)),
-            ("kernel".to_owned(), non_empty(read("/proc/sys/kernel/osrelease").trim())),
+            (
+                "kernel".to_owned(),
+                non_empty(read("/proc/sys/kernel/osrelease").trim()),
+            ),
             ("os".to_owned(), os_name()),
             ("architecture".to_owned(), std::env::consts::ARCH.to_owned()),
         ]);
-        Self { identity, boot_id: non_empty(read("/proc/sys/kernel/random/boot_id").trim()) }
+        Self {
+            identity,
+            boot_id: non_empty(read("/proc/sys/kernel/random/boot_id").trim()),
+        }
     }
 }
 
 impl Condition {
     /// Reads what the machine is like now; what cannot be read is 0.
     pub fn now() -> Self {
-        let first = |text: String| text.split_whitespace().next().and_then(|w| w.parse().ok()).unwrap_or(0.0);
+        let first = |text: String| {
+            text.split_whitespace()
+                .next()
+                .and_then(|w| w.parse().ok())
+                .unwrap_or(0.0)
+        };
         Self {
             load_1m: first(read("/proc/loadavg")),
             memory_available_bytes: kib(&read("/proc/meminfo"), "MemAvailable").unwrap_or(0) * 1024,
@@ -67,7 +81,11 @@ fn unknown() -> String {
 }
 
 fn non_empty(text: &str) -> String {
-    if text.is_empty() { unknown() } else { text.to_owned() }
+    if text.is_empty() {
+        unknown()
+    } else {
+        text.to_owned()
+    }
 }
 
 fn field(text: &str, name: &str) -> Option<String> {
@@ -96,7 +114,10 @@ mod tests {
 
     #[test]
     fn facts_are_read_from_the_kernels_own_words() {
-        assert_eq!(field("processor\t: 0\nmodel name\t: EPYC\n", "model name").as_deref(), Some("EPYC"));
+        assert_eq!(
+            field("processor\t: 0\nmodel name\t: EPYC\n", "model name").as_deref(),
+            Some("EPYC")
+        );
         assert_eq!(memory_gib("MemTotal:       24689720 kB\n"), "24");
     }
 }

@@ -88,10 +88,18 @@ pub fn expand(
         params: plan
             .params
             .iter()
-            .filter_map(|p| params.get(&p.key.name).map(|v| (p.key.name.clone(), v.value.to_line(), v.set)))
+            .filter_map(|p| {
+                params
+                    .get(&p.key.name)
+                    .map(|v| (p.key.name.clone(), v.value.to_line(), v.set))
+            })
             .collect(),
     };
-    Ok(Expanded { name: plan.name, graph: Arc::new(graph), text: Arc::new(text) })
+    Ok(Expanded {
+        name: plan.name,
+        graph: Arc::new(graph),
+        text: Arc::new(text),
+    })
 }
 
 /// What a declaration uses.
@@ -134,9 +142,18 @@ impl<'a> Expansion<'a> {
         sources: &'a Sources,
         problems: &'a mut Problems,
     ) -> Self {
-        let named = |sort| plan.nodes.iter().filter(move |n| n.sort == sort).map(|n| n.key.name.clone()).collect();
+        let named = |sort| {
+            plan.nodes
+                .iter()
+                .filter(move |n| n.sort == sort)
+                .map(|n| n.key.name.clone())
+                .collect()
+        };
         let scope = Scope {
-            params: params.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect(),
+            params: params
+                .iter()
+                .map(|(k, v)| (k.clone(), v.value.clone()))
+                .collect(),
             axes: None,
             steps: named(NodeSort::Step),
             services: named(NodeSort::Service),
@@ -165,8 +182,12 @@ impl<'a> Expansion<'a> {
                     self.axes.push((key.name.clone(), list));
                 }
                 _ => {
-                    let message = format!("axis `{}` needs a list with at least one value", key.name);
-                    self.problems.push(Problem::at(&value.place, message, "not such a list").help("write `[1, 2, 4]` or `\"${params.NAME}\"`"));
+                    let message =
+                        format!("axis `{}` needs a list with at least one value", key.name);
+                    self.problems.push(
+                        Problem::at(&value.place, message, "not such a list")
+                            .help("write `[1, 2, 4]` or `\"${params.NAME}\"`"),
+                    );
                     self.axes.push((key.name.clone(), Vec::new()));
                 }
             }
@@ -175,10 +196,22 @@ impl<'a> Expansion<'a> {
             for (key, _) in &table.entries {
                 if !self.axes.iter().any(|(name, _)| *name == key.name) {
                     let help = did_you_mean(&key.name, self.axes.iter().map(|(n, _)| n.as_str()));
-                    self.problems.push(Problem::at(place, format!("there is no axis `{}`", key.name), "unknown axis").help(help));
+                    self.problems.push(
+                        Problem::at(
+                            place,
+                            format!("there is no axis `{}`", key.name),
+                            "unknown axis",
+                        )
+                        .help(help),
+                    );
                 }
             }
-            self.exclude.push(interpolate::table(table, &self.scope, self.sources, self.problems));
+            self.exclude.push(interpolate::table(
+                table,
+                &self.scope,
+                self.sources,
+                self.problems,
+            ));
         }
     }
 
@@ -187,8 +220,12 @@ impl<'a> Expansion<'a> {
         for value in list {
             match axis_value(value) {
                 None => {
-                    let message = format!("axis `{name}` takes numbers, booleans and strings, found {}", value.type_name());
-                    self.problems.push(Problem::at(&value.place, message, "not a plain value"));
+                    let message = format!(
+                        "axis `{name}` takes numbers, booleans and strings, found {}",
+                        value.type_name()
+                    );
+                    self.problems
+                        .push(Problem::at(&value.place, message, "not a plain value"));
                 }
                 Some(v) if seen.contains(&v) => {
                     let message = format!("axis `{name}` has the value {v} twice");
@@ -201,9 +238,15 @@ impl<'a> Expansion<'a> {
 
     /// Expands every declaration; the folder is where paths are searched from.
     fn nodes(mut self, folder: &Path) -> Vec<Node> {
-        let mentions: Vec<Mentions> =
-            self.plan.nodes.iter().map(|n| interpolate::mentions(&n.with, self.sources)).collect();
-        let Some(order) = self.order(&mentions) else { return Vec::new() };
+        let mentions: Vec<Mentions> = self
+            .plan
+            .nodes
+            .iter()
+            .map(|n| interpolate::mentions(&n.with, self.sources))
+            .collect();
+        let Some(order) = self.order(&mentions) else {
+            return Vec::new();
+        };
         for at in &order {
             self.declare(*at, &mentions[*at]);
         }
@@ -221,13 +264,30 @@ impl<'a> Expansion<'a> {
 
     /// Orders declarations so that each follows what it mentions; a cycle is a problem.
     fn order(&mut self, mentions: &[Mentions]) -> Option<Vec<usize>> {
-        let at = |sort: NodeSort, name: &str| self.plan.nodes.iter().position(|n| n.sort == sort && n.key.name == name);
+        let at = |sort: NodeSort, name: &str| {
+            self.plan
+                .nodes
+                .iter()
+                .position(|n| n.sort == sort && n.key.name == name)
+        };
         let mut graph = petgraph::graph::DiGraph::<usize, ()>::new();
-        let ids: Vec<_> = (0..self.plan.nodes.len()).map(|i| graph.add_node(i)).collect();
+        let ids: Vec<_> = (0..self.plan.nodes.len())
+            .map(|i| graph.add_node(i))
+            .collect();
         for (i, found) in mentions.iter().enumerate() {
-            let steps = found.steps.iter().chain(&found.all).filter_map(|n| at(NodeSort::Step, n));
-            let services = found.services.iter().filter_map(|n| at(NodeSort::Service, n));
-            let after = self.plan.nodes[i].after.iter().filter_map(|(n, _)| at(NodeSort::Step, n));
+            let steps = found
+                .steps
+                .iter()
+                .chain(&found.all)
+                .filter_map(|n| at(NodeSort::Step, n));
+            let services = found
+                .services
+                .iter()
+                .filter_map(|n| at(NodeSort::Service, n));
+            let after = self.plan.nodes[i]
+                .after
+                .iter()
+                .filter_map(|(n, _)| at(NodeSort::Step, n));
             for from in steps.chain(services).chain(after) {
                 graph.add_edge(ids[from], ids[i], ());
             }
@@ -239,10 +299,16 @@ impl<'a> Expansion<'a> {
             .collect();
         for mut circle in circles.clone() {
             circle.sort_unstable();
-            let names: Vec<String> = circle.iter().map(|i| format!("`{}`", self.plan.nodes[*i].key.name)).collect();
+            let names: Vec<String> = circle
+                .iter()
+                .map(|i| format!("`{}`", self.plan.nodes[*i].key.name))
+                .collect();
             let first = &self.plan.nodes[circle[0]];
             let message = format!("{} wait for each other", names.join(", "));
-            self.problems.push(Problem::at(&first.key.place, message, "part of a circle").help("remove one of the references or one `after`"));
+            self.problems.push(
+                Problem::at(&first.key.place, message, "part of a circle")
+                    .help("remove one of the references or one `after`"),
+            );
         }
         if !circles.is_empty() {
             return None;
@@ -266,7 +332,14 @@ impl<'a> Expansion<'a> {
             })
             .collect();
         let key = (decl.sort == NodeSort::Service, decl.key.name.clone());
-        self.declared.insert(key, Declared { entry, instances, axes });
+        self.declared.insert(
+            key,
+            Declared {
+                entry,
+                instances,
+                axes,
+            },
+        );
     }
 
     fn entry(&mut self, decl: &NodeDecl) -> Option<Entry> {
@@ -289,7 +362,8 @@ impl<'a> Expansion<'a> {
                 None => did_you_mean(name, known),
             };
             let message = format!("the library has no {what} `{name}`");
-            self.problems.push(Problem::at(place, message, format!("unknown kind of {what}")).help(help));
+            self.problems
+                .push(Problem::at(place, message, format!("unknown kind of {what}")).help(help));
         }
         found
     }
@@ -302,10 +376,17 @@ impl<'a> Expansion<'a> {
                 wanted.insert(name.clone());
             } else {
                 let help = did_you_mean(name, self.axes.iter().map(|(n, _)| n.as_str()));
-                self.problems.push(Problem::at(place, format!("there is no axis `{name}`"), "unknown axis").help(help));
+                self.problems.push(
+                    Problem::at(place, format!("there is no axis `{name}`"), "unknown axis")
+                        .help(help),
+                );
             }
         }
-        let read = mentions.steps.iter().map(|n| (false, n.clone())).chain(mentions.services.iter().map(|n| (true, n.clone())));
+        let read = mentions
+            .steps
+            .iter()
+            .map(|n| (false, n.clone()))
+            .chain(mentions.services.iter().map(|n| (true, n.clone())));
         for key in read {
             if let Some(declared) = self.declared.get(&key) {
                 wanted.extend(declared.axes.iter().cloned());
@@ -314,18 +395,29 @@ impl<'a> Expansion<'a> {
         for (axis, place) in &mentions.axes {
             if self.axes.iter().any(|(n, _)| n == axis) && !wanted.contains(axis) {
                 let message = format!("`{}` does not vary over axis `{axis}`", decl.key.name);
-                self.problems.push(Problem::at(place, message, "not one of its axes").help(format!("add `axes = [\"{axis}\"]`")));
+                self.problems.push(
+                    Problem::at(place, message, "not one of its axes")
+                        .help(format!("add `axes = [\"{axis}\"]`")),
+                );
                 wanted.insert(axis.clone());
             }
         }
-        self.axes.iter().map(|(n, _)| n.clone()).filter(|n| wanted.contains(n)).collect()
+        self.axes
+            .iter()
+            .map(|(n, _)| n.clone())
+            .filter(|n| wanted.contains(n))
+            .collect()
     }
 
     /// Every combination of the axes' values that is not excluded.
     fn product(&self, axes: &[String]) -> Vec<Vec<(String, Value)>> {
         let mut all: Vec<Vec<(String, Value)>> = vec![Vec::new()];
         for name in axes {
-            let values = self.axes.iter().find(|(n, _)| n == name).map_or(&[][..], |(_, v)| v);
+            let values = self
+                .axes
+                .iter()
+                .find(|(n, _)| n == name)
+                .map_or(&[][..], |(_, v)| v);
             all = all
                 .into_iter()
                 .flat_map(|head| {
@@ -341,7 +433,13 @@ impl<'a> Expansion<'a> {
         all
     }
 
-    fn instance(&mut self, decl: &NodeDecl, key: &(bool, String), i: usize, folder: &Path) -> Option<Node> {
+    fn instance(
+        &mut self,
+        decl: &NodeDecl,
+        key: &(bool, String),
+        i: usize,
+        folder: &Path,
+    ) -> Option<Node> {
         let declared = self.declared.get(key)?;
         let axes = &declared.instances[i].axes;
         let entry = declared.entry.clone();
@@ -349,14 +447,24 @@ impl<'a> Expansion<'a> {
         scope.axes = Some(axes.iter().cloned().collect());
         let name = NodeName {
             decl: decl.key.name.clone(),
-            axes: axes.iter().filter_map(|(k, v)| axis_value(v).map(|v| (k.clone(), v))).collect(),
+            axes: axes
+                .iter()
+                .filter_map(|(k, v)| axis_value(v).map(|v| (k.clone(), v)))
+                .collect(),
         };
         let with = interpolate::table(&decl.with, &scope, self.sources, self.problems);
         let samples = decl.samples.as_ref().map(|samples| {
             let table = interpolate::table(&samples.table, &scope, self.sources, self.problems);
-            SamplesDecl { table, place: samples.place.clone() }
+            SamplesDecl {
+                table,
+                place: samples.place.clone(),
+            }
         });
-        let linker = InstanceLinker { declared: &self.declared, axes, folder };
+        let linker = InstanceLinker {
+            declared: &self.declared,
+            axes,
+            folder,
+        };
         let what = match decl.sort {
             NodeSort::Step => format!("step `{}`", decl.key.name),
             NodeSort::Service => format!("service `{}`", decl.key.name),
@@ -367,7 +475,12 @@ impl<'a> Expansion<'a> {
             Entry::Service(entry) => service_body(decl, entry, &with, &mut parser),
         };
         let after = after(decl, &self.declared, axes, self.problems);
-        Some(Node { name, place: decl.key.place.clone(), body: body?, after })
+        Some(Node {
+            name,
+            place: decl.key.place.clone(),
+            body: body?,
+            after,
+        })
     }
 }
 
@@ -382,8 +495,13 @@ fn step_body(
     let (mut target, mut max_age) = (1, None);
     if let Some(SamplesDecl { table, place }) = samples {
         if entry.kind != StepKind::Measure {
-            let message = format!("`{}` is not a measurement, so it has no samples", entry.name);
-            parser.problems.push(Problem::at(&place, message, "not possible here").help("remove `samples`"));
+            let message = format!(
+                "`{}` is not a measurement, so it has no samples",
+                entry.name
+            );
+            parser
+                .problems
+                .push(Problem::at(&place, message, "not possible here").help("remove `samples`"));
         }
         let read = SamplesOptions::parse(&table, &place, parser)?;
         (target, max_age) = (read.target.get(), read.max_age);
@@ -392,15 +510,27 @@ fn step_body(
         step: step?,
         target,
         max_age,
-        timeout: Timeout { run: decl.run_timeout.unwrap_or(RUN_TIMEOUT), idle: decl.idle_timeout },
+        timeout: Timeout {
+            run: decl.run_timeout.unwrap_or(RUN_TIMEOUT),
+            idle: decl.idle_timeout,
+        },
         entry,
     }))
 }
 
-fn service_body(decl: &NodeDecl, entry: Arc<ServiceEntry>, with: &Table, parser: &mut Parser<'_>) -> Option<Body> {
+fn service_body(
+    decl: &NodeDecl,
+    entry: Arc<ServiceEntry>,
+    with: &Table,
+    parser: &mut Parser<'_>,
+) -> Option<Body> {
     let service = (entry.parse)(with, &decl.with_place, parser)?;
     let ready_timeout = decl.ready_timeout.unwrap_or(entry.ready_timeout);
-    Some(Body::Service(ServiceNode { service, ready_timeout, entry }))
+    Some(Body::Service(ServiceNode {
+        service,
+        ready_timeout,
+        entry,
+    }))
 }
 
 /// Links `after`: to every instance that agrees on the axes that both have.
@@ -413,14 +543,30 @@ fn after(
     let mut found = Vec::new();
     for (name, place) in &decl.after {
         match declared.get(&(false, name.clone())) {
-            Some(other) => found.extend(other.instances.iter().filter(|i| agree(&i.axes, axes)).map(|i| i.id)),
+            Some(other) => found.extend(
+                other
+                    .instances
+                    .iter()
+                    .filter(|i| agree(&i.axes, axes))
+                    .map(|i| i.id),
+            ),
             None => {
                 let is_service = declared.contains_key(&(true, name.clone()));
-                let known: Vec<&str> = declared.keys().filter(|(service, _)| !service).map(|(_, n)| n.as_str()).collect();
+                let known: Vec<&str> = declared
+                    .keys()
+                    .filter(|(service, _)| !service)
+                    .map(|(_, n)| n.as_str())
+                    .collect();
                 let (message, help) = if is_service {
-                    (format!("`{name}` is a service, and a service never ends"), "refer to it in `with`: a step that uses a service leases it".to_owned())
+                    (
+                        format!("`{name}` is a service, and a service never ends"),
+                        "refer to it in `with`: a step that uses a service leases it".to_owned(),
+                    )
                 } else {
-                    (format!("no step is called `{name}`"), did_you_mean(name, known))
+                    (
+                        format!("no step is called `{name}`"),
+                        did_you_mean(name, known),
+                    )
                 };
                 problems.push(Problem::at(place, message, "cannot come after this").help(help));
             }
@@ -431,13 +577,17 @@ fn after(
 
 fn agree(a: &[(String, Value)], b: &[(String, Value)]) -> bool {
     a.iter().all(|(name, value)| {
-        b.iter().find(|(n, _)| n == name).is_none_or(|(_, other)| axis_value(value) == axis_value(other))
+        b.iter()
+            .find(|(n, _)| n == name)
+            .is_none_or(|(_, other)| axis_value(value) == axis_value(other))
     })
 }
 
 fn excluded(rule: &Table, combination: &[(String, Value)]) -> bool {
     rule.entries.iter().all(|(key, value)| {
-        combination.iter().any(|(name, v)| *name == key.name && axis_value(v) == axis_value(value))
+        combination
+            .iter()
+            .any(|(name, v)| *name == key.name && axis_value(v) == axis_value(value))
     })
 }
 
@@ -463,7 +613,12 @@ impl InstanceLinker<'_> {
     fn instances(&self, service: bool, name: &str) -> (Option<&Entry>, Vec<NodeId>) {
         match self.declared.get(&(service, name.to_owned())) {
             Some(declared) => {
-                let ids = declared.instances.iter().filter(|i| agree(&i.axes, self.axes)).map(|i| i.id).collect();
+                let ids = declared
+                    .instances
+                    .iter()
+                    .filter(|i| agree(&i.axes, self.axes))
+                    .map(|i| i.id)
+                    .collect();
                 (declared.entry.as_ref(), ids)
             }
             None => (None, Vec::new()),
@@ -472,35 +627,58 @@ impl InstanceLinker<'_> {
 
     fn output(&self, step: &str, output: &str, place: &Place) -> Result<Linked, Option<Problem>> {
         let (entry, ids) = self.instances(false, step);
-        let (Some(Entry::Step(entry)), Some(node)) = (entry, ids.first()) else { return Err(None) };
-        let spec = entry.outputs.iter().find(|o| o.name == output).ok_or_else(|| {
-            let known = entry.outputs.iter().map(|o| o.name);
-            let problem = Problem::at(place, format!("`{}` brings no `{output}`", entry.name), "unknown output");
-            Some(problem.help(did_you_mean(output, known)))
-        })?;
+        let (Some(Entry::Step(entry)), Some(node)) = (entry, ids.first()) else {
+            return Err(None);
+        };
+        let spec = entry
+            .outputs
+            .iter()
+            .find(|o| o.name == output)
+            .ok_or_else(|| {
+                let known = entry.outputs.iter().map(|o| o.name);
+                let problem = Problem::at(
+                    place,
+                    format!("`{}` brings no `{output}`", entry.name),
+                    "unknown output",
+                );
+                Some(problem.help(did_you_mean(output, known)))
+            })?;
         if entry.kind == StepKind::Measure {
             let message = format!("`{step}` is a measurement: it has samples, not one `{output}`");
             let help = format!("read all samples: `${{steps.{step}.all}}`");
-            return Err(Some(Problem::at(place, message, "which sample?").help(help)));
+            return Err(Some(
+                Problem::at(place, message, "which sample?").help(help),
+            ));
         }
         if entry.kind == StepKind::Effect {
             let message = format!("`{step}` acts on a service and leaves nothing to read");
             let help = format!("use `after = [\"{step}\"]` for the order");
             return Err(Some(Problem::at(place, message, "no artifact").help(help)));
         }
-        Ok(Linked { link: Link::Output { node: *node, output: output.to_owned() }, kind: spec.kind })
+        Ok(Linked {
+            link: Link::Output {
+                node: *node,
+                output: output.to_owned(),
+            },
+            kind: spec.kind,
+        })
     }
 
     fn all(&self, step: &str, place: &Place) -> Result<Linked, Option<Problem>> {
         let (entry, nodes) = self.instances(false, step);
-        let Some(Entry::Step(entry)) = entry else { return Err(None) };
+        let Some(Entry::Step(entry)) = entry else {
+            return Err(None);
+        };
         if entry.kind != StepKind::Measure {
             let message = format!("`{step}` is not a measurement, so it has no samples");
             let help = format!("refer to one output: `${{steps.{step}.OUTPUT}}`");
             return Err(Some(Problem::at(place, message, "no samples").help(help)));
         }
         let kind = entry.outputs.first().map_or("any", |o| o.kind);
-        Ok(Linked { link: Link::All { nodes }, kind })
+        Ok(Linked {
+            link: Link::All { nodes },
+            kind,
+        })
     }
 
     fn service(&self, service: &str) -> Result<(Arc<ServiceEntry>, NodeId), Option<Problem>> {
@@ -519,25 +697,43 @@ impl Linker for InstanceLinker<'_> {
             Target::All { step } => self.all(step, place),
             Target::Service { service } => {
                 let (entry, node) = self.service(service)?;
-                Ok(Linked { link: Link::Service { node }, kind: entry.kind })
+                Ok(Linked {
+                    link: Link::Service { node },
+                    kind: entry.kind,
+                })
             }
             Target::Fact { service, fact } => {
                 let (entry, node) = self.service(service)?;
                 if fact != "url" && !entry.facts.contains(&fact.as_str()) {
                     let known = ["url"].into_iter().chain(entry.facts.iter().copied());
                     let message = format!("`{}` has no `{fact}`", entry.name);
-                    return Err(Some(Problem::at(place, message, "unknown fact").help(did_you_mean(fact, known))));
+                    return Err(Some(
+                        Problem::at(place, message, "unknown fact").help(did_you_mean(fact, known)),
+                    ));
                 }
-                Ok(Linked { link: Link::Fact { node, fact: fact.clone() }, kind: "text" })
+                Ok(Linked {
+                    link: Link::Fact {
+                        node,
+                        fact: fact.clone(),
+                    },
+                    kind: "text",
+                })
             }
-            Target::Secret { name } => Ok(Linked { link: Link::Secret { name: name.clone() }, kind: "text" }),
+            Target::Secret { name } => Ok(Linked {
+                link: Link::Secret { name: name.clone() },
+                kind: "text",
+            }),
         }
     }
 
     fn find(&self, path: &str) -> Result<PathBuf, Vec<PathBuf>> {
         let wanted = Path::new(path);
         if wanted.is_absolute() {
-            return if wanted.exists() { Ok(wanted.to_owned()) } else { Err(vec![wanted.to_owned()]) };
+            return if wanted.exists() {
+                Ok(wanted.to_owned())
+            } else {
+                Err(vec![wanted.to_owned()])
+            };
         }
         let start = std::path::absolute(self.folder).unwrap_or_else(|_| self.folder.to_owned());
         let mut searched = Vec::new();

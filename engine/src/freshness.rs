@@ -88,53 +88,93 @@ impl std::fmt::Display for Reason {
 }
 
 fn write_changes(f: &mut std::fmt::Formatter<'_>, changes: &[Change]) -> std::fmt::Result {
-    let Some(first) = changes.first() else { return f.write_str("its key changed") };
-    let short = |v: &Option<String>| v.as_deref().map_or_else(|| "nothing".to_owned(), shorten);
-    write!(f, "`{}` changed from {} to {}", first.field, short(&first.old), short(&first.new))?;
+    let Some(first) = changes.first() else {
+        return f.write_str("its key changed");
+    };
+    let short = |v: &Option<String>| {
+        v.as_deref()
+            .map_or_else(|| "nothing".to_owned(), |v| format!("`{}`", shorten(v)))
+    };
+    write!(
+        f,
+        "`{}` changed from {} to {}",
+        first.field,
+        short(&first.old),
+        short(&first.new)
+    )?;
     match changes.len() {
         1 => Ok(()),
         n => write!(f, " (and {} more)", n - 1),
     }
 }
 
-/// Shortens digests and long texts for one line.
+/// Shortens digests and long texts for one line, and quotes what has blanks.
 fn shorten(value: &str) -> String {
     let is_digest = value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit());
     if is_digest {
         return value[..10].to_owned();
     }
-    match value.char_indices().nth(60) {
+    let short = match value.char_indices().nth(60) {
         Some((at, _)) => format!("{}…", &value[..at]),
         None => value.to_owned(),
-    }
+    };
+    if short.is_empty() || short.contains(char::is_whitespace) { format!("`{short}`") } else { short }
 }
 
 impl std::fmt::Display for Freshness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Freshness::Reused { age_s, samples: None } => write!(f, "reused, {} old", age(*age_s)),
-            Freshness::Reused { age_s, samples: Some(count) } => {
-                write!(f, "reused {}, {} old{}", plural(count.have, "sample"), age(*age_s), remarks(count))
+            Freshness::Reused {
+                age_s,
+                samples: None,
+            } => write!(f, "reused, {} old", age(*age_s)),
+            Freshness::Reused {
+                age_s,
+                samples: Some(count),
+            } => {
+                write!(
+                    f,
+                    "reused {}, {} old{}",
+                    plural(count.have, "sample"),
+                    age(*age_s),
+                    remarks(count)
+                )
             }
             Freshness::ToppedUp { have, want } => {
-                write!(f, "has {} of {}{}", have.have, plural(*want, "sample"), remarks(have))
+                write!(
+                    f,
+                    "has {} of {}{}",
+                    have.have,
+                    plural(*want, "sample"),
+                    remarks(have)
+                )
             }
             Freshness::Stale { reason } => write!(f, "will run: {reason}"),
             Freshness::OnDemand => f.write_str("runs when something after it does"),
             Freshness::Service => f.write_str("launched when a step needs it"),
-            Freshness::Undecided { waits_for } => write!(f, "runs or is reused after `{waits_for}`"),
+            Freshness::Undecided { waits_for } => {
+                write!(f, "runs or is reused after `{waits_for}`")
+            }
         }
     }
 }
 
 fn remarks(count: &SampleCount) -> String {
     let boot = if count.same_boot { ", same boot" } else { "" };
-    let invalid = if count.invalid > 0 { format!(", {} invalid: `--fresh` measures again", count.invalid) } else { String::new() };
+    let invalid = if count.invalid > 0 {
+        format!(", {} invalid: `--fresh` measures again", count.invalid)
+    } else {
+        String::new()
+    };
     format!("{boot}{invalid}")
 }
 
 fn plural(n: u32, word: &str) -> String {
-    if n == 1 { format!("{n} {word}") } else { format!("{n} {word}s") }
+    if n == 1 {
+        format!("{n} {word}")
+    } else {
+        format!("{n} {word}s")
+    }
 }
 
 /// Writes an age in the largest unit that fits.
@@ -176,18 +216,40 @@ pub struct Found {
 ///
 /// # Errors
 /// If the store cannot be read.
-pub fn look_up_action(store: &Store, node: &str, plan: &str, manifest: &Manifest) -> Result<Found, StoreError> {
+pub fn look_up_action(
+    store: &Store,
+    node: &str,
+    plan: &str,
+    manifest: &Manifest,
+) -> Result<Found, StoreError> {
     let key = manifest.digest().to_string();
-    let record: Option<ActionRecord> =
-        store.get_record("actions", &key).and_then(|v| serde_json::from_value(v).ok());
-    let lost = record.as_ref().and_then(|r| r.outputs.iter().find(|(_, o)| !store.present(o)).map(|(name, _)| name.clone()));
+    let record: Option<ActionRecord> = store
+        .get_record("actions", &key)
+        .and_then(|v| serde_json::from_value(v).ok());
+    let lost = record.as_ref().and_then(|r| {
+        r.outputs
+            .iter()
+            .find(|(_, o)| !store.present(o))
+            .map(|(name, _)| name.clone())
+    });
     let freshness = match (&record, lost) {
-        (Some(record), None) => Freshness::Reused { age_s: now_s().saturating_sub(record.finished_at), samples: None },
-        (Some(_), Some(output)) => Freshness::Stale { reason: Reason::Lost { output } },
-        (None, _) => Freshness::Stale { reason: reason(store, node, plan, manifest)? },
+        (Some(record), None) => Freshness::Reused {
+            age_s: now_s().saturating_sub(record.finished_at),
+            samples: None,
+        },
+        (Some(_), Some(output)) => Freshness::Stale {
+            reason: Reason::Lost { output },
+        },
+        (None, _) => Freshness::Stale {
+            reason: reason(store, node, plan, manifest)?,
+        },
     };
     let record = record.filter(|_| matches!(freshness, Freshness::Reused { .. }));
-    Ok(Found { freshness, record, samples: SampleSet::default() })
+    Ok(Found {
+        freshness,
+        record,
+        samples: SampleSet::default(),
+    })
 }
 
 /// Looks up the samples of a measurement.
@@ -205,18 +267,43 @@ pub fn look_up_samples(
     let samples = SampleSet::load(store, &class, wanted.max_age)?;
     let have = SampleCount {
         have: u32::try_from(samples.records.len()).unwrap_or(u32::MAX),
-        invalid: count(samples.records.iter().filter(|r| r.verdict.grade == Grade::Invalid).count()),
+        invalid: count(
+            samples
+                .records
+                .iter()
+                .filter(|r| r.verdict.grade == Grade::Invalid)
+                .count(),
+        ),
         same_boot: samples.records.iter().all(|r| r.boot_id == wanted.boot_id),
     };
-    let newest = samples.records.last().map_or(0, |r| now_s().saturating_sub(r.drawn_at));
+    let newest = samples
+        .records
+        .last()
+        .map_or(0, |r| now_s().saturating_sub(r.drawn_at));
     let freshness = match have.have {
-        _ if wanted.fresh => Freshness::Stale { reason: Reason::Asked },
-        n if n >= wanted.target => Freshness::Reused { age_s: newest, samples: Some(have) },
-        0 if !SampleSet::load(store, &class, None)?.records.is_empty() => Freshness::Stale { reason: Reason::TooOld },
-        0 => Freshness::Stale { reason: reason(store, node, plan, manifest)? },
-        _ => Freshness::ToppedUp { have, want: wanted.target },
+        _ if wanted.fresh => Freshness::Stale {
+            reason: Reason::Asked,
+        },
+        n if n >= wanted.target => Freshness::Reused {
+            age_s: newest,
+            samples: Some(have),
+        },
+        0 if !SampleSet::load(store, &class, None)?.records.is_empty() => Freshness::Stale {
+            reason: Reason::TooOld,
+        },
+        0 => Freshness::Stale {
+            reason: reason(store, node, plan, manifest)?,
+        },
+        _ => Freshness::ToppedUp {
+            have,
+            want: wanted.target,
+        },
     };
-    Ok(Found { freshness, record: None, samples })
+    Ok(Found {
+        freshness,
+        record: None,
+        samples,
+    })
 }
 
 /// How many samples are wanted and which count.
@@ -236,7 +323,12 @@ fn count(n: usize) -> u32 {
 }
 
 /// Compares with what the node was when it last ran under this name.
-fn reason(store: &Store, node: &str, plan: &str, manifest: &Manifest) -> Result<Reason, StoreError> {
+fn reason(
+    store: &Store,
+    node: &str,
+    plan: &str,
+    manifest: &Manifest,
+) -> Result<Reason, StoreError> {
     let latest: Option<Manifest> = store
         .get_record("latest", &latest_key(plan, node))
         .and_then(|v| serde_json::from_value(v).ok());
@@ -250,7 +342,12 @@ fn reason(store: &Store, node: &str, plan: &str, manifest: &Manifest) -> Result<
 ///
 /// # Errors
 /// If the store cannot be written.
-pub fn remember(store: &Store, node: &str, plan: &str, manifest: &Manifest) -> Result<(), StoreError> {
+pub fn remember(
+    store: &Store,
+    node: &str,
+    plan: &str,
+    manifest: &Manifest,
+) -> Result<(), StoreError> {
     let value = serde_json::to_value(manifest).unwrap_or_default();
     store.put_record("latest", &latest_key(plan, node), &value)
 }

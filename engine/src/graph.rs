@@ -174,19 +174,32 @@ impl Graph {
         for (i, node) in nodes.iter().enumerate() {
             let mut found = EdgeWalk::default();
             node.body.walk(&mut found);
-            found.edges.extend(node.after.iter().map(|n| (*n, Edge::After)));
+            found
+                .edges
+                .extend(node.after.iter().map(|n| (*n, Edge::After)));
             for (from, edge) in found.edges {
                 let (from, to) = (NodeIndex::new(from.index()), NodeIndex::new(i));
-                if !edges.edges_connecting(from, to).any(|e| *e.weight() == edge) {
+                if !edges
+                    .edges_connecting(from, to)
+                    .any(|e| *e.weight() == edge)
+                {
                     edges.add_edge(from, to, edge);
                 }
             }
         }
         let order = match petgraph::algo::toposort(&edges, None) {
             Ok(_) => stable_order(&edges),
-            Err(cycle) => return Err(Cycle(nodes[edges[cycle.node_id()].index()].name.to_string())),
+            Err(cycle) => {
+                return Err(Cycle(
+                    nodes[edges[cycle.node_id()].index()].name.to_string(),
+                ));
+            }
         };
-        Ok(Self { nodes, edges, order })
+        Ok(Self {
+            nodes,
+            edges,
+            order,
+        })
     }
 
     /// Returns a node.
@@ -212,13 +225,17 @@ impl Graph {
     /// Returns what a node waits for.
     pub fn incoming(&self, id: NodeId) -> impl Iterator<Item = (NodeId, Edge)> {
         let at = NodeIndex::new(id.index());
-        self.edges.edges_directed(at, petgraph::Direction::Incoming).map(|e| (self.edges[e.source()], *e.weight()))
+        self.edges
+            .edges_directed(at, petgraph::Direction::Incoming)
+            .map(|e| (self.edges[e.source()], *e.weight()))
     }
 
     /// Returns what waits for a node.
     pub fn outgoing(&self, id: NodeId) -> impl Iterator<Item = (NodeId, Edge)> {
         let at = NodeIndex::new(id.index());
-        self.edges.edges_directed(at, petgraph::Direction::Outgoing).map(|e| (self.edges[e.target()], *e.weight()))
+        self.edges
+            .edges_directed(at, petgraph::Direction::Outgoing)
+            .map(|e| (self.edges[e.target()], *e.weight()))
     }
 
     /// Returns the step at `id`, if it is one.
@@ -256,7 +273,9 @@ impl Walk for EdgeWalk {
         match link {
             Link::Output { node, .. } => self.edges.push((*node, Edge::Needs)),
             Link::All { nodes } => self.edges.extend(nodes.iter().map(|n| (*n, Edge::Needs))),
-            Link::Service { node } | Link::Fact { node, .. } => self.edges.push((*node, Edge::Leases)),
+            Link::Service { node } | Link::Fact { node, .. } => {
+                self.edges.push((*node, Edge::Leases))
+            }
             Link::Secret { .. } => {}
         }
     }
@@ -266,9 +285,16 @@ impl Walk for EdgeWalk {
 
 /// Orders nodes so that each follows what it waits for, and otherwise by id.
 fn stable_order(edges: &DiGraph<NodeId, Edge>) -> Vec<NodeId> {
-    let mut left: Vec<usize> =
-        edges.node_indices().map(|n| edges.edges_directed(n, petgraph::Direction::Incoming).count()).collect();
-    let mut ready: std::collections::BTreeSet<usize> = (0..left.len()).filter(|i| left[*i] == 0).collect();
+    let mut left: Vec<usize> = edges
+        .node_indices()
+        .map(|n| {
+            edges
+                .edges_directed(n, petgraph::Direction::Incoming)
+                .count()
+        })
+        .collect();
+    let mut ready: std::collections::BTreeSet<usize> =
+        (0..left.len()).filter(|i| left[*i] == 0).collect();
     let mut order = Vec::with_capacity(left.len());
     while let Some(next) = ready.pop_first() {
         order.push(edges[NodeIndex::new(next)]);

@@ -22,19 +22,32 @@ pub struct Scope {
 
 /// Replaces references in every value of a table.
 pub fn table(table: &Table, scope: &Scope, sources: &Sources, problems: &mut Problems) -> Table {
-    let entries = table.entries.iter().map(|(k, v)| (k.clone(), value(v, scope, sources, problems))).collect();
+    let entries = table
+        .entries
+        .iter()
+        .map(|(k, v)| (k.clone(), value(v, scope, sources, problems)))
+        .collect();
     Table { entries }
 }
 
 /// Replaces references in a value; what is wrong goes to `problems`.
 pub fn value(original: &Value, scope: &Scope, sources: &Sources, problems: &mut Problems) -> Value {
     let kind = match &original.kind {
-        Kind::Text(text) if text.contains("${") => return string(text, &original.place, scope, sources, problems),
-        Kind::List(list) => Kind::List(list.iter().map(|v| value(v, scope, sources, problems)).collect()),
+        Kind::Text(text) if text.contains("${") => {
+            return string(text, &original.place, scope, sources, problems);
+        }
+        Kind::List(list) => Kind::List(
+            list.iter()
+                .map(|v| value(v, scope, sources, problems))
+                .collect(),
+        ),
         Kind::Table(inner) => Kind::Table(table(inner, scope, sources, problems)),
         other => other.clone(),
     };
-    Value { kind, place: original.place.clone() }
+    Value {
+        kind,
+        place: original.place.clone(),
+    }
 }
 
 /// A part of a string before it is resolved.
@@ -74,47 +87,71 @@ fn split(text: &str) -> Vec<Raw<'_>> {
     parts
 }
 
-fn string(text: &str, place: &Place, scope: &Scope, sources: &Sources, problems: &mut Problems) -> Value {
+fn string(
+    text: &str,
+    place: &Place,
+    scope: &Scope,
+    sources: &Sources,
+    problems: &mut Problems,
+) -> Value {
     let raw = split(text);
     let whole = raw.len() == 1;
     let mut pieces: Vec<Piece> = Vec::new();
     let mut from = 0;
     for part in raw {
         let resolved = match part {
-            Raw::Text(plain) => Resolved::Now(Kind::Text(plain)),
-            Raw::Unclosed => {
-                let problem = Problem::at(place, "this reference is never closed", "`${` without `}`");
-                problems.push(problem.help("close it with `}`, or write `$${` for the two characters"));
-                Resolved::Now(Kind::Text(String::new()))
-            }
+            Raw::Text(plain) => Ok(Resolved::Now(Kind::Text(plain))),
+            Raw::Unclosed => Err(unclosed(place)),
             Raw::Reference(expression) => {
                 let at = locate(sources, place, expression, &mut from);
-                match resolve(expression, &at, scope) {
-                    Ok(resolved) => resolved,
-                    Err(problem) => {
-                        problems.push(problem);
-                        return Value { kind: Kind::Template(vec![]), place: place.clone() };
-                    }
-                }
+                resolve(expression, &at, scope)
             }
         };
         match resolved {
-            Resolved::Now(kind) if whole => return Value { kind, place: place.clone() },
-            Resolved::Now(kind) => pieces.push(Piece::Text(plain_text(kind, place))),
-            Resolved::Late(late) => pieces.push(Piece::Late(late)),
+            Ok(Resolved::Now(kind)) if whole => return at_place(kind, place),
+            Ok(Resolved::Now(kind)) => pieces.push(Piece::Text(plain_text(kind, place))),
+            Ok(Resolved::Late(late)) => pieces.push(Piece::Late(late)),
+            Err(problem) => {
+                problems.push(problem);
+                return at_place(Kind::Template(vec![]), place);
+            }
         }
     }
-    if pieces.iter().all(|p| matches!(p, Piece::Text(_))) {
-        let joined = pieces.iter().map(|p| if let Piece::Text(t) = p { t.as_str() } else { "" }).collect();
-        return Value { kind: Kind::Text(joined), place: place.clone() };
+    at_place(joined(pieces), place)
+}
+
+fn at_place(kind: Kind, place: &Place) -> Value {
+    Value {
+        kind,
+        place: place.clone(),
     }
-    Value { kind: Kind::Template(pieces), place: place.clone() }
+}
+
+fn unclosed(place: &Place) -> Problem {
+    Problem::at(place, "this reference is never closed", "`${` without `}`")
+        .help("close it with `}`, or write `$${` for the two characters")
+}
+
+/// Plain text if nothing in it is late.
+fn joined(pieces: Vec<Piece>) -> Kind {
+    let plain: Option<String> = pieces
+        .iter()
+        .map(|piece| match piece {
+            Piece::Text(text) => Some(text.as_str()),
+            Piece::Late(_) => None,
+        })
+        .collect();
+    plain.map_or(Kind::Template(pieces), Kind::Text)
 }
 
 fn plain_text(kind: Kind, place: &Place) -> String {
     match kind {
         Kind::Text(t) => t,
-        other => Value { kind: other, place: place.clone() }.to_line(),
+        other => Value {
+            kind: other,
+            place: place.clone(),
+        }
+        .to_line(),
     }
 }
 
@@ -142,7 +179,11 @@ fn resolve(expression: &str, place: &Place, scope: &Scope) -> Result<Resolved, P
     if let Some(inner) = trimmed.strip_prefix("not ") {
         return match resolve(inner, place, scope)? {
             Resolved::Now(Kind::Bool(b)) => Ok(Resolved::Now(Kind::Bool(!b))),
-            _ => Err(Problem::at(place, format!("`not` needs a boolean, and `{}` is none", inner.trim()), "not a boolean")),
+            _ => Err(Problem::at(
+                place,
+                format!("`not` needs a boolean, and `{}` is none", inner.trim()),
+                "not a boolean",
+            )),
         };
     }
     let words: Vec<&str> = trimmed.split('.').collect();
@@ -178,14 +219,26 @@ fn resolve(expression: &str, place: &Place, scope: &Scope) -> Result<Resolved, P
 }
 
 fn late(target: Target, place: &Place) -> Result<Resolved, Problem> {
-    Ok(Resolved::Late(Late { target, place: place.clone() }))
+    Ok(Resolved::Late(Late {
+        target,
+        place: place.clone(),
+    }))
 }
 
-fn lookup(map: &BTreeMap<String, Value>, name: &str, what: &str, place: &Place) -> Result<Resolved, Problem> {
+fn lookup(
+    map: &BTreeMap<String, Value>,
+    name: &str,
+    what: &str,
+    place: &Place,
+) -> Result<Resolved, Problem> {
     match map.get(name) {
         Some(value) => Ok(Resolved::Now(value.kind.clone())),
-        None => Err(Problem::at(place, format!("there is no {what} `{name}` here"), format!("unknown {what}"))
-            .help(did_you_mean(name, map.keys().map(String::as_str)))),
+        None => Err(Problem::at(
+            place,
+            format!("there is no {what} `{name}` here"),
+            format!("unknown {what}"),
+        )
+        .help(did_you_mean(name, map.keys().map(String::as_str)))),
     }
 }
 
@@ -193,8 +246,12 @@ fn known(name: &str, names: &[String], what: &str, place: &Place) -> Result<(), 
     if names.iter().any(|n| n == name) {
         return Ok(());
     }
-    Err(Problem::at(place, format!("no {what} is called `{name}`"), format!("unknown {what}"))
-        .help(did_you_mean(name, names.iter().map(String::as_str))))
+    Err(Problem::at(
+        place,
+        format!("no {what} is called `{name}`"),
+        format!("unknown {what}"),
+    )
+    .help(did_you_mean(name, names.iter().map(String::as_str))))
 }
 
 /// Names of steps and services that a value refers to: `(steps, steps by .all, services, axes)`.
@@ -224,10 +281,17 @@ fn mention(value: &Value, sources: &Sources, found: &mut Mentions) {
         Kind::Text(text) => {
             let mut from = 0;
             for part in split(text) {
-                let Raw::Reference(expression) = part else { continue };
+                let Raw::Reference(expression) = part else {
+                    continue;
+                };
                 let place = locate(sources, &value.place, expression, &mut from);
                 let path = expression.trim();
-                let words: Vec<&str> = path.strip_prefix("not ").unwrap_or(path).trim().split('.').collect();
+                let words: Vec<&str> = path
+                    .strip_prefix("not ")
+                    .unwrap_or(path)
+                    .trim()
+                    .split('.')
+                    .collect();
                 match words.as_slice() {
                     ["steps", step, "all"] => found.all.push((*step).to_owned()),
                     ["steps", step, ..] => found.steps.push((*step).to_owned()),
@@ -238,7 +302,10 @@ fn mention(value: &Value, sources: &Sources, found: &mut Mentions) {
             }
         }
         Kind::List(list) => list.iter().for_each(|v| mention(v, sources, found)),
-        Kind::Table(inner) => inner.entries.iter().for_each(|(_, v)| mention(v, sources, found)),
+        Kind::Table(inner) => inner
+            .entries
+            .iter()
+            .for_each(|(_, v)| mention(v, sources, found)),
         _ => {}
     }
 }
@@ -251,7 +318,10 @@ mod tests {
         let mut sources = Sources::default();
         let id = sources.add("p.toml", format!("\"{text}\""));
         let place = Place::new(id, 0..text.len() + 2);
-        let five = Value { kind: Kind::Int(5), place: place.clone() };
+        let five = Value {
+            kind: Kind::Int(5),
+            place: place.clone(),
+        };
         let scope = Scope {
             params: BTreeMap::from([("layers".to_owned(), five)]),
             axes: None,
@@ -259,15 +329,27 @@ mod tests {
             services: vec!["server".into()],
         };
         let mut problems = Problems::default();
-        let original = Value { kind: Kind::Text(text.to_owned()), place };
-        (value(&original, &scope, &sources, &mut problems), problems.into_sorted())
+        let original = Value {
+            kind: Kind::Text(text.to_owned()),
+            place,
+        };
+        (
+            value(&original, &scope, &sources, &mut problems),
+            problems.into_sorted(),
+        )
     }
 
     #[test]
     fn one_reference_keeps_its_type_and_several_make_text() {
         assert_eq!(resolved("${params.layers}").0.kind, Kind::Int(5));
-        assert_eq!(resolved("n=${params.layers}!").0.kind, Kind::Text("n=5!".into()));
-        assert_eq!(resolved("$${params.layers}").0.kind, Kind::Text("${params.layers}".into()));
+        assert_eq!(
+            resolved("n=${params.layers}!").0.kind,
+            Kind::Text("n=5!".into())
+        );
+        assert_eq!(
+            resolved("$${params.layers}").0.kind,
+            Kind::Text("${params.layers}".into())
+        );
     }
 
     #[test]

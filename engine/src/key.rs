@@ -50,15 +50,32 @@ impl Manifest {
 
     /// Lists the fields in which `self` differs from an `old` manifest.
     pub fn changes_since(&self, old: &Manifest) -> Vec<Change> {
-        let then: BTreeMap<&str, &str> = old.fields.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let now: BTreeMap<&str, &str> = self.fields.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let then: BTreeMap<&str, &str> = old
+            .fields
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        let now: BTreeMap<&str, &str> = self
+            .fields
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
         let mut fields: Vec<&str> = self.fields.iter().map(|(k, _)| k.as_str()).collect();
-        fields.extend(old.fields.iter().map(|(k, _)| k.as_str()).filter(|k| !now.contains_key(k)));
+        fields.extend(
+            old.fields
+                .iter()
+                .map(|(k, _)| k.as_str())
+                .filter(|k| !now.contains_key(k)),
+        );
         let owned = |value: Option<&&str>| value.map(|v| (*v).to_owned());
         fields
             .into_iter()
             .filter(|field| then.get(field) != now.get(field))
-            .map(|field| Change { field: field.to_owned(), old: owned(then.get(field)), new: owned(now.get(field)) })
+            .map(|field| Change {
+                field: field.to_owned(),
+                old: owned(then.get(field)),
+                new: owned(now.get(field)),
+            })
             .collect()
     }
 }
@@ -98,14 +115,22 @@ impl Keys<'_> {
         let body = &self.graph.node(node).body;
         let (uses, version, identity) = match body {
             Body::Step(step) => (step.entry.name, step.entry.version, step.step.identity()),
-            Body::Service(service) => (service.entry.name, service.entry.version, service.service.identity()),
+            Body::Service(service) => (
+                service.entry.name,
+                service.entry.version,
+                service.service.identity(),
+            ),
         };
         manifest.push("use", uses);
         manifest.push("version", version.to_string());
         for (field, value) in identity {
             manifest.push(field, value);
         }
-        let mut walk = KeyWalk { keys: self, manifest, failed: None };
+        let mut walk = KeyWalk {
+            keys: self,
+            manifest,
+            failed: None,
+        };
         body.walk(&mut walk);
         if let Some(error) = walk.failed {
             return Err(error);
@@ -120,13 +145,18 @@ impl Keys<'_> {
     fn effects(&self, node: NodeId, manifest: &mut Manifest) {
         for effect in &self.graph.node(node).after {
             if let Some(key) = self.known.keys.get(effect) {
-                manifest.push(format!("after.{}", self.graph.name(*effect)), key.to_string());
+                manifest.push(
+                    format!("after.{}", self.graph.name(*effect)),
+                    key.to_string(),
+                );
             }
         }
     }
 
     fn surroundings(&self, node: NodeId, manifest: &mut Manifest) {
-        let Some(step) = self.graph.step(node) else { return };
+        let Some(step) = self.graph.step(node) else {
+            return;
+        };
         if step.entry.kind == crate::step::StepKind::Measure {
             for (field, value) in &self.environment.identity {
                 manifest.push(format!("environment.{field}"), value);
@@ -147,7 +177,10 @@ struct KeyWalk<'a> {
 impl KeyWalk<'_> {
     fn named(&self, node: NodeId, digest: Option<&Digest>) -> String {
         // The node's name is not part of the value: equal content is equal, whoever brings it.
-        digest.map_or_else(|| format!("unknown {}", self.keys.graph.name(node)), Digest::to_string)
+        digest.map_or_else(
+            || format!("unknown {}", self.keys.graph.name(node)),
+            Digest::to_string,
+        )
     }
 }
 
@@ -164,7 +197,9 @@ impl Walk for KeyWalk<'_> {
                 let digest = known.outputs.get(&(*node, output.clone()));
                 self.manifest.push(field, self.named(*node, digest));
             }
-            Link::Service { node } => self.manifest.push(field, self.named(*node, known.keys.get(node))),
+            Link::Service { node } => self
+                .manifest
+                .push(field, self.named(*node, known.keys.get(node))),
             Link::Fact { node, fact } => {
                 let key = self.named(*node, known.keys.get(node));
                 self.manifest.push(field, format!("{fact} of {key}"));
@@ -172,7 +207,10 @@ impl Walk for KeyWalk<'_> {
             Link::All { nodes } => {
                 for node in nodes {
                     let name = self.keys.graph.name(*node);
-                    self.manifest.push(format!("{field}.{name}"), self.named(*node, known.samples.get(node)));
+                    self.manifest.push(
+                        format!("{field}.{name}"),
+                        self.named(*node, known.samples.get(node)),
+                    );
                 }
             }
             // Outside of every key.
@@ -182,7 +220,9 @@ impl Walk for KeyWalk<'_> {
 
     fn file(&mut self, path: &str, file: &Path) {
         match self.keys.store.digest_path(file) {
-            Ok(digest) => self.manifest.push(format!("with.{path}"), digest.to_string()),
+            Ok(digest) => self
+                .manifest
+                .push(format!("with.{path}"), digest.to_string()),
             Err(error) => self.failed = Some(error),
         }
     }
@@ -193,18 +233,33 @@ mod tests {
     use super::*;
 
     fn manifest(fields: &[(&str, &str)]) -> Manifest {
-        Manifest { fields: fields.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect() }
+        Manifest {
+            fields: fields
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        }
     }
 
     #[test]
     fn fields_cannot_be_cut_elsewhere_to_the_same_hash() {
-        assert_ne!(manifest(&[("a", "bc")]).digest(), manifest(&[("ab", "c")]).digest());
-        assert_ne!(manifest(&[("a", "b"), ("c", "d")]).digest(), manifest(&[("a", "bcd")]).digest());
+        assert_ne!(
+            manifest(&[("a", "bc")]).digest(),
+            manifest(&[("ab", "c")]).digest()
+        );
+        assert_ne!(
+            manifest(&[("a", "b"), ("c", "d")]).digest(),
+            manifest(&[("a", "bcd")]).digest()
+        );
     }
 
     #[test]
     fn a_changed_field_is_named_with_both_values() {
-        let changes = manifest(&[("a", "1"), ("b", "2")]).changes_since(&manifest(&[("a", "1"), ("b", "3"), ("c", "4")]));
+        let changes = manifest(&[("a", "1"), ("b", "2")]).changes_since(&manifest(&[
+            ("a", "1"),
+            ("b", "3"),
+            ("c", "4"),
+        ]));
         assert_eq!(changes.len(), 2);
         assert_eq!(changes[0].field, "b");
         assert_eq!(changes[0].old.as_deref(), Some("3"));

@@ -94,8 +94,16 @@ pub struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     /// Builds a parser for the options of `owner`, such as ``step `load` ``.
-    pub fn new(owner: impl Into<String>, linker: &'a dyn Linker, problems: &'a mut Problems) -> Self {
-        Self { problems, linker, owner: owner.into() }
+    pub fn new(
+        owner: impl Into<String>,
+        linker: &'a dyn Linker,
+        problems: &'a mut Problems,
+    ) -> Self {
+        Self {
+            problems,
+            linker,
+            owner: owner.into(),
+        }
     }
 
     /// Returns what late references mean.
@@ -108,14 +116,25 @@ impl<'a> Parser<'a> {
         // An empty template stands for a reference that was reported already.
         if !matches!(&value.kind, Kind::Template(pieces) if pieces.is_empty()) {
             let message = format!("expected {expected}, found {}", value.type_name());
-            self.problems.push(Problem::at(&value.place, message, format!("this is {}", value.type_name())));
+            self.problems.push(Problem::at(
+                &value.place,
+                message,
+                format!("this is {}", value.type_name()),
+            ));
         }
         None
     }
 
     /// Reports a problem at `place` and returns nothing.
-    pub fn wrong<T>(&mut self, place: &Place, message: impl Into<String>, label: &str, help: &str) -> Option<T> {
-        self.problems.push(Problem::at(place, message, label).help(help));
+    pub fn wrong<T>(
+        &mut self,
+        place: &Place,
+        message: impl Into<String>,
+        label: &str,
+        help: &str,
+    ) -> Option<T> {
+        self.problems
+            .push(Problem::at(place, message, label).help(help));
         None
     }
 
@@ -125,7 +144,8 @@ impl<'a> Parser<'a> {
             if !known.contains(&key.name.as_str()) {
                 let message = format!("{} has no option `{}`", self.owner, key.name);
                 let help = did_you_mean(&key.name, known.iter().copied());
-                self.problems.push(Problem::at(&key.place, message, "unknown option").help(help));
+                self.problems
+                    .push(Problem::at(&key.place, message, "unknown option").help(help));
             }
         }
     }
@@ -145,15 +165,20 @@ impl<'a> Parser<'a> {
         if fallback.is_none() {
             let message = format!("{} needs option `{name}`", self.owner);
             let help = format!("add `{name} = …`: {}", T::type_name());
-            self.problems.push(Problem::at(place, message, format!("`{name}` is missing")).help(help));
+            self.problems
+                .push(Problem::at(place, message, format!("`{name}` is missing")).help(help));
         }
         fallback
     }
 
     /// Links the only reference that `value` consists of; `None` if it is not one or is wrong.
     pub fn single_link(&mut self, value: &Value) -> Option<Linked> {
-        let Kind::Template(pieces) = &value.kind else { return None };
-        let [crate::value::Piece::Late(late)] = pieces.as_slice() else { return None };
+        let Kind::Template(pieces) = &value.kind else {
+            return None;
+        };
+        let [crate::value::Piece::Late(late)] = pieces.as_slice() else {
+            return None;
+        };
         self.link(&late.target, &late.place)
     }
 
@@ -175,7 +200,12 @@ pub struct TextWalk(Vec<String>);
 
 impl Walk for TextWalk {
     fn value(&mut self, path: &str, text: &str) {
-        self.0.push(if path.is_empty() { text.to_owned() } else { format!("{path} = {text}") });
+        let is_position = path.parse::<usize>().is_ok();
+        self.0.push(if path.is_empty() || is_position {
+            text.to_owned()
+        } else {
+            format!("{path} = {text}")
+        });
     }
     fn link(&mut self, _: &str, _: &Link) {}
     fn file(&mut self, _: &str, file: &Path) {
@@ -188,7 +218,13 @@ pub fn default_text<T: OptionType>(default: Option<fn() -> T>) -> Option<String>
     let value = default.map(|make| make()).or_else(T::absent)?;
     let mut walk = TextWalk::default();
     value.walk("", &mut walk);
-    Some(walk.0.join(", "))
+    let text = walk.0.join(", ");
+    let is_open_list = T::type_name().starts_with("list<") && !text.starts_with('[');
+    Some(if is_open_list {
+        format!("[{text}]")
+    } else {
+        text
+    })
 }
 
 /// Declares a struct of options: a documented field, its type, its default if it has one

@@ -34,7 +34,13 @@ pub fn resolve(
     let mut values: BTreeMap<String, ParamValue> = BTreeMap::new();
     for param in &plan.params {
         check(param, &param.default, problems);
-        values.insert(param.key.name.clone(), ParamValue { value: param.default.clone(), set: false });
+        values.insert(
+            param.key.name.clone(),
+            ParamValue {
+                value: param.default.clone(),
+                set: false,
+            },
+        );
     }
     for (name, value) in variant(plan, settings, problems) {
         override_one(plan, &mut values, &name, value, problems);
@@ -48,9 +54,16 @@ pub fn resolve(
 }
 
 fn variant(plan: &Plan, settings: &Settings, problems: &mut Problems) -> Vec<(String, Value)> {
-    let Some(wanted) = &settings.variant else { return Vec::new() };
+    let Some(wanted) = &settings.variant else {
+        return Vec::new();
+    };
     match plan.variants.iter().find(|v| v.key.name == *wanted) {
-        Some(variant) => variant.params.entries.iter().map(|(k, v)| (k.name.clone(), v.clone())).collect(),
+        Some(variant) => variant
+            .params
+            .entries
+            .iter()
+            .map(|(k, v)| (k.name.clone(), v.clone()))
+            .collect(),
         None => {
             let help = did_you_mean(wanted, plan.variants.iter().map(|v| v.key.name.as_str()));
             problems.push(Problem::whole(format!("the plan has no variant `{wanted}`")).help(help));
@@ -80,15 +93,27 @@ fn override_one(
 fn check(param: &Param, value: &Value, problems: &mut Problems) -> bool {
     let name = &param.key.name;
     if !param.kind.accepts(value) {
-        let message = format!("parameter `{name}` is `{}`, and this is {}", param.kind, value.type_name());
-        problems.push(Problem::at(&value.place, message, format!("expected `{}`", param.kind)));
+        let message = format!(
+            "parameter `{name}` is `{}`, and this is {}",
+            param.kind,
+            value.type_name()
+        );
+        problems.push(Problem::at(
+            &value.place,
+            message,
+            format!("expected `{}`", param.kind),
+        ));
         return false;
     }
     numbers(value).into_iter().all(|number| {
         let low = param.min.is_some_and(|min| number < min);
         let high = param.max.is_some_and(|max| number > max);
         if low || high {
-            let limit = if low { format!("at least {}", param.min.unwrap_or(0.0)) } else { format!("at most {}", param.max.unwrap_or(0.0)) };
+            let limit = if low {
+                format!("at least {}", param.min.unwrap_or(0.0))
+            } else {
+                format!("at most {}", param.max.unwrap_or(0.0))
+            };
             let message = format!("parameter `{name}` must be {limit}, found {number}");
             problems.push(Problem::at(&value.place, message, "out of range"));
         }
@@ -98,7 +123,10 @@ fn check(param: &Param, value: &Value, problems: &mut Problems) -> bool {
 
 fn numbers(value: &Value) -> Vec<f64> {
     match &value.kind {
-        #[expect(clippy::cast_precision_loss, reason = "numbers in plans are far below 2^53")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "numbers in plans are far below 2^53"
+        )]
         Kind::Int(i) => vec![*i as f64],
         Kind::Float(f) => vec![*f],
         Kind::List(list) => list.iter().flat_map(numbers).collect(),

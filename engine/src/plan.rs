@@ -69,7 +69,9 @@ impl ParamKind {
             "float" => Self::Float,
             "bool" => Self::Bool,
             "string" => Self::Text,
-            _ => Self::List(Box::new(Self::read(text.strip_prefix("list<")?.strip_suffix('>')?)?)),
+            _ => Self::List(Box::new(Self::read(
+                text.strip_prefix("list<")?.strip_suffix('>')?,
+            )?)),
         })
     }
 
@@ -153,23 +155,48 @@ pub struct SamplesDecl {
 impl Plan {
     /// Reads a plan from `root`, the parsed text of `source`.
     pub fn read(source: SourceId, root: &Table, problems: &mut Problems) -> Self {
-        let mut reader = Reader { problems, what: "a plan".to_owned(), place: Place::new(source, 0..0) };
-        reader.only(root, &["schema", "name", "description", "params", "variant", "axes", "steps", "services"]);
+        let mut reader = Reader {
+            problems,
+            what: "a plan".to_owned(),
+            place: Place::new(source, 0..0),
+        };
+        reader.only(
+            root,
+            &[
+                "schema",
+                "name",
+                "description",
+                "params",
+                "variant",
+                "axes",
+                "steps",
+                "services",
+            ],
+        );
         reader.schema(root);
         let axes = reader.table(root, "axes").unwrap_or_default();
         let mut nodes = reader.nodes(root, "services", NodeSort::Service);
         nodes.extend(reader.nodes(root, "steps", NodeSort::Step));
         nodes.sort_by_key(|n| n.key.place.span.start);
         if nodes.is_empty() {
-            reader.problems.push(Problem::whole("the plan has no steps").help("add one: `[steps.NAME]` with `use = \"…\"`"));
+            reader.problems.push(
+                Problem::whole("the plan has no steps")
+                    .help("add one: `[steps.NAME]` with `use = \"…\"`"),
+            );
         }
         Self {
-            name: reader.text(root, "name").unwrap_or_else(|| "plan".to_owned()),
+            name: reader
+                .text(root, "name")
+                .unwrap_or_else(|| "plan".to_owned()),
             description: reader.text(root, "description").unwrap_or_default(),
             params: reader.params(root),
             variants: reader.variants(root),
             exclude: reader.exclude(&axes),
-            axes: axes.entries.into_iter().filter(|(k, _)| k.name != "exclude").collect(),
+            axes: axes
+                .entries
+                .into_iter()
+                .filter(|(k, _)| k.name != "exclude")
+                .collect(),
             nodes,
         }
     }
@@ -187,14 +214,19 @@ impl Reader<'_> {
             if !known.contains(&key.name.as_str()) {
                 let message = format!("{} has no key `{}`", self.what, key.name);
                 let help = did_you_mean(&key.name, known.iter().copied());
-                self.problems.push(Problem::at(&key.place, message, "unknown key").help(help));
+                self.problems
+                    .push(Problem::at(&key.place, message, "unknown key").help(help));
             }
         }
     }
 
     fn wrong<T>(&mut self, value: &Value, expected: &str) -> Option<T> {
         let message = format!("expected {expected}, found {}", value.type_name());
-        self.problems.push(Problem::at(&value.place, message, format!("this is {}", value.type_name())));
+        self.problems.push(Problem::at(
+            &value.place,
+            message,
+            format!("this is {}", value.type_name()),
+        ));
         None
     }
 
@@ -231,7 +263,10 @@ impl Reader<'_> {
     fn number(&mut self, table: &Table, name: &str) -> Option<f64> {
         let value = table.get(name)?;
         match value.kind {
-            #[expect(clippy::cast_precision_loss, reason = "limits in plans are far below 2^53")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "limits in plans are far below 2^53"
+            )]
             Kind::Int(i) => Some(i as f64),
             Kind::Float(f) => Some(f),
             _ => self.wrong(value, "a number"),
@@ -240,17 +275,26 @@ impl Reader<'_> {
 
     fn duration(&mut self, table: &Table, name: &str) -> Option<Duration> {
         let value = table.get(name)?;
-        let Kind::Text(text) = &value.kind else { return self.wrong(value, "a duration such as \"10s\"") };
+        let Kind::Text(text) = &value.kind else {
+            return self.wrong(value, "a duration such as \"10s\"");
+        };
         let read = parse_duration(text);
         if read.is_none() {
-            let problem = Problem::at(&value.place, format!("`{text}` is not a duration"), "not understood");
-            self.problems.push(problem.help("write a number and a unit: `500ms`, `10s`, `20m`, `2h`, `7d`"));
+            let problem = Problem::at(
+                &value.place,
+                format!("`{text}` is not a duration"),
+                "not understood",
+            );
+            self.problems
+                .push(problem.help("write a number and a unit: `500ms`, `10s`, `20m`, `2h`, `7d`"));
         }
         read
     }
 
     fn names(&mut self, table: &Table, name: &str) -> Vec<(String, Place)> {
-        let Some(value) = table.get(name) else { return Vec::new() };
+        let Some(value) = table.get(name) else {
+            return Vec::new();
+        };
         let Kind::List(list) = &value.kind else {
             self.wrong::<()>(value, "a list of names");
             return Vec::new();
@@ -269,13 +313,24 @@ impl Reader<'_> {
 
     fn schema(&mut self, root: &Table) {
         match root.get("schema") {
-            Some(Value { kind: Kind::Int(1), .. }) => {}
+            Some(Value {
+                kind: Kind::Int(1), ..
+            }) => {}
             Some(value) => {
-                let message = format!("this is schema {}, and only schema 1 is known", value.to_line());
-                self.problems.push(Problem::at(&value.place, message, "unknown schema").help("write `schema = 1`"));
+                let message = format!(
+                    "this is schema {}, and only schema 1 is known",
+                    value.to_line()
+                );
+                self.problems.push(
+                    Problem::at(&value.place, message, "unknown schema").help("write `schema = 1`"),
+                );
             }
             None => {
-                let problem = Problem::at(&self.place, "the plan does not say which schema it follows", "`schema` is missing");
+                let problem = Problem::at(
+                    &self.place,
+                    "the plan does not say which schema it follows",
+                    "`schema` is missing",
+                );
                 self.problems.push(problem.help("begin with `schema = 1`"));
             }
         }
@@ -283,26 +338,42 @@ impl Reader<'_> {
 
     fn params(&mut self, root: &Table) -> Vec<Param> {
         let tables = self.tables(root, "params");
-        tables.into_iter().filter_map(|(key, table, place)| self.param(key, &table, &place)).collect()
+        tables
+            .into_iter()
+            .filter_map(|(key, table, place)| self.param(key, &table, &place))
+            .collect()
     }
 
     fn param(&mut self, key: Key, table: &Table, place: &Place) -> Option<Param> {
         self.what = format!("parameter `{}`", key.name);
         self.only(table, &["type", "default", "min", "max", "unit", "doc"]);
         let Some(type_text) = self.text(table, "type") else {
-            let problem = Problem::at(place, format!("{} has no type", self.what), "`type` is missing");
-            self.problems.push(problem.help("add `type = \"int\"`: `int`, `float`, `bool`, `string` or `list<…>` of them"));
+            let problem = Problem::at(
+                place,
+                format!("{} has no type", self.what),
+                "`type` is missing",
+            );
+            self.problems.push(problem.help(
+                "add `type = \"int\"`: `int`, `float`, `bool`, `string` or `list<…>` of them",
+            ));
             return None;
         };
         let Some(kind) = ParamKind::read(&type_text) else {
             let at = table.get("type").map_or(place, |v| &v.place);
             let problem = Problem::at(at, format!("`{type_text}` is not a type"), "unknown type");
-            self.problems.push(problem.help("known: `int`, `float`, `bool`, `string`, and `list<…>` of them"));
+            self.problems.push(
+                problem.help("known: `int`, `float`, `bool`, `string`, and `list<…>` of them"),
+            );
             return None;
         };
         let Some(default) = table.get("default").cloned() else {
-            let problem = Problem::at(place, format!("{} has no default", self.what), "`default` is missing");
-            self.problems.push(problem.help("every parameter has a default, so that a plan runs as it is"));
+            let problem = Problem::at(
+                place,
+                format!("{} has no default", self.what),
+                "`default` is missing",
+            );
+            self.problems
+                .push(problem.help("every parameter has a default, so that a plan runs as it is"));
             return None;
         };
         Some(Param {
@@ -330,7 +401,9 @@ impl Reader<'_> {
     }
 
     fn exclude(&mut self, axes: &Table) -> Vec<(Place, Table)> {
-        let Some(value) = axes.get("exclude") else { return Vec::new() };
+        let Some(value) = axes.get("exclude") else {
+            return Vec::new();
+        };
         let Kind::List(list) = &value.kind else {
             self.wrong::<()>(value, "a list of tables");
             return Vec::new();
@@ -349,7 +422,10 @@ impl Reader<'_> {
 
     fn nodes(&mut self, root: &Table, section: &str, sort: NodeSort) -> Vec<NodeDecl> {
         let tables = self.tables(root, section);
-        tables.into_iter().filter_map(|(key, table, _)| self.node(key, &table, sort)).collect()
+        tables
+            .into_iter()
+            .filter_map(|(key, table, _)| self.node(key, &table, sort))
+            .collect()
     }
 
     fn node(&mut self, key: Key, table: &Table, sort: NodeSort) -> Option<NodeDecl> {
@@ -358,13 +434,21 @@ impl Reader<'_> {
             NodeSort::Service => format!("service `{}`", key.name),
         };
         match sort {
-            NodeSort::Step => self.only(table, &["use", "with", "axes", "after", "samples", "timeout"]),
+            NodeSort::Step => self.only(
+                table,
+                &["use", "with", "axes", "after", "samples", "timeout"],
+            ),
             NodeSort::Service => self.only(table, &["use", "with", "axes", "ready"]),
         }
         self.check_name(&key);
         let Some(uses) = table.get("use") else {
-            let problem = Problem::at(&key.place, format!("{} does not say what it uses", self.what), "`use` is missing");
-            self.problems.push(problem.help("add `use = \"…\"`; `benchwright steps` lists what there is"));
+            let problem = Problem::at(
+                &key.place,
+                format!("{} does not say what it uses", self.what),
+                "`use` is missing",
+            );
+            self.problems
+                .push(problem.help("add `use = \"…\"`; `benchwright steps` lists what there is"));
             return None;
         };
         let uses = (self.text(table, "use")?, uses.place.clone());
@@ -375,7 +459,9 @@ impl Reader<'_> {
         Some(NodeDecl {
             sort,
             with: self.table(table, "with").unwrap_or_default(),
-            with_place: table.get("with").map_or_else(|| uses.1.clone(), |v| v.place.clone()),
+            with_place: table
+                .get("with")
+                .map_or_else(|| uses.1.clone(), |v| v.place.clone()),
             uses,
             axes: self.names(table, "axes"),
             after: self.names(table, "after"),
@@ -389,14 +475,25 @@ impl Reader<'_> {
 
     fn samples(&mut self, table: &Table) -> Option<SamplesDecl> {
         let place = table.get("samples")?.place.clone();
-        Some(SamplesDecl { table: self.table(table, "samples")?, place })
+        Some(SamplesDecl {
+            table: self.table(table, "samples")?,
+            place,
+        })
     }
 
     fn check_name(&mut self, key: &Key) {
-        let sound = key.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let sound = key
+            .name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         if !sound || key.name.is_empty() {
-            let problem = Problem::at(&key.place, format!("`{}` cannot be a name", key.name), "not a name");
-            self.problems.push(problem.help("use letters, digits, `_` and `-`"));
+            let problem = Problem::at(
+                &key.place,
+                format!("`{}` cannot be a name", key.name),
+                "not a name",
+            );
+            self.problems
+                .push(problem.help("use letters, digits, `_` and `-`"));
         }
     }
 }

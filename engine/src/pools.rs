@@ -17,7 +17,11 @@ pub struct Pools {
 impl Pools {
     /// Builds pools for `jobs` steps at a time.
     pub fn new(jobs: u32) -> Self {
-        Self { free: jobs, all: jobs, taken: BTreeMap::new() }
+        Self {
+            free: jobs,
+            all: jobs,
+            taken: BTreeMap::new(),
+        }
     }
 
     /// Takes what a step of this kind needs; false if it is not free.

@@ -16,12 +16,20 @@ pub struct Problem {
 impl Problem {
     /// Builds a problem that points at `place`.
     pub fn at(place: &Place, message: impl Into<String>, label: impl Into<String>) -> Self {
-        Self { message: message.into(), place: Some((place.clone(), label.into())), help: None }
+        Self {
+            message: message.into(),
+            place: Some((place.clone(), label.into())),
+            help: None,
+        }
     }
 
     /// Builds a problem of the plan as a whole.
     pub fn whole(message: impl Into<String>) -> Self {
-        Self { message: message.into(), place: None, help: None }
+        Self {
+            message: message.into(),
+            place: None,
+            help: None,
+        }
     }
 
     /// Adds the mend.
@@ -82,7 +90,14 @@ pub fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -
     match nearest(found, known.iter().copied()) {
         Some(name) => format!("did you mean `{name}`?"),
         None if known.is_empty() => "none is known here".to_owned(),
-        None => format!("known: {}", known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")),
+        None => format!(
+            "known: {}",
+            known
+                .iter()
+                .map(|k| format!("`{k}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
     }
 }
 
@@ -100,7 +115,9 @@ fn distance(a: &str, b: &str) -> usize {
     for i in 1..=a.len() {
         for j in 1..=b.len() {
             let cost = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + cost);
+            let mut best = (rows[i - 1][j] + 1)
+                .min(rows[i][j - 1] + 1)
+                .min(rows[i - 1][j - 1] + cost);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 best = best.min(rows[i - 2][j - 2] + 1);
             }

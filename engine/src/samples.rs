@@ -47,7 +47,9 @@ fn namespace(class: &Digest) -> String {
 
 /// Returns seconds since 1970.
 pub fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
 }
 
 impl SampleSet {
@@ -55,7 +57,11 @@ impl SampleSet {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub fn load(store: &Store, class: &Digest, max_age: Option<Duration>) -> Result<Self, StoreError> {
+    pub fn load(
+        store: &Store,
+        class: &Digest,
+        max_age: Option<Duration>,
+    ) -> Result<Self, StoreError> {
         let oldest = max_age.map_or(0, |age| now_s().saturating_sub(age.as_secs()));
         let mut records: Vec<SampleRecord> = store
             .list_records(&namespace(class), "")?

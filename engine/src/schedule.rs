@@ -110,8 +110,14 @@ enum State {
     /// An effect whose key is known, or a service that is not up.
     Idle,
     /// Has to run this often, next with this sample.
-    Wanted { left: u32, next: u32 },
-    Running { left: u32, next: u32 },
+    Wanted {
+        left: u32,
+        next: u32,
+    },
+    Running {
+        left: u32,
+        next: u32,
+    },
     Launching,
     Ready,
     Stopping,
@@ -151,7 +157,13 @@ impl Schedule {
         let n_nodes = graph.order().len();
         let mut shapes: Vec<Option<Shape>> = vec![None; n_nodes];
         for id in graph.order() {
-            let edges = |wanted: Edge| graph.incoming(*id).filter(|(_, e)| *e == wanted).map(|(n, _)| n).collect();
+            let edges = |wanted: Edge| {
+                graph
+                    .incoming(*id)
+                    .filter(|(_, e)| *e == wanted)
+                    .map(|(n, _)| n)
+                    .collect()
+            };
             shapes[id.0 as usize] = Some(Shape {
                 sort: match &graph.node(*id).body {
                     Body::Service(_) => Sort::Service,
@@ -162,7 +174,12 @@ impl Schedule {
                 leases: edges(Edge::Leases),
             });
         }
-        Self::new(shapes.into_iter().flatten().collect(), graph.order().to_vec(), jobs, seed)
+        Self::new(
+            shapes.into_iter().flatten().collect(),
+            graph.order().to_vec(),
+            jobs,
+            seed,
+        )
     }
 
     /// Builds the schedule of `shapes`, where a node's position is its id and `order` lists each
@@ -246,14 +263,19 @@ impl Schedule {
         }
         let state = match decision {
             Decision::Satisfied | Decision::Run { times: 0, .. } => State::Done,
-            Decision::Run { times, first } => State::Wanted { left: times, next: first },
+            Decision::Run { times, first } => State::Wanted {
+                left: times,
+                next: first,
+            },
             Decision::OnDemand | Decision::Known => State::Idle,
         };
         self.set(node, state);
     }
 
     fn done(&mut self, node: NodeId) {
-        let State::Running { left, next } = self.state(node) else { return };
+        let State::Running { left, next } = self.state(node) else {
+            return;
+        };
         self.pools.release(node);
         if self.is_effect(node) {
             let on = self.current_incarnations(node);
@@ -262,7 +284,13 @@ impl Schedule {
         }
         match left {
             0 | 1 => self.set(node, State::Done),
-            _ => self.set(node, State::Wanted { left: left - 1, next: next + 1 }),
+            _ => self.set(
+                node,
+                State::Wanted {
+                    left: left - 1,
+                    next: next + 1,
+                },
+            ),
         }
     }
 
@@ -284,7 +312,11 @@ impl Schedule {
         }
         self.set(node, State::Idle);
         let lessees = self.dependents[node.0 as usize].clone();
-        lessees.into_iter().filter(|n| matches!(self.state(*n), State::Running { .. })).map(Action::Cancel).collect()
+        lessees
+            .into_iter()
+            .filter(|n| matches!(self.state(*n), State::Running { .. }))
+            .map(Action::Cancel)
+            .collect()
     }
 
     fn stopped(&mut self, node: NodeId) {
@@ -296,7 +328,11 @@ impl Schedule {
     fn interrupted(&mut self) -> Vec<Action> {
         self.halt = Some(Because::Interrupted);
         let running = |n: &&NodeId| matches!(self.state(**n), State::Running { .. });
-        self.order.iter().filter(running).map(|n| Action::Cancel(*n)).collect()
+        self.order
+            .iter()
+            .filter(running)
+            .map(|n| Action::Cancel(*n))
+            .collect()
     }
 
     fn settle(&mut self) -> Vec<Action> {
@@ -320,7 +356,8 @@ impl Schedule {
         for node in self.order.clone() {
             let state = self.state(node);
             let is_service = self.sort(node) == Sort::Service;
-            let can_skip = matches!(state, State::Waiting | State::Wanted { .. }) || (state == State::Idle && self.is_effect(node));
+            let can_skip = matches!(state, State::Waiting | State::Wanted { .. })
+                || (state == State::Idle && self.is_effect(node));
             if !can_skip || (is_service && state != State::Waiting) {
                 continue;
             }
@@ -334,7 +371,9 @@ impl Schedule {
     fn hopeless(&self, node: NodeId) -> Option<Because> {
         let shape = self.shape(node);
         let before = shape.needs.iter().chain(&shape.after).chain(&shape.leases);
-        let broken = before.copied().find(|n| matches!(self.state(*n), State::Failed | State::Skipped) && !self.was_not_needed(*n));
+        let broken = before.copied().find(|n| {
+            matches!(self.state(*n), State::Failed | State::Skipped) && !self.was_not_needed(*n)
+        });
         match (broken, self.halt) {
             (_, Some(Because::Interrupted)) => Some(Because::Interrupted),
             (Some(node), _) => Some(Because::Dependency(node)),
@@ -362,15 +401,25 @@ impl Schedule {
         let known = |n: &NodeId| !matches!(self.state(*n), State::Waiting | State::Deciding);
         shape.needs.iter().all(|n| self.state(*n) == State::Done)
             && shape.leases.iter().all(known)
-            && shape.after.iter().filter(|n| self.is_effect(**n)).all(known)
+            && shape
+                .after
+                .iter()
+                .filter(|n| self.is_effect(**n))
+                .all(known)
     }
 
     fn start_ready(&mut self, actions: &mut Vec<Action>) {
-        let mut candidates: Vec<NodeId> =
-            self.order.iter().copied().filter(|n| self.wants_to_run(*n) && self.order_allows(*n) && self.leases_ready(*n)).collect();
+        let mut candidates: Vec<NodeId> = self
+            .order
+            .iter()
+            .copied()
+            .filter(|n| self.wants_to_run(*n) && self.order_allows(*n) && self.leases_ready(*n))
+            .collect();
         candidates.sort_by_key(|n| self.rank(*n));
         for node in candidates {
-            let Sort::Step(kind) = self.sort(node) else { continue };
+            let Sort::Step(kind) = self.sort(node) else {
+                continue;
+            };
             if !self.pools.take(node, kind) {
                 continue;
             }
@@ -387,7 +436,9 @@ impl Schedule {
     fn wants_to_run(&self, node: NodeId) -> bool {
         match self.state(node) {
             State::Wanted { .. } => true,
-            State::Idle if self.is_effect(node) => self.is_demanded(node) && !self.is_performed(node),
+            State::Idle if self.is_effect(node) => {
+                self.is_demanded(node) && !self.is_performed(node)
+            }
             _ => false,
         }
     }
@@ -409,12 +460,19 @@ impl Schedule {
         let services = &self.shape(effect).leases;
         self.performed.get(&effect).is_some_and(|on| {
             *on == self.current_incarnations(effect)
-                && services.iter().all(|s| matches!(self.state(*s), State::Ready) || self.dependents[effect.0 as usize].is_empty())
+                && services.iter().all(|s| {
+                    matches!(self.state(*s), State::Ready)
+                        || self.dependents[effect.0 as usize].is_empty()
+                })
         })
     }
 
     fn current_incarnations(&self, node: NodeId) -> Vec<u32> {
-        self.shape(node).leases.iter().map(|s| self.incarnation(*s)).collect()
+        self.shape(node)
+            .leases
+            .iter()
+            .map(|s| self.incarnation(*s))
+            .collect()
     }
 
     fn order_allows(&self, node: NodeId) -> bool {
@@ -422,25 +480,41 @@ impl Schedule {
     }
 
     fn order_allows_but(&self, node: NodeId, effect: NodeId) -> bool {
-        self.shape(node).after.iter().all(|n| *n == effect || self.is_effect(*n) || self.has_come(*n))
+        self.shape(node)
+            .after
+            .iter()
+            .all(|n| *n == effect || self.is_effect(*n) || self.has_come(*n))
     }
 
     fn has_come(&self, node: NodeId) -> bool {
-        if self.is_effect(node) { self.is_performed(node) } else { self.state(node) == State::Done }
+        if self.is_effect(node) {
+            self.is_performed(node)
+        } else {
+            self.state(node) == State::Done
+        }
     }
 
     fn leases_ready(&self, node: NodeId) -> bool {
-        self.shape(node).leases.iter().all(|s| self.state(*s) == State::Ready)
+        self.shape(node)
+            .leases
+            .iter()
+            .all(|s| self.state(*s) == State::Ready)
     }
 
     /// Earlier samples first, so that a cut leaves whole rounds; within a round by a shuffle that
     /// the seed decides, so that drift of the machine does not look like an effect of an axis.
     fn rank(&self, node: NodeId) -> (u32, u64, usize) {
-        let at = self.order.iter().position(|n| *n == node).unwrap_or(usize::MAX);
+        let at = self
+            .order
+            .iter()
+            .position(|n| *n == node)
+            .unwrap_or(usize::MAX);
         match (self.sort(node), self.state(node)) {
-            (Sort::Step(StepKind::Measure), State::Wanted { next, .. }) => {
-                (next + 1, mix(self.seed ^ mix(u64::from(next)) ^ mix(u64::from(node.0) << 20)), at)
-            }
+            (Sort::Step(StepKind::Measure), State::Wanted { next, .. }) => (
+                next + 1,
+                mix(self.seed ^ mix(u64::from(next)) ^ mix(u64::from(node.0) << 20)),
+                at,
+            ),
             _ => (0, 0, at),
         }
     }
@@ -462,12 +536,20 @@ impl Schedule {
 
     /// Whether only services, or effects on them, stand between the node and its start.
     fn launch_may_help(&self, node: NodeId) -> bool {
-        self.shape(node).after.iter().all(|n| self.is_effect(*n) || self.state(*n) == State::Done)
+        self.shape(node)
+            .after
+            .iter()
+            .all(|n| self.is_effect(*n) || self.state(*n) == State::Done)
     }
 
     fn is_alone_for(&self, service: NodeId, node: NodeId) -> bool {
         let leases = &self.shape(node).leases;
-        self.order.iter().all(|n| *n == service || leases.contains(n) || self.sort(*n) != Sort::Service || !self.state(*n).is_up())
+        self.order.iter().all(|n| {
+            *n == service
+                || leases.contains(n)
+                || self.sort(*n) != Sort::Service
+                || !self.state(*n).is_up()
+        })
     }
 
     fn stop_unwanted(&mut self, actions: &mut Vec<Action>) {
@@ -485,20 +567,33 @@ impl Schedule {
     }
 
     fn can_still_be_wanted(&self, service: NodeId) -> bool {
-        self.dependents[service.0 as usize].iter().any(|n| match self.state(*n) {
-            State::Idle => self.is_effect(*n) && self.dependents[n.0 as usize].is_empty() && !self.performed.contains_key(n),
-            state => !state.is_terminal(),
-        })
+        self.dependents[service.0 as usize]
+            .iter()
+            .any(|n| match self.state(*n) {
+                State::Idle => {
+                    self.is_effect(*n)
+                        && self.dependents[n.0 as usize].is_empty()
+                        && !self.performed.contains_key(n)
+                }
+                state => !state.is_terminal(),
+            })
     }
 
     /// Whether nothing uses the service now while a step waits for another one.
     fn is_in_the_way(&self, service: NodeId) -> bool {
         let lessees = &self.dependents[service.0 as usize];
-        let busy = lessees.iter().any(|n| matches!(self.state(*n), State::Running { .. }) || (self.wants_to_run(*n) && self.launch_may_help(*n)));
+        let busy = lessees.iter().any(|n| {
+            matches!(self.state(*n), State::Running { .. })
+                || (self.wants_to_run(*n) && self.launch_may_help(*n))
+        });
         let waited_for = self.order.iter().any(|n| {
             self.wants_to_run(*n)
                 && self.launch_may_help(*n)
-                && self.shape(*n).leases.iter().any(|s| self.state(*s) == State::Idle)
+                && self
+                    .shape(*n)
+                    .leases
+                    .iter()
+                    .any(|s| self.state(*s) == State::Idle)
         });
         !busy && waited_for
     }
@@ -516,7 +611,14 @@ impl Schedule {
         for node in self.order.clone() {
             if self.is_effect(node) && self.state(node) == State::Idle {
                 let performed = self.performed.contains_key(&node);
-                self.set(node, if performed { State::Done } else { State::Skipped });
+                self.set(
+                    node,
+                    if performed {
+                        State::Done
+                    } else {
+                        State::Skipped
+                    },
+                );
                 if !performed {
                     actions.push(Action::Skip(node, Because::NotNeeded));
                 }

@@ -101,7 +101,13 @@ pub trait ServiceType: Service + Options + 'static {
     /// How long a launch may take when the plan does not say.
     const READY_TIMEOUT: Duration = Duration::from_secs(600);
     /// Finds problems between options.
-    fn check(&self, _table: &crate::value::Table, _place: &crate::source::Place, _parser: &mut Parser<'_>) {}
+    fn check(
+        &self,
+        _table: &crate::value::Table,
+        _place: &crate::source::Place,
+        _parser: &mut Parser<'_>,
+    ) {
+    }
     /// Says what else a measurement depends on, such as a version or a digest of a binary.
     fn identity(&self) -> Vec<(String, String)> {
         Vec::new()

@@ -44,7 +44,10 @@ impl Sources {
     /// Adds a text and names it.
     pub fn add(&mut self, path: impl Into<PathBuf>, text: impl Into<String>) -> SourceId {
         let id = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
-        self.list.push(Source { path: path.into(), text: text.into() });
+        self.list.push(Source {
+            path: path.into(),
+            text: text.into(),
+        });
         SourceId(id)
     }
 
@@ -58,12 +61,18 @@ impl Sources {
 
     /// Returns the text at `place`, empty if it lies outside.
     pub fn text_at(&self, place: &Place) -> &str {
-        self.get(place.source).text.get(place.span.clone()).unwrap_or("")
+        self.get(place.source)
+            .text
+            .get(place.span.clone())
+            .unwrap_or("")
     }
 
     /// Goes through all sources, in the order in which they were read.
     pub fn iter(&self) -> impl Iterator<Item = (SourceId, &Source)> {
-        self.list.iter().enumerate().map(|(i, s)| (SourceId(u32::try_from(i).unwrap_or(u32::MAX)), s))
+        self.list
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (SourceId(u32::try_from(i).unwrap_or(u32::MAX)), s))
     }
 
     /// Returns line and column, both from 1, of the byte where `place` begins.
@@ -72,8 +81,17 @@ impl Sources {
         let start = place.span.start.min(text.len());
         let before = &text.as_bytes()[..start];
         let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-        (line, String::from_utf8_lossy(&before[line_start..]).chars().count() + 1)
+        let line_start = before
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(0, |i| i + 1);
+        (
+            line,
+            String::from_utf8_lossy(&before[line_start..])
+                .chars()
+                .count()
+                + 1,
+        )
     }
 }
 

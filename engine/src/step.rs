@@ -43,7 +43,9 @@ pub struct OutputSpec {
 }
 
 /// How far a measurement can be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Grade {
     /// Nothing speaks against it.
@@ -85,7 +87,10 @@ pub struct StepReport {
 impl StepReport {
     /// Builds a report of one line.
     pub fn line(summary: impl Into<String>) -> Self {
-        Self { summary: Some(summary.into()), verdict: None }
+        Self {
+            summary: Some(summary.into()),
+            verdict: None,
+        }
     }
 }
 
@@ -120,7 +125,12 @@ pub enum FailureClass {
 impl StepError {
     /// Builds an error of the step itself.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, log: None, class: FailureClass::Step }
+        Self {
+            message: message.into(),
+            help: None,
+            log: None,
+            class: FailureClass::Step,
+        }
     }
 
     /// Builds an error from `what` could not be done and why.
@@ -175,7 +185,13 @@ pub trait StepType: Step + Options + 'static {
     /// What it leaves behind.
     fn outputs() -> &'static [OutputSpec];
     /// Finds problems between options; each option alone is sound already.
-    fn check(&self, _table: &crate::value::Table, _place: &crate::source::Place, _parser: &mut Parser<'_>) {}
+    fn check(
+        &self,
+        _table: &crate::value::Table,
+        _place: &crate::source::Place,
+        _parser: &mut Parser<'_>,
+    ) {
+    }
     /// Says what else the result depends on besides the options, such as a digest of a binary.
     fn identity(&self) -> Vec<(String, String)> {
         Vec::new()
@@ -320,12 +336,21 @@ impl StepContext {
     /// # Errors
     /// If the engine has not resolved it, which is a fault of the engine.
     pub fn endpoint<K>(&self, lease: &Lease<K>) -> Result<&Endpoint, StepError> {
-        self.resolved.endpoints.get(&lease.node).ok_or_else(|| StepError::new("the service is not leased"))
+        self.resolved
+            .endpoints
+            .get(&lease.node)
+            .ok_or_else(|| StepError::new("the service is not leased"))
     }
 
     /// Returns all samples of a measurement, by instance and then by index.
     pub fn samples<K>(&self, samples: &Samples<K>) -> Vec<Sample> {
-        samples.nodes.iter().filter_map(|n| self.resolved.samples.get(n)).flatten().cloned().collect()
+        samples
+            .nodes
+            .iter()
+            .filter_map(|n| self.resolved.samples.get(n))
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     /// Puts a text with references together.
@@ -346,7 +371,9 @@ impl StepContext {
         {
             return Ok(path.clone());
         }
-        Err(StepError::new(format!("the engine did not resolve {link:?}")))
+        Err(StepError::new(format!(
+            "the engine did not resolve {link:?}"
+        )))
     }
 
     /// Puts a text with references together from what is resolved.
@@ -363,12 +390,18 @@ impl StepContext {
 
     /// Says what the step is doing.
     pub fn doing(&self, doing: impl Into<String>) {
-        (self.progress)(Progress { doing: doing.into(), done: None });
+        (self.progress)(Progress {
+            doing: doing.into(),
+            done: None,
+        });
     }
 
     /// Says what the step is doing and how far it is.
     pub fn done(&self, doing: impl Into<String>, done: u64, total: u64) {
-        (self.progress)(Progress { doing: doing.into(), done: Some((done, total)) });
+        (self.progress)(Progress {
+            doing: doing.into(),
+            done: Some((done, total)),
+        });
     }
 
     /// Whether the step should stop.
@@ -402,7 +435,10 @@ impl StepContext {
             stderr: log.to_owned(),
             label: self.node.clone(),
         };
-        self.supervisor.start(spec).await.map_err(|e| StepError::new(e.to_string()))
+        self.supervisor
+            .start(spec)
+            .await
+            .map_err(|e| StepError::new(e.to_string()))
     }
 }
 
@@ -410,14 +446,17 @@ fn link_text(resolved: &Resolved, link: &Link) -> Result<String, StepError> {
     match link {
         Link::Output { .. } => Ok(StepContext::resolve(resolved, link)?.display().to_string()),
         Link::Fact { node, fact } => {
-            let endpoint = resolved.endpoints.get(node).ok_or_else(|| StepError::new("the service is not leased"))?;
+            let endpoint = resolved
+                .endpoints
+                .get(node)
+                .ok_or_else(|| StepError::new("the service is not leased"))?;
             let value = endpoint.facts.get(fact).cloned();
             value.ok_or_else(|| StepError::new(format!("the service has no `{fact}`")))
         }
         Link::Secret { name } => read_secret(name),
-        Link::Service { .. } | Link::All { .. } => {
-            Err(StepError::new("a service or a set of samples cannot be written as text"))
-        }
+        Link::Service { .. } | Link::All { .. } => Err(StepError::new(
+            "a service or a set of samples cannot be written as text",
+        )),
     }
 }
 

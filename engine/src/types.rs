@@ -55,26 +55,53 @@ impl<K: ArtifactKind> OptionType for Artifact<K> {
             Kind::Text(path) => match parser.linker().find(path) {
                 Ok(found) => Origin::Path(found),
                 Err(searched) => {
-                    let places: Vec<String> = searched.iter().map(|p| format!("`{}`", p.display())).collect();
-                    let help = format!("looked for {}; a path is searched from the plan's folder upwards", places.join(", "));
-                    return parser.wrong(&value.place, format!("there is no file or folder `{path}`"), "not found", &help);
+                    let places: Vec<String> = searched
+                        .iter()
+                        .map(|p| format!("`{}`", p.display()))
+                        .collect();
+                    let help = format!(
+                        "looked for {}; a path is searched from the plan's folder upwards",
+                        places.join(", ")
+                    );
+                    return parser.wrong(
+                        &value.place,
+                        format!("there is no file or folder `{path}`"),
+                        "not found",
+                        &help,
+                    );
                 }
             },
             Kind::Template(pieces) if pieces.len() == 1 => {
                 let linked = parser.single_link(value)?;
                 let Link::Output { .. } = linked.link else {
-                    return parser.wrong(&value.place, format!("expected one artifact<{}>", K::NAME), "this is something else",
-                        "refer to one output: `${steps.NAME.OUTPUT}`");
+                    return parser.wrong(
+                        &value.place,
+                        format!("expected one artifact<{}>", K::NAME),
+                        "this is something else",
+                        "refer to one output: `${steps.NAME.OUTPUT}`",
+                    );
                 };
                 if !accepts::<K>(linked.kind) {
-                    let message = format!("expected artifact<{}>, found artifact<{}>", K::NAME, linked.kind);
-                    return parser.wrong(&value.place, message, "wrong kind of artifact", "`benchwright steps` lists what each step brings");
+                    let message = format!(
+                        "expected artifact<{}>, found artifact<{}>",
+                        K::NAME,
+                        linked.kind
+                    );
+                    return parser.wrong(
+                        &value.place,
+                        message,
+                        "wrong kind of artifact",
+                        "`benchwright steps` lists what each step brings",
+                    );
                 }
                 Origin::Link(linked.link)
             }
             _ => return parser.mismatch(value, &Self::type_name()),
         };
-        Some(Self { origin, kind: PhantomData })
+        Some(Self {
+            origin,
+            kind: PhantomData,
+        })
     }
 
     fn walk(&self, path: &str, walk: &mut dyn Walk) {
@@ -100,14 +127,25 @@ impl<K: ArtifactKind> OptionType for Lease<K> {
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
         if !matches!(&value.kind, Kind::Template(p) if p.len() == 1) {
-            return parser.mismatch(value, &format!("{}: `${{services.NAME}}`", Self::type_name()));
+            return parser.mismatch(
+                value,
+                &format!("{}: `${{services.NAME}}`", Self::type_name()),
+            );
         }
         let linked = parser.single_link(value)?;
         match linked.link {
-            Link::Service { node } if accepts::<K>(linked.kind) => Some(Self { node, kind: PhantomData }),
+            Link::Service { node } if accepts::<K>(linked.kind) => Some(Self {
+                node,
+                kind: PhantomData,
+            }),
             _ => {
                 let message = format!("expected {}, found {}", Self::type_name(), linked.kind);
-                parser.wrong(&value.place, message, "not such a service", "refer to a service: `${services.NAME}`")
+                parser.wrong(
+                    &value.place,
+                    message,
+                    "not such a service",
+                    "refer to a service: `${services.NAME}`",
+                )
             }
         }
     }
@@ -132,20 +170,36 @@ impl<K: ArtifactKind> OptionType for Samples<K> {
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
         if !matches!(&value.kind, Kind::Template(p) if p.len() == 1) {
-            return parser.mismatch(value, &format!("{}: `${{steps.NAME.all}}`", Self::type_name()));
+            return parser.mismatch(
+                value,
+                &format!("{}: `${{steps.NAME.all}}`", Self::type_name()),
+            );
         }
         let linked = parser.single_link(value)?;
         match linked.link {
-            Link::All { nodes } if accepts::<K>(linked.kind) => Some(Self { nodes, kind: PhantomData }),
+            Link::All { nodes } if accepts::<K>(linked.kind) => Some(Self {
+                nodes,
+                kind: PhantomData,
+            }),
             _ => {
                 let message = format!("expected {}, found {}", Self::type_name(), linked.kind);
-                parser.wrong(&value.place, message, "not such samples", "refer to all samples of a measurement: `${steps.NAME.all}`")
+                parser.wrong(
+                    &value.place,
+                    message,
+                    "not such samples",
+                    "refer to all samples of a measurement: `${steps.NAME.all}`",
+                )
             }
         }
     }
 
     fn walk(&self, path: &str, walk: &mut dyn Walk) {
-        walk.link(path, &Link::All { nodes: self.nodes.clone() });
+        walk.link(
+            path,
+            &Link::All {
+                nodes: self.nodes.clone(),
+            },
+        );
     }
 }
 
@@ -172,9 +226,15 @@ impl OptionType for Text {
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
         let pieces = match &value.kind {
-            Kind::Text(text) => return Some(Self { parts: vec![TextPart::Plain(text.clone())] }),
+            Kind::Text(text) => {
+                return Some(Self {
+                    parts: vec![TextPart::Plain(text.clone())],
+                });
+            }
             Kind::Int(_) | Kind::Float(_) | Kind::Bool(_) => {
-                return Some(Self { parts: vec![TextPart::Plain(value.to_line())] });
+                return Some(Self {
+                    parts: vec![TextPart::Plain(value.to_line())],
+                });
             }
             Kind::Template(pieces) => pieces,
             _ => return parser.mismatch(value, "text"),
@@ -183,15 +243,23 @@ impl OptionType for Text {
             .iter()
             .map(|piece| match piece {
                 Piece::Text(t) => Some(TextPart::Plain(t.clone())),
-                Piece::Late(late) => parser.link(&late.target, &late.place).map(|l| TextPart::Link(l.link)),
+                Piece::Late(late) => parser
+                    .link(&late.target, &late.place)
+                    .map(|l| TextPart::Link(l.link)),
             })
             .collect();
-        Some(Self { parts: parts.into_iter().collect::<Option<Vec<_>>>()? })
+        Some(Self {
+            parts: parts.into_iter().collect::<Option<Vec<_>>>()?,
+        })
     }
 
     fn walk(&self, path: &str, walk: &mut dyn Walk) {
         for (i, part) in self.parts.iter().enumerate() {
-            let path = if self.parts.len() == 1 { path.to_owned() } else { format!("{path}.{i}") };
+            let path = if self.parts.len() == 1 {
+                path.to_owned()
+            } else {
+                format!("{path}.{i}")
+            };
             match part {
                 TextPart::Plain(text) => walk.value(&path, text),
                 TextPart::Link(link) => walk.link(&path, link),
@@ -214,7 +282,12 @@ impl OptionType for Positive {
         if number > 0.0 && number.is_finite() {
             return Some(Self(number));
         }
-        parser.wrong(&value.place, format!("expected a number greater than 0, found {number}"), "out of range", "write a number above 0")
+        parser.wrong(
+            &value.place,
+            format!("expected a number greater than 0, found {number}"),
+            "out of range",
+            "write a number above 0",
+        )
     }
 
     fn walk(&self, path: &str, walk: &mut dyn Walk) {
@@ -254,9 +327,11 @@ fn to_json(value: &Value, parser: &mut Parser<'_>) -> Option<serde_json::Value> 
         Kind::Int(i) => (*i).into(),
         Kind::Float(f) => (*f).into(),
         Kind::Bool(b) => (*b).into(),
-        Kind::List(list) => {
-            list.iter().map(|v| to_json(v, parser)).collect::<Option<Vec<_>>>()?.into()
-        }
+        Kind::List(list) => list
+            .iter()
+            .map(|v| to_json(v, parser))
+            .collect::<Option<Vec<_>>>()?
+            .into(),
         Kind::Table(table) => {
             let mut map = serde_json::Map::new();
             for (key, value) in &table.entries {
@@ -269,12 +344,20 @@ fn to_json(value: &Value, parser: &mut Parser<'_>) -> Option<serde_json::Value> 
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// Writes a number so that equal values have equal text: `4.0` and `4` are both `4`.
 pub fn number_text(number: f64) -> String {
-    if number.fract() == 0.0 && number.abs() < 1e15 { format!("{number:.0}") } else { format!("{number:?}") }
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        format!("{number:.0}")
+    } else {
+        format!("{number:?}")
+    }
 }
 
 impl OptionType for bool {
@@ -302,7 +385,10 @@ impl OptionType for f64 {
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
         match value.kind {
             Kind::Float(f) => Some(f),
-            #[expect(clippy::cast_precision_loss, reason = "numbers in plans are far below 2^53")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "numbers in plans are far below 2^53"
+            )]
             Kind::Int(i) => Some(i as f64),
             _ => parser.mismatch(value, "a number"),
         }
@@ -394,11 +480,17 @@ impl OptionType for Duration {
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
-        let Kind::Text(text) = &value.kind else { return parser.mismatch(value, "a duration such as \"10s\"") };
+        let Kind::Text(text) = &value.kind else {
+            return parser.mismatch(value, "a duration such as \"10s\"");
+        };
         match parse_duration(text) {
             Some(d) => Some(d),
-            None => parser.wrong(&value.place, format!("`{text}` is not a duration"), "not understood",
-                "write a number and a unit: `500ms`, `10s`, `20m`, `2h`, `7d`"),
+            None => parser.wrong(
+                &value.place,
+                format!("`{text}` is not a duration"),
+                "not understood",
+                "write a number and a unit: `500ms`, `10s`, `20m`, `2h`, `7d`",
+            ),
         }
     }
 
@@ -440,7 +532,9 @@ impl<T: OptionType> OptionType for Vec<T> {
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
-        let Kind::List(list) = &value.kind else { return parser.mismatch(value, &Self::type_name()) };
+        let Kind::List(list) = &value.kind else {
+            return parser.mismatch(value, &Self::type_name());
+        };
         let read: Vec<Option<T>> = list.iter().map(|v| T::parse(v, parser)).collect();
         read.into_iter().collect()
     }
@@ -461,7 +555,9 @@ impl<T: OptionType> OptionType for BTreeMap<String, T> {
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
-        let Kind::Table(table) = &value.kind else { return parser.mismatch(value, &Self::type_name()) };
+        let Kind::Table(table) = &value.kind else {
+            return parser.mismatch(value, &Self::type_name());
+        };
         let read: Vec<Option<(String, T)>> = table
             .entries
             .iter()

@@ -106,12 +106,18 @@ pub struct Table {
 impl Table {
     /// Returns the value called `name`.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.entries.iter().find(|(k, _)| k.name == name).map(|(_, v)| v)
+        self.entries
+            .iter()
+            .find(|(k, _)| k.name == name)
+            .map(|(_, v)| v)
     }
 
     /// Returns the value called `name`, to change it.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
-        self.entries.iter_mut().find(|(k, _)| k.name == name).map(|(_, v)| v)
+        self.entries
+            .iter_mut()
+            .find(|(k, _)| k.name == name)
+            .map(|(_, v)| v)
     }
 
     /// Adds or replaces the value called `key`.
@@ -150,14 +156,23 @@ impl Value {
             Kind::Int(i) => i.to_string(),
             Kind::Float(f) => format!("{f:?}"),
             Kind::Bool(b) => b.to_string(),
-            Kind::List(l) => format!("[{}]", l.iter().map(Value::to_line).collect::<Vec<_>>().join(", ")),
+            Kind::List(l) => format!(
+                "[{}]",
+                l.iter().map(Value::to_line).collect::<Vec<_>>().join(", ")
+            ),
             Kind::Table(t) if t.entries.is_empty() => "{}".to_owned(),
             Kind::Table(t) => {
-                let inner: Vec<String> =
-                    t.entries.iter().map(|(k, v)| format!("{} = {}", k.name, v.to_line())).collect();
+                let inner: Vec<String> = t
+                    .entries
+                    .iter()
+                    .map(|(k, v)| format!("{} = {}", k.name, v.to_line()))
+                    .collect();
                 format!("{{ {} }}", inner.join(", "))
             }
-            Kind::Template(pieces) => format!("\"{}\"", pieces.iter().map(Piece::to_text).collect::<String>()),
+            Kind::Template(pieces) => format!(
+                "\"{}\"",
+                pieces.iter().map(Piece::to_text).collect::<String>()
+            ),
         }
     }
 }
@@ -189,7 +204,10 @@ pub fn parse(sources: &Sources, id: SourceId, problems: &mut Problems) -> Table 
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let span = error.span().unwrap_or(0..0);
-        let message = format!("this is not valid TOML: {}", error.message().replace('\n', ", "));
+        let message = format!(
+            "this is not valid TOML: {}",
+            error.message().replace('\n', ", ")
+        );
         problems.push(Problem::at(&Place::new(id, span), message, "here"));
     }
     read_table(id, table.get_ref(), problems)
@@ -200,10 +218,15 @@ pub fn parse_argument(sources: &mut Sources, name: &str, text: &str) -> Value {
     let id = sources.add(format!("--set {name}"), text);
     let place = Place::new(id, 0..text.len());
     let mut problems = Problems::default();
-    let parsed = DeValue::parse(text).ok().map(|v| read_value(id, v.get_ref(), place.clone(), &mut problems));
+    let parsed = DeValue::parse(text)
+        .ok()
+        .map(|v| read_value(id, v.get_ref(), place.clone(), &mut problems));
     match parsed {
         Some(value) if problems.is_empty() => value,
-        _ => Value { kind: Kind::Text(text.to_owned()), place },
+        _ => Value {
+            kind: Kind::Text(text.to_owned()),
+            place,
+        },
     }
 }
 
@@ -211,8 +234,14 @@ fn read_table(id: SourceId, table: &DeTable<'_>, problems: &mut Problems) -> Tab
     let entries = table
         .iter()
         .map(|(k, v)| {
-            let key = Key { name: k.get_ref().to_string(), place: Place::new(id, k.span()) };
-            (key, read_value(id, v.get_ref(), Place::new(id, v.span()), problems))
+            let key = Key {
+                name: k.get_ref().to_string(),
+                place: Place::new(id, k.span()),
+            };
+            (
+                key,
+                read_value(id, v.get_ref(), Place::new(id, v.span()), problems),
+            )
         })
         .collect();
     Table { entries }
@@ -224,7 +253,11 @@ fn read_value(id: SourceId, value: &DeValue<'_>, place: Place, problems: &mut Pr
         DeValue::Integer(i) => match i64::from_str_radix(&i.as_str().replace('_', ""), i.radix()) {
             Ok(n) => Kind::Int(n),
             Err(_) => {
-                problems.push(Problem::at(&place, "this integer does not fit 64 bits", "too large"));
+                problems.push(Problem::at(
+                    &place,
+                    "this integer does not fit 64 bits",
+                    "too large",
+                ));
                 Kind::Int(0)
             }
         },
@@ -232,7 +265,9 @@ fn read_value(id: SourceId, value: &DeValue<'_>, place: Place, problems: &mut Pr
         DeValue::Boolean(b) => Kind::Bool(*b),
         DeValue::Datetime(d) => Kind::Text(d.to_string()),
         DeValue::Array(a) => Kind::List(
-            a.iter().map(|v| read_value(id, v.get_ref(), Place::new(id, v.span()), problems)).collect(),
+            a.iter()
+                .map(|v| read_value(id, v.get_ref(), Place::new(id, v.span()), problems))
+                .collect(),
         ),
         DeValue::Table(t) => Kind::Table(read_table(id, t, problems)),
     };
@@ -250,7 +285,9 @@ mod tests {
         let mut problems = Problems::default();
         let table = parse(&sources, id, &mut problems);
         assert!(problems.is_empty());
-        let Kind::Table(a) = &table.get("a").expect("a").kind else { panic!("a table") };
+        let Kind::Table(a) = &table.get("a").expect("a").kind else {
+            panic!("a table")
+        };
         let b = a.get("b").expect("b");
         assert_eq!(sources.text_at(&b.place), "[1, 2.5, \"x\"]");
         assert_eq!(b.to_line(), "[1, 2.5, \"x\"]");
@@ -268,7 +305,13 @@ mod tests {
     #[test]
     fn an_argument_is_typed_where_it_can_be() {
         let mut sources = Sources::default();
-        assert_eq!(parse_argument(&mut sources, "layers", "4").kind, Kind::Int(4));
-        assert_eq!(parse_argument(&mut sources, "mode", "fast").kind, Kind::Text("fast".into()));
+        assert_eq!(
+            parse_argument(&mut sources, "layers", "4").kind,
+            Kind::Int(4)
+        );
+        assert_eq!(
+            parse_argument(&mut sources, "mode", "fast").kind,
+            Kind::Text("fast".into())
+        );
     }
 }

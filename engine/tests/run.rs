@@ -9,7 +9,9 @@ use engine::run::history::{self, NodeState};
 use engine::run::{Interrupt, RunSettings, run};
 use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
 use engine::source::Sources;
-use engine::step::{Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType, Verdict};
+use engine::step::{
+    Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType, Verdict,
+};
 use engine::store::Store;
 use engine::types::{Any, Artifact, ArtifactKind, Lease, Samples};
 use std::path::Path;
@@ -40,7 +42,12 @@ impl StepType for Write {
     const SUMMARY: &'static str = "Writes a text.";
 
     fn outputs() -> &'static [OutputSpec] {
-        &[OutputSpec { name: "text", file: "text.txt", kind: "text", doc: "The text." }]
+        &[OutputSpec {
+            name: "text",
+            file: "text.txt",
+            kind: "text",
+            doc: "The text.",
+        }]
     }
 }
 
@@ -55,10 +62,12 @@ impl Step for Write {
             return Ok(StepReport::default());
         }
         let before = match &self.before {
-            Some(before) => std::fs::read_to_string(context.path(before)?).map_err(|e| StepError::new(e.to_string()))?,
+            Some(before) => std::fs::read_to_string(context.path(before)?)
+                .map_err(|e| StepError::new(e.to_string()))?,
             None => String::new(),
         };
-        std::fs::write(context.output("text.txt"), before + &self.text).map_err(|e| StepError::new(e.to_string()))?;
+        std::fs::write(context.output("text.txt"), before + &self.text)
+            .map_err(|e| StepError::new(e.to_string()))?;
         Ok(StepReport::line("written"))
     }
 }
@@ -82,7 +91,12 @@ impl StepType for Draw {
     const SUMMARY: &'static str = "Draws a sample.";
 
     fn outputs() -> &'static [OutputSpec] {
-        &[OutputSpec { name: "value", file: "value.txt", kind: "value", doc: "The value." }]
+        &[OutputSpec {
+            name: "value",
+            file: "value.txt",
+            kind: "value",
+            doc: "The value.",
+        }]
     }
 }
 
@@ -94,9 +108,20 @@ impl Step for Draw {
             context.doing("hanging");
             context.cancelled().await;
         }
-        std::fs::write(context.output("value.txt"), format!("{}", self.value)).map_err(|e| StepError::new(e.to_string()))?;
-        let grade = if self.value < 0.0 { Grade::Invalid } else { Grade::Valid };
-        Ok(StepReport { summary: None, verdict: Some(Verdict { grade, reasons: vec![] }) })
+        std::fs::write(context.output("value.txt"), format!("{}", self.value))
+            .map_err(|e| StepError::new(e.to_string()))?;
+        let grade = if self.value < 0.0 {
+            Grade::Invalid
+        } else {
+            Grade::Valid
+        };
+        Ok(StepReport {
+            summary: None,
+            verdict: Some(Verdict {
+                grade,
+                reasons: vec![],
+            }),
+        })
     }
 }
 
@@ -115,7 +140,12 @@ impl StepType for Count {
     const SUMMARY: &'static str = "Counts samples.";
 
     fn outputs() -> &'static [OutputSpec] {
-        &[OutputSpec { name: "count", file: "count.txt", kind: "count", doc: "How many." }]
+        &[OutputSpec {
+            name: "count",
+            file: "count.txt",
+            kind: "count",
+            doc: "How many.",
+        }]
     }
 }
 
@@ -123,7 +153,8 @@ impl StepType for Count {
 impl Step for Count {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let count = context.samples(&self.data).len().to_string();
-        std::fs::write(context.output("count.txt"), &count).map_err(|e| StepError::new(e.to_string()))?;
+        std::fs::write(context.output("count.txt"), &count)
+            .map_err(|e| StepError::new(e.to_string()))?;
         Ok(StepReport::line(count))
     }
 }
@@ -146,16 +177,29 @@ impl ServiceType for Server {
 #[async_trait::async_trait]
 impl Service for Server {
     fn launch(&self, _: &LaunchContext) -> Result<Launch, StepError> {
-        Ok(Launch::External { endpoint: Endpoint { url: "test://server".to_owned(), ..Endpoint::default() } })
+        Ok(Launch::External {
+            endpoint: Endpoint {
+                url: "test://server".to_owned(),
+                ..Endpoint::default()
+            },
+        })
     }
 
     async fn probe(&self, _: &Endpoint) -> Probe {
-        if self.sound { Probe::Ready(Default::default()) } else { Probe::Failed("it is broken".to_owned()) }
+        if self.sound {
+            Probe::Ready(Default::default())
+        } else {
+            Probe::Failed("it is broken".to_owned())
+        }
     }
 }
 
 fn library() -> Library {
-    Library::default().step::<Write>().step::<Draw>().step::<Count>().service::<Server>()
+    Library::default()
+        .step::<Write>()
+        .step::<Draw>()
+        .step::<Count>()
+        .service::<Server>()
 }
 
 /// Writes down what it hears, without times.
@@ -165,7 +209,10 @@ impl Listener for Log {
     fn hear(&mut self, _: u64, event: &Event) {
         let line = match event {
             Event::Decided { node, freshness } => format!("{node}: {freshness}"),
-            Event::Started { node, sample, .. } => format!("{node} starts{}", sample.map_or(String::new(), |s| format!(" {s}"))),
+            Event::Started { node, sample, .. } => format!(
+                "{node} starts{}",
+                sample.map_or(String::new(), |s| format!(" {s}"))
+            ),
             Event::Finished { node, .. } => format!("{node} done"),
             Event::Failed(failure) => format!("{} failed: {}", failure.node, failure.message),
             Event::Skipped { node, because } => format!("{node} skipped: {because}"),
@@ -190,7 +237,9 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder") }
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+        }
     }
 
     fn out(&self) -> &Path {
@@ -201,19 +250,40 @@ impl Bench {
         let path = self.out().join("plan.toml");
         std::fs::write(&path, format!("schema = 1\nname = \"t\"\n{plan}")).expect("a plan");
         let mut sources = Sources::default();
-        load(&path, &Settings::default(), &library(), &mut sources).unwrap_or_else(|p| panic!("{p:#?}"))
+        load(&path, &Settings::default(), &library(), &mut sources)
+            .unwrap_or_else(|p| panic!("{p:#?}"))
     }
 
     async fn run(&self, plan: &str) -> (Outcome, Vec<String>) {
         let expanded = self.expand(plan);
-        let recipe = Recipe { plan_path: "plan.toml".into(), settings: Settings::default(), seed: 1, fresh: false, version: "0".into() };
+        let recipe = Recipe {
+            plan_path: "plan.toml".into(),
+            settings: Settings::default(),
+            seed: 1,
+            fresh: false,
+            version: "0".into(),
+        };
         let folder = RunFolder::create(self.out(), "t", plan, &recipe).expect("a folder");
-        let settings = RunSettings { jobs: 2, fresh: false, seed: 1, resumed: false };
+        let settings = RunSettings {
+            jobs: 2,
+            fresh: false,
+            seed: 1,
+            resumed: false,
+        };
         let store = Arc::new(Store::open(&self.out().join("store")).expect("a store"));
         let log = Arc::new(Mutex::new(Vec::new()));
         let (interrupt, interrupts) = mpsc::channel(2);
         let listener = Log(log.clone(), Some(interrupt));
-        let outcome = run(&expanded, &settings, store, folder, vec![Box::new(listener)], interrupts).await.expect("a run");
+        let outcome = run(
+            &expanded,
+            &settings,
+            store,
+            folder,
+            vec![Box::new(listener)],
+            interrupts,
+        )
+        .await
+        .expect("a run");
         let said = log.lock().expect("the log").clone();
         (outcome, said)
     }
@@ -233,22 +303,44 @@ async fn what_is_done_is_reused_and_what_changed_is_named() {
     let bench = Bench::new();
     let (outcome, said) = bench.run(CHAIN).await;
     assert_eq!(outcome, Outcome::Done);
-    assert_eq!(said, ["a: will run: never ran", "a starts", "a done", "b: will run: never ran", "b starts", "b done", "Done"]);
-    let text = std::fs::read_to_string(bench.out().join("latest/results/b/text.txt")).expect("a result");
+    assert_eq!(
+        said,
+        [
+            "a: will run: never ran",
+            "a starts",
+            "a done",
+            "b: will run: never ran",
+            "b starts",
+            "b done",
+            "Done"
+        ]
+    );
+    let text =
+        std::fs::read_to_string(bench.out().join("latest/results/b/text.txt")).expect("a result");
     assert_eq!(text, "one two");
 
     let (_, said) = bench.run(CHAIN).await;
-    assert_eq!(said, ["a: reused, 0 s old", "b: reused, 0 s old", "Done"].map(str::to_owned).map(|l| l.replace("0 s", &age_in(&said))));
+    assert_eq!(
+        said,
+        ["a: reused, 0 s old", "b: reused, 0 s old", "Done"]
+            .map(str::to_owned)
+            .map(|l| l.replace("0 s", &age_in(&said)))
+    );
 
     let (_, said) = bench.run(&CHAIN.replace("two", "three")).await;
-    assert!(said.contains(&"b: will run: `with.text` changed from two to three".to_owned()), "{said:?}");
+    assert!(
+        said.contains(&"b: will run: `with.text` changed from two to three".to_owned()),
+        "{said:?}"
+    );
     assert!(!said.contains(&"a starts".to_owned()), "{said:?}");
 }
 
 /// The age that a log shows; a slow machine may take a second between two runs.
 fn age_in(said: &[String]) -> String {
     let line = said.first().map_or("", String::as_str);
-    line.trim_start_matches("a: reused, ").trim_end_matches(" old").to_owned()
+    line.trim_start_matches("a: reused, ")
+        .trim_end_matches(" old")
+        .to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,7 +365,10 @@ async fn a_failure_is_told_and_what_follows_is_skipped() {
         let (outcome, said) = bench.run(&CHAIN.replace("one ", text)).await;
         assert_eq!(outcome, Outcome::Failed);
         assert!(said.iter().any(|l| l.starts_with(message)), "{said:?}");
-        assert!(said.contains(&"b skipped: `a` did not end well".to_owned()), "{said:?}");
+        assert!(
+            said.contains(&"b skipped: `a` did not end well".to_owned()),
+            "{said:?}"
+        );
         assert_eq!(outcome.exit_code(), 1);
     }
 }
@@ -303,17 +398,35 @@ async fn samples_are_topped_up_and_the_server_is_launched_only_for_that() {
     let (outcome, said) = bench.run(MEASURE).await;
     assert_eq!(outcome, Outcome::Done);
     assert_eq!(count(&bench), "4");
-    let starts: Vec<&String> = said.iter().filter(|l| l.starts_with("draw") && l.contains("starts")).collect();
+    let starts: Vec<&String> = said
+        .iter()
+        .filter(|l| l.starts_with("draw") && l.contains("starts"))
+        .collect();
     assert_eq!(starts.len(), 4);
-    assert!(starts[..2].iter().all(|l| l.ends_with(" 0")), "rounds are not whole: {starts:?}");
+    assert!(
+        starts[..2].iter().all(|l| l.ends_with(" 0")),
+        "rounds are not whole: {starts:?}"
+    );
 
     let (_, said) = bench.run(MEASURE).await;
     assert!(!said.contains(&"server ready".to_owned()), "{said:?}");
 
-    let (_, said) = bench.run(&MEASURE.replace("target = 2", "target = 3")).await;
+    let (_, said) = bench
+        .run(&MEASURE.replace("target = 2", "target = 3"))
+        .await;
     assert_eq!(count(&bench), "6");
-    assert_eq!(said.iter().filter(|l| l.contains("has 2 of 3 samples")).count(), 2, "{said:?}");
-    assert_eq!(said.iter().filter(|l| l.contains("starts 2")).count(), 2, "{said:?}");
+    assert_eq!(
+        said.iter()
+            .filter(|l| l.contains("has 2 of 3 samples"))
+            .count(),
+        2,
+        "{said:?}"
+    );
+    assert_eq!(
+        said.iter().filter(|l| l.contains("starts 2")).count(),
+        2,
+        "{said:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,46 +443,94 @@ async fn an_invalid_sample_is_kept_and_shows_in_the_outcome() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_cannot_serve_fails_the_run() {
     let bench = Bench::new();
-    let plan = MEASURE.replace("use = \"test.server\"", "use = \"test.server\"\nwith = { sound = false }");
+    let plan = MEASURE.replace(
+        "use = \"test.server\"",
+        "use = \"test.server\"\nwith = { sound = false }",
+    );
     let (outcome, said) = bench.run(&plan).await;
     assert_eq!(outcome, Outcome::Failed);
-    assert!(said.contains(&"server failed: it is broken".to_owned()), "{said:?}");
+    assert!(
+        said.contains(&"server failed: it is broken".to_owned()),
+        "{said:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_measurement_is_no_sample() {
     let bench = Bench::new();
-    let plan = MEASURE.replace("value = \"${axes.value}\"", "value = \"${axes.value}\", hang = true");
+    let plan = MEASURE.replace(
+        "value = \"${axes.value}\"",
+        "value = \"${axes.value}\", hang = true",
+    );
     let (outcome, said) = bench.run(&plan).await;
     assert_eq!(outcome, Outcome::Interrupted);
     assert_eq!(outcome.exit_code(), 130);
     assert!(said.contains(&"server stopped".to_owned()), "{said:?}");
-    assert!(!said.iter().any(|l| l.starts_with("draw") && l.ends_with("done")), "{said:?}");
+    assert!(
+        !said
+            .iter()
+            .any(|l| l.starts_with("draw") && l.ends_with("done")),
+        "{said:?}"
+    );
     let runs = history::list(bench.out());
     let history = history::load(&runs[0]).expect("a history");
     assert_eq!(history.outcome, Some(Outcome::Interrupted));
     assert!(!history.live);
-    assert!(history.nodes.iter().all(|n| n.state != NodeState::Running), "{:?}", history.nodes);
-    assert!(!bench.out().join("store/records/samples").exists(), "a sample was kept");
+    assert!(
+        history.nodes.iter().all(|n| n.state != NodeState::Running),
+        "{:?}",
+        history.nodes
+    );
+    assert!(
+        !bench.out().join("store/records/samples").exists(),
+        "a sample was kept"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_takes_too_long_is_ended() {
     let bench = Bench::new();
     let plan = MEASURE
-        .replace("value = \"${axes.value}\"", "value = \"${axes.value}\", hang = true")
+        .replace(
+            "value = \"${axes.value}\"",
+            "value = \"${axes.value}\", hang = true",
+        )
         .replace("samples = { target = 2 }", "timeout = { idle = \"50ms\" }");
     let expanded = bench.expand(&plan);
-    let recipe = Recipe { plan_path: "plan.toml".into(), settings: Settings::default(), seed: 1, fresh: false, version: "0".into() };
+    let recipe = Recipe {
+        plan_path: "plan.toml".into(),
+        settings: Settings::default(),
+        seed: 1,
+        fresh: false,
+        version: "0".into(),
+    };
     let folder = RunFolder::create(bench.out(), "t", &plan, &recipe).expect("a folder");
     let store = Arc::new(Store::open(&bench.out().join("store")).expect("a store"));
     let log = Arc::new(Mutex::new(Vec::new()));
     let (_interrupt, interrupts) = mpsc::channel(2);
-    let settings = RunSettings { jobs: 2, fresh: false, seed: 1, resumed: false };
-    let outcome = run(&expanded, &settings, store, folder, vec![Box::new(Log(log.clone(), None))], interrupts).await.expect("a run");
+    let settings = RunSettings {
+        jobs: 2,
+        fresh: false,
+        seed: 1,
+        resumed: false,
+    };
+    let outcome = run(
+        &expanded,
+        &settings,
+        store,
+        folder,
+        vec![Box::new(Log(log.clone(), None))],
+        interrupts,
+    )
+    .await
+    .expect("a run");
     assert_eq!(outcome, Outcome::Failed);
     let said = log.lock().expect("the log").clone();
-    assert!(said.iter().any(|l| l.contains("it made no progress for 50ms")), "{said:?}");
+    assert!(
+        said.iter()
+            .any(|l| l.contains("it made no progress for 50ms")),
+        "{said:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -380,5 +541,8 @@ async fn a_lost_file_is_a_miss_and_not_a_failure() {
     std::fs::remove_dir_all(bench.out().join("store/trees")).expect("the trees");
     let (outcome, said) = bench.run(CHAIN).await;
     assert_eq!(outcome, Outcome::Done);
-    assert!(said.contains(&"a: will run: its `text` is missing from the store".to_owned()), "{said:?}");
+    assert!(
+        said.contains(&"a: will run: its `text` is missing from the store".to_owned()),
+        "{said:?}"
+    );
 }

@@ -40,10 +40,10 @@ pub(super) fn show(expanded: &Expanded, plan: &PlanArguments, fresh: bool, json:
     };
     terminal::line(format!("plan {}{description}", terminal.paint(Ink::Bold, &expanded.name)));
     show_params(expanded, plan, terminal);
-    terminal::line("");
     if terminal.is_verbose() {
         prospects.iter().for_each(|p| show_whole(p, terminal));
     } else {
+        terminal::line("");
         table(&prospects).lines("  ", terminal.color).iter().for_each(terminal::line);
     }
     terminal::line(format!("\n{}", conclusion(&prospects)));
@@ -90,11 +90,11 @@ fn table(prospects: &[Prospect]) -> Columns {
 /// Shows a node with its options, its edges and everything that changed.
 fn show_whole(p: &Prospect, terminal: &Terminal) {
     let samples = if p.kind == "measure" { format!(", {}", words::plural(p.target as usize, "sample")) } else { String::new() };
-    terminal::line(format!("{}  {} ({}{samples})", terminal.paint(Ink::Bold, &p.node), p.uses, p.kind));
-    terminal::line(format!("  {}", terminal.paint(ink(p.will), &p.why)));
-    for change in outlook::changes(&p.freshness) {
-        terminal::line(format!("    {change}"));
-    }
+    terminal::line(format!("\n{}  {} ({}{samples})", terminal.paint(Ink::Bold, &p.node), p.uses, p.kind));
+    let changes = outlook::changes(&p.freshness);
+    let why = if changes.is_empty() { p.why.as_str() } else { "will run: what it depends on changed" };
+    terminal::line(format!("  {}", terminal.paint(ink(p.will), why)));
+    changes.iter().for_each(|change| terminal::line(format!("    {change}")));
     for (word, names) in [("needs", &p.needs), ("after", &p.after), ("leases", &p.leases)] {
         if !names.is_empty() {
             terminal::line(format!("  {} {}", terminal.paint(Ink::Dim, word), names.join(", ")));
@@ -103,7 +103,6 @@ fn show_whole(p: &Prospect, terminal: &Terminal) {
     let mut options = Columns::default();
     p.with.iter().for_each(|(path, value)| options.row(vec![Cell::new(Ink::Dim, path.as_str()), value.as_str().into()]));
     options.lines("  ", terminal.color).iter().for_each(terminal::line);
-    terminal::line("");
 }
 
 fn conclusion(prospects: &[Prospect]) -> String {
@@ -111,15 +110,15 @@ fn conclusion(prospects: &[Prospect]) -> String {
     let count = |of: &[&Prospect], will: Will| of.iter().filter(|p| p.will == will).count();
     let launched = match (count(&services, Will::Run), count(&services, Will::Perhaps)) {
         _ if services.is_empty() => String::new(),
-        (0, 0) => ", no service is launched".to_owned(),
-        (0, n) => format!(", {} may be launched", words::plural(n, "service")),
-        (n, _) => format!(", {} would be launched", words::plural(n, "service")),
+        (0, 0) => "; no service would be launched".to_owned(),
+        (0, n) => format!("; {} may be launched", words::plural(n, "service")),
+        (n, _) => format!("; {} would be launched", words::plural(n, "service")),
     };
     let all = words::plural(steps.len(), "step");
     match (count(&steps, Will::Run), count(&steps, Will::Perhaps)) {
         (0, 0) => format!("nothing would run: the results of {all} are there{launched}"),
         (run, 0) => format!("{run} of {all} would run{launched}"),
-        (run, perhaps) => format!("{run} of {all} would run, and {perhaps} more depending on their results{launched}"),
+        (run, perhaps) => format!("{run} of {all} would run, {perhaps} more depending on their results{launched}"),
     }
 }
 

@@ -86,7 +86,7 @@ fn one(name: &str, as_json: bool, session: &Session) -> Result<u8, Failure> {
     terminal::line(format!("run {} of plan {}: {}", terminal.paint(Ink::Bold, &run.run), run.plan, terminal.paint(ink, state)));
     terminal::line(format!("began {began} UTC{took}, in {}\n", words::path(&run.folder)));
     summary::table(&run, &Verdicts::default()).lines("", terminal.color).iter().for_each(terminal::line);
-    let failures = run.nodes.iter().filter_map(|n| n.failure.as_ref()).filter_map(|f| summary::failure(f, terminal));
+    let failures = run.nodes.iter().filter_map(|node| summary::failure(node, terminal));
     failures.for_each(|text| terminal::line(format!("\n{text}")));
     let reports = outputs::reports(&run, &(session.library)());
     reports.iter().for_each(|path| terminal::line(format!("\n{} {}", terminal.paint(Ink::Bold, "report"), words::path(path))));

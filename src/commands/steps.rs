@@ -6,8 +6,13 @@ use crate::columns::{Cell, Columns};
 use crate::exit::{self, Failure};
 use crate::reference::{self, Entry, default_words};
 use crate::terminal::{self, Ink, Terminal};
+use crate::words;
 use engine::problem::did_you_mean;
+use engine::options::OptionSpec;
 use serde_json::json;
+
+/// Where the meaning of an option is wrapped, in characters.
+const DOC_WIDTH: usize = 88;
 
 /// Lists the library, a family of it, or one entry with everything there is to know.
 pub(super) fn steps(arguments: &Steps, session: &Session) -> Result<u8, Failure> {
@@ -62,18 +67,26 @@ fn list(entries: &[&Entry], terminal: &Terminal) {
     }
 }
 
+/// Shows name, type, default and unit on one line and the meaning below.
+fn show_option(option: &OptionSpec, terminal: &Terminal) {
+    let default = match default_words(option).as_str() {
+        "required" => terminal.paint(Ink::Yellow, "required"),
+        "none" => "optional".to_owned(),
+        text => format!("default {text}"),
+    };
+    let unit = option.unit.map_or_else(String::new, |unit| format!(", in {unit}"));
+    let name = terminal.paint(Ink::Bold, option.name);
+    terminal::line(format!("  {name}: {}, {default}{unit}", option.type_name));
+    words::wrap(&option.doc, DOC_WIDTH).iter().for_each(|line| terminal::line(format!("      {line}")));
+}
+
 fn show(entry: &Entry, all: &[Entry], terminal: &Terminal) {
     let title = |text: &str| terminal::line(format!("\n{}", terminal.paint(Ink::Bold, text)));
     terminal::line(format!("{}: {}", terminal.paint(Ink::Bold, entry.name), entry.summary));
     terminal::line(reference::nature(entry));
     if !entry.options.is_empty() {
         title("Options");
-        let mut columns = Columns::titled(&["name", "type", "default", "unit", "meaning"]);
-        for o in &entry.options {
-            let default = Cell::new(if o.default.is_none() { Ink::Yellow } else { Ink::Plain }, default_words(o));
-            columns.row(vec![o.name.into(), o.type_name.as_str().into(), default, o.unit.unwrap_or("").into(), o.doc.as_str().into()]);
-        }
-        columns.lines("  ", terminal.color).iter().for_each(terminal::line);
+        entry.options.iter().for_each(|option| show_option(option, terminal));
     }
     if !entry.outputs.is_empty() {
         title("Outputs");

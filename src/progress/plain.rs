@@ -111,7 +111,7 @@ fn grade_ink(grade: Grade) -> Ink {
 impl Listener for Plain {
     fn hear(&mut self, at_ms: u64, event: &Event) {
         if let Some(text) = self.text(event) {
-            let elapsed = format!("[{:>6}.{} s]", at_ms / 1000, at_ms % 1000 / 100);
+            let elapsed = format!("[{:>5}.{}s]", at_ms / 1000, at_ms % 1000 / 100);
             terminal::line(format!("{} {text}", self.terminal.paint(Ink::Dim, elapsed)));
         }
     }

@@ -1,7 +1,7 @@
 //! `dataset.random` and `dataset.file`: workloads, one JSON line per request.
 
 use crate::files;
-use crate::kinds::{Model, Workload as WorkloadKind};
+use crate::kinds::Model;
 use embedded_server::tokenizer::Tokenizer;
 use engine::options::Parser;
 use engine::source::Place;
@@ -14,8 +14,12 @@ use rand_chacha::ChaCha12Rng;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-const OUTPUT: &[OutputSpec] =
-    &[OutputSpec { name: "workload", file: "workload.jsonl", kind: "workload", doc: "The requests, one JSON line each." }];
+const OUTPUT: &[OutputSpec] = &[OutputSpec {
+    name: "workload",
+    file: "workload.jsonl",
+    kind: "workload",
+    doc: "The requests, one JSON line each.",
+}];
 
 /// How often a text is cut and filled up until it has its length in tokens.
 const ATTEMPTS: usize = 20;
@@ -63,8 +67,16 @@ impl StepType for DatasetRandom {
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
         if !(self.range_ratio > 0.0 && self.range_ratio <= 1.0) {
             let at = table.get("range_ratio").map_or(place, |v| &v.place);
-            let message = format!("expected a share above 0 and up to 1, found {}", self.range_ratio);
-            parser.wrong::<()>(at, message, "out of range", "1.0 makes every request as long as asked for");
+            let message = format!(
+                "expected a share above 0 and up to 1, found {}",
+                self.range_ratio
+            );
+            parser.wrong::<()>(
+                at,
+                message,
+                "out of range",
+                "1.0 makes every request as long as asked for",
+            );
         }
     }
 }
@@ -76,7 +88,9 @@ impl Step for DatasetRandom {
         let mut random = ChaCha12Rng::seed_from_u64(self.seed);
         let allowed = allowed_ids(&tokenizer);
         if allowed.is_empty() {
-            return Err(StepError::new("the tokenizer has no ids besides special ones"));
+            return Err(StepError::new(
+                "the tokenizer has no ids besides special ones",
+            ));
         }
         let total = self.requests.get();
         let mut requests = Vec::with_capacity(total as usize);
@@ -100,10 +114,18 @@ impl Step for DatasetRandom {
 }
 
 impl DatasetRandom {
-    fn request(&self, i: u32, tokenizer: &Tokenizer, allowed: &[u32], random: &mut ChaCha12Rng) -> Result<Request, StepError> {
+    fn request(
+        &self,
+        i: u32,
+        tokenizer: &Tokenizer,
+        allowed: &[u32],
+        random: &mut ChaCha12Rng,
+    ) -> Result<Request, StepError> {
         let input = self.length(self.input_tokens, random);
         let output = self.length(self.output_tokens, random);
-        let ids: Vec<u32> = (0..input).map(|_| allowed[random.random_range(0..allowed.len())]).collect();
+        let ids: Vec<u32> = (0..input)
+            .map(|_| allowed[random.random_range(0..allowed.len())])
+            .collect();
         let prompt = match self.prompt {
             PromptForm::Tokens => Prompt::Tokens(ids),
             PromptForm::Text => Prompt::Text(exact_text(tokenizer, ids, allowed, random)?),
@@ -123,7 +145,11 @@ impl DatasetRandom {
     }
 
     fn length(&self, most: NonZeroU32, random: &mut ChaCha12Rng) -> u32 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u32, rounded up, is one")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a u32, rounded up, is one"
+        )]
         let least = (f64::from(most.get()) * self.range_ratio).ceil() as u32;
         random.random_range(least.clamp(1, most.get())..=most.get())
     }
@@ -133,11 +159,18 @@ impl DatasetRandom {
 ///
 /// Decoding and encoding merge or split tokens of most tokenizers, so the text is cut or filled
 /// up until its length stands.
-fn exact_text(tokenizer: &Tokenizer, mut ids: Vec<u32>, allowed: &[u32], random: &mut ChaCha12Rng) -> Result<String, StepError> {
+fn exact_text(
+    tokenizer: &Tokenizer,
+    mut ids: Vec<u32>,
+    allowed: &[u32],
+    random: &mut ChaCha12Rng,
+) -> Result<String, StepError> {
     let wanted = ids.len();
     for _ in 0..ATTEMPTS {
         let text = tokenizer.decode(&ids);
-        let again = tokenizer.encode(&text).map_err(|e| StepError::new(e.to_string()))?;
+        let again = tokenizer
+            .encode(&text)
+            .map_err(|e| StepError::new(e.to_string()))?;
         if again.len() == wanted {
             return Ok(text);
         }
@@ -147,8 +180,10 @@ fn exact_text(tokenizer: &Tokenizer, mut ids: Vec<u32>, allowed: &[u32], random:
             ids.push(allowed[random.random_range(0..allowed.len())]);
         }
     }
-    Err(StepError::new(format!("no text of exactly {wanted} tokens was found in {ATTEMPTS} attempts"))
-        .help("write `prompt = \"tokens\"`: token ids have their length by themselves"))
+    Err(StepError::new(format!(
+        "no text of exactly {wanted} tokens was found in {ATTEMPTS} attempts"
+    ))
+    .help("write `prompt = \"tokens\"`: token ids have their length by themselves"))
 }
 
 fn allowed_ids(tokenizer: &Tokenizer) -> Vec<u32> {
@@ -197,9 +232,17 @@ impl StepType for DatasetFile {
         if self.format != FileFormat::Lines {
             return;
         }
-        for (name, missing) in [("model", self.model.is_none()), ("output_tokens", self.output_tokens.is_none())] {
+        for (name, missing) in [
+            ("model", self.model.is_none()),
+            ("output_tokens", self.output_tokens.is_none()),
+        ] {
             if missing {
-                parser.wrong::<()>(place, format!("`format = \"lines\"` needs option `{name}`"), "missing", &format!("add `{name} = …`"));
+                parser.wrong::<()>(
+                    place,
+                    format!("`format = \"lines\"` needs option `{name}`"),
+                    "missing",
+                    &format!("add `{name} = …`"),
+                );
             }
         }
     }
@@ -210,8 +253,13 @@ impl Step for DatasetFile {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let path = context.path(&self.path)?;
         let mut requests = match (self.format, &self.model, self.output_tokens) {
-            (FileFormat::Lines, Some(model), Some(output)) => read_lines(&path, &load_tokenizer(&context.path(model)?)?, output)?,
-            _ => Workload::read(&path).map_err(|e| StepError::new(e.to_string()))?.requests().to_vec(),
+            (FileFormat::Lines, Some(model), Some(output)) => {
+                read_lines(&path, &load_tokenizer(&context.path(model)?)?, output)?
+            }
+            _ => Workload::read(&path)
+                .map_err(|e| StepError::new(e.to_string()))?
+                .requests()
+                .to_vec(),
         };
         if let Some(most) = self.requests {
             requests.truncate(most.get() as usize);
@@ -219,18 +267,32 @@ impl Step for DatasetFile {
         if let Some(output) = self.output_tokens {
             requests.iter_mut().for_each(|r| r.output_tokens = output);
         }
-        let workload = Workload::new(requests).map_err(|e| StepError::because(format!("`{}`", path.display()), e))?;
+        let workload = Workload::new(requests)
+            .map_err(|e| StepError::because(format!("`{}`", path.display()), e))?;
         write_workload(context, &workload)?;
-        Ok(StepReport::line(format!("{} requests of {} in", workload.requests().len(), tokens_text(&workload, |r| r.input_tokens))))
+        Ok(StepReport::line(format!(
+            "{} requests of {} in",
+            workload.requests().len(),
+            tokens_text(&workload, |r| r.input_tokens)
+        )))
     }
 }
 
-fn read_lines(path: &Path, tokenizer: &Tokenizer, output_tokens: NonZeroU32) -> Result<Vec<Request>, StepError> {
+fn read_lines(
+    path: &Path,
+    tokenizer: &Tokenizer,
+    output_tokens: NonZeroU32,
+) -> Result<Vec<Request>, StepError> {
     let text = files::read_text(path)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(i, line)| {
-            let ids = tokenizer.encode(line).map_err(|e| StepError::new(format!("line {} of `{}`: {e}", i + 1, path.display())))?;
+            let ids = tokenizer.encode(line).map_err(|e| {
+                StepError::new(format!("line {} of `{}`: {e}", i + 1, path.display()))
+            })?;
             Ok(Request {
                 id: format!("line-{}", i + 1),
                 conversation: None,
@@ -249,12 +311,15 @@ fn read_lines(path: &Path, tokenizer: &Tokenizer, output_tokens: NonZeroU32) -> 
 
 fn load_tokenizer(model: &Path) -> Result<Tokenizer, StepError> {
     Tokenizer::load(model).map_err(|e| {
-        StepError::new(e.to_string()).help("derive the model with `model.derive`, which brings a tokenizer")
+        StepError::new(e.to_string())
+            .help("derive the model with `model.derive`, which brings a tokenizer")
     })
 }
 
 fn write_workload(context: &StepContext, workload: &Workload) -> Result<(), StepError> {
-    workload.write(&context.output("workload.jsonl")).map_err(|e| StepError::new(e.to_string()))
+    workload
+        .write(&context.output("workload.jsonl"))
+        .map_err(|e| StepError::new(e.to_string()))
 }
 
 fn tokens_text(workload: &Workload, of: impl Fn(&Request) -> u32) -> String {

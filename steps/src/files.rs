@@ -39,5 +39,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StepError
 
 /// Copies a file.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StepError> {
-    fs::copy(from, to).map(drop).map_err(|e| failed("copy", from, e))
+    fs::copy(from, to)
+        .map(drop)
+        .map_err(|e| failed("copy", from, e))
 }

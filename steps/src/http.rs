@@ -16,10 +16,14 @@ fn client() -> Result<&'static reqwest::Client, StepError> {
     static CLIENT: OnceLock<Result<reqwest::Client, String>> = OnceLock::new();
     let made = CLIENT.get_or_init(|| {
         // Control calls go to the server itself, whatever proxy the environment names.
-        let builder = reqwest::Client::builder().timeout(LIMIT).no_proxy().pool_max_idle_per_host(0);
+        let builder = reqwest::Client::builder()
+            .timeout(LIMIT)
+            .no_proxy()
+            .pool_max_idle_per_host(0);
         builder.build().map_err(|e| e.to_string())
     });
-    made.as_ref().map_err(|e| StepError::because("could not make an HTTP client", e))
+    made.as_ref()
+        .map_err(|e| StepError::because("could not make an HTTP client", e))
 }
 
 /// An answer: its status and its body as JSON, or null if it is none.
@@ -45,16 +49,24 @@ fn join(url: &str, path: &str) -> String {
 
 async fn ask(request: reqwest::RequestBuilder, url: &str, path: &str) -> Result<Answer, StepError> {
     let failed = |e: reqwest::Error| {
-        StepError::because(format!("the server at `{url}` did not answer `{path}`"), root_cause(&e))
-            .class(FailureClass::Infrastructure)
+        StepError::because(
+            format!("the server at `{url}` did not answer `{path}`"),
+            root_cause(&e),
+        )
+        .class(FailureClass::Infrastructure)
     };
     let response = request.send().await.map_err(failed)?;
     let status = response.status().as_u16();
     if response.content_length().is_some_and(|n| n > LARGEST) {
-        return Err(StepError::new(format!("the answer to `{path}` is larger than {LARGEST} bytes")));
+        return Err(StepError::new(format!(
+            "the answer to `{path}` is larger than {LARGEST} bytes"
+        )));
     }
     let body = response.bytes().await.map_err(failed)?;
-    Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+    Ok(Answer {
+        status,
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+    })
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {
@@ -69,7 +81,9 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 pub(crate) async fn probe(url: &str, health: &str) -> Probe {
     match get(url, health).await {
         Ok(answer) if answer.status == 200 => {}
-        Ok(answer) => return Probe::NotYet(format!("`{health}` answers with status {}", answer.status)),
+        Ok(answer) => {
+            return Probe::NotYet(format!("`{health}` answers with status {}", answer.status));
+        }
         Err(_) => return Probe::NotYet(format!("nothing answers at `{url}` yet")),
     }
     match get(url, "/v1/models").await {

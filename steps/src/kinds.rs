@@ -6,7 +6,7 @@ macro_rules! kinds {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+) => { $(
         $(#[doc = $doc])+
         #[derive(Debug, Clone)]
-        pub struct $name;
+        pub(crate) struct $name;
 
         impl ArtifactKind for $name {
             const NAME: &'static str = $text;
@@ -23,8 +23,6 @@ kinds! {
     Measured = "result";
     /// A folder with a chart as `chart.json`, SVG and PNG.
     Chart = "chart";
-    /// A folder with a report as `report.html`.
-    Page = "page";
     /// A folder of whatever a command wrote.
     Files = "files";
     /// A server that speaks the OpenAI protocol.

@@ -5,18 +5,18 @@
 
 #![forbid(unsafe_code)]
 
-mod kinds;
-mod result;
 mod files;
 mod http;
+mod kinds;
+mod result;
 
-mod model;
 mod dataset;
-mod server;
 mod load;
-mod profile;
+mod model;
 mod plot;
+mod profile;
 mod report;
+mod server;
 mod shell;
 
 use engine::library::Library;

@@ -9,11 +9,17 @@ use crate::http;
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::load::target;
 use crate::result::{Definition, MeasuredFile, Row};
-use engine::step::{FailureClass, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType, Verdict};
+use engine::step::{
+    FailureClass, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
+    Verdict,
+};
 use engine::types::{Artifact, Lease};
-use loadgen::{Generation, Limits, Load, NoObserver, Protocol, Record, Request, Reuse, RunPlan, Stop, Timeouts, Workload};
+use loadgen::{
+    Generation, Limits, Load, NoObserver, Protocol, Record, Request, Reuse, RunPlan, Stop,
+    Timeouts, Workload,
+};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
@@ -40,12 +46,23 @@ impl StepType for ProfilePhases {
     const NAME: &'static str = "profile.phases";
     const KIND: StepKind = StepKind::Measure;
     const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Profiles pure prefill and pure decode windows by the server's own record of its steps.";
+    const SUMMARY: &'static str =
+        "Profiles pure prefill and pure decode windows by the server's own record of its steps.";
 
     fn outputs() -> &'static [OutputSpec] {
         &[
-            OutputSpec { name: "result", file: "result.json", kind: "result", doc: "One row per phase and batch: time per step and per class of work." },
-            OutputSpec { name: "steps", file: "steps.json", kind: "steps", doc: "Every forward step of every window." },
+            OutputSpec {
+                name: "result",
+                file: "result.json",
+                kind: "result",
+                doc: "One row per phase and batch: time per step and per class of work.",
+            },
+            OutputSpec {
+                name: "steps",
+                file: "steps.json",
+                kind: "steps",
+                doc: "Every forward step of every window.",
+            },
         ]
     }
 }
@@ -90,37 +107,69 @@ struct Profiled {
 #[async_trait::async_trait]
 impl Step for ProfilePhases {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let workload = Workload::read(&context.path(&self.workload)?).map_err(|e| StepError::new(e.to_string()))?;
+        let workload = Workload::read(&context.path(&self.workload)?)
+            .map_err(|e| StepError::new(e.to_string()))?;
         let windows = self.windows(workload.requests())?;
         let total = windows.len() as u64;
         let mut profiled = Vec::new();
         for (i, window) in windows.into_iter().enumerate() {
-            context.done(format!("{} window, batch {}", window.phase, window.batch), i as u64, total);
+            context.done(
+                format!("{} window, batch {}", window.phase, window.batch),
+                i as u64,
+                total,
+            );
             profiled.push(self.profile(context, window).await?);
         }
         context.done("windows done", total, total);
         write_results(context, &profiled)?;
         let trouble: Vec<String> = profiled.iter().flat_map(|p| p.trouble.clone()).collect();
-        let grade = if trouble.is_empty() { Grade::Valid } else { Grade::Invalid };
-        Ok(StepReport { summary: Some(summary(&profiled)), verdict: Some(Verdict { grade, reasons: trouble }) })
+        let grade = if trouble.is_empty() {
+            Grade::Valid
+        } else {
+            Grade::Invalid
+        };
+        Ok(StepReport {
+            summary: Some(summary(&profiled)),
+            verdict: Some(Verdict {
+                grade,
+                reasons: trouble,
+            }),
+        })
     }
 }
 
 impl ProfilePhases {
     fn windows(&self, requests: &[Request]) -> Result<Vec<Window>, StepError> {
-        let needed = self.prefill_requests.get() + self.decode_batches.iter().map(|b| b.get()).sum::<u32>();
+        let needed =
+            self.prefill_requests.get() + self.decode_batches.iter().map(|b| b.get()).sum::<u32>();
         if requests.len() < needed as usize {
-            return Err(StepError::new(format!("the windows need {needed} prompts, and the workload has {}", requests.len()))
-                .help("make the workload longer or the windows smaller"));
+            return Err(StepError::new(format!(
+                "the windows need {needed} prompts, and the workload has {}",
+                requests.len()
+            ))
+            .help("make the workload longer or the windows smaller"));
         }
         let mut rest = requests.iter();
         let mut take = |n: u32, output: NonZeroU32| -> Vec<Request> {
-            rest.by_ref().take(n as usize).map(|r| Request { output_tokens: output, ..r.clone() }).collect()
+            rest.by_ref()
+                .take(n as usize)
+                .map(|r| Request {
+                    output_tokens: output,
+                    ..r.clone()
+                })
+                .collect()
         };
-        let mut windows =
-            vec![Window { phase: "prefill", batch: 1, requests: take(self.prefill_requests.get(), NonZeroU32::MIN) }];
+        let mut windows = vec![Window {
+            phase: "prefill",
+            batch: 1,
+            requests: take(self.prefill_requests.get(), NonZeroU32::MIN),
+        }];
         for batch in &self.decode_batches {
-            windows.push(Window { phase: "decode", batch: batch.get(), requests: take(batch.get(), self.decode_tokens) });
+            windows.push(Window {
+                phase: "decode",
+                batch: batch.get(),
+                requests: take(batch.get(), self.decode_tokens),
+            });
         }
         Ok(windows)
     }
@@ -129,9 +178,15 @@ impl ProfilePhases {
         let endpoint = context.endpoint(&self.server)?;
         let before = steps_since(&endpoint.url, u64::MAX).await?.next;
         let n_requests = NonZeroU64::new(window.requests.len() as u64).unwrap_or(NonZeroU64::MIN);
-        let concurrency = if window.phase == "prefill" { NonZeroU32::MIN } else { NonZeroU32::new(window.batch).unwrap_or(NonZeroU32::MIN) };
+        let concurrency = if window.phase == "prefill" {
+            NonZeroU32::MIN
+        } else {
+            NonZeroU32::new(window.batch).unwrap_or(NonZeroU32::MIN)
+        };
         let plan = RunPlan {
-            workload: Arc::new(Workload::new(window.requests).map_err(|e| StepError::new(e.to_string()))?),
+            workload: Arc::new(
+                Workload::new(window.requests).map_err(|e| StepError::new(e.to_string()))?,
+            ),
             load: Load::Closed { concurrency },
             stop: Stop::Requests(n_requests),
             reuse: Reuse::Once,
@@ -139,21 +194,38 @@ impl ProfilePhases {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         };
-        let run = loadgen::run(plan, &mut NoObserver, context.cancelled()).await.map_err(|e| StepError::new(e.to_string()))?;
+        let run = loadgen::run(plan, &mut NoObserver, context.cancelled())
+            .await
+            .map_err(|e| StepError::new(e.to_string()))?;
         if context.is_cancelled() {
             return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
         }
         let page = steps_since(&endpoint.url, before).await?;
         let mut trouble = failures(&run.records);
         if page.dropped > 0 {
-            trouble.push(format!("the server forgot {} forward steps before they were read", page.dropped));
+            trouble.push(format!(
+                "the server forgot {} forward steps before they were read",
+                page.dropped
+            ));
         }
-        let steps: Vec<ForwardStep> =
-            page.steps.into_iter().filter(|s| s.phase == window.phase && s.n_sequences == window.batch).collect();
+        let steps: Vec<ForwardStep> = page
+            .steps
+            .into_iter()
+            .filter(|s| s.phase == window.phase && s.n_sequences == window.batch)
+            .collect();
         if steps.len() < FEW_STEPS {
-            trouble.push(format!("the {} window of batch {} has only {} whole steps: make it longer", window.phase, window.batch, steps.len()));
+            trouble.push(format!(
+                "the {} window of batch {} has only {} whole steps: make it longer",
+                window.phase,
+                window.batch,
+                steps.len()
+            ));
         }
-        Ok(Profiled { row: row(window.phase, window.batch, &steps), steps, trouble })
+        Ok(Profiled {
+            row: row(window.phase, window.batch, &steps),
+            steps,
+            trouble,
+        })
     }
 }
 
@@ -163,21 +235,35 @@ async fn steps_since(url: &str, since: u64) -> Result<StepPage, StepError> {
         return Err(StepError::new(format!("this server does not record its forward steps: `/forward_steps` answers with status {}", answer.status))
             .help("`profile.phases` needs `server.embedded`"));
     }
-    serde_json::from_value(answer.body).map_err(|e| StepError::because("could not understand the server's forward steps", e))
+    serde_json::from_value(answer.body)
+        .map_err(|e| StepError::because("could not understand the server's forward steps", e))
 }
 
 fn failures(records: &[Record]) -> Vec<String> {
     let failed = records.iter().filter(|r| !r.completed()).count();
-    if failed == 0 { Vec::new() } else { vec![format!("{failed} of {} requests of a window failed", records.len())] }
+    if failed == 0 {
+        Vec::new()
+    } else {
+        vec![format!(
+            "{failed} of {} requests of a window failed",
+            records.len()
+        )]
+    }
 }
 
 fn row(phase: &str, batch: u32, steps: &[ForwardStep]) -> Row {
     let mut row = Row::default();
     row.labels.insert("phase".to_owned(), phase.to_owned());
-    row.labels.insert("window".to_owned(), format!("{phase}, batch {batch}"));
+    row.labels
+        .insert("window".to_owned(), format!("{phase}, batch {batch}"));
     row.set("batch", batch.into());
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a step and counts are far below 2^53")]
-    let median = |of: &dyn Fn(&ForwardStep) -> u64| statistics::median(&steps.iter().map(|s| of(s) as f64).collect::<Vec<_>>());
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "nanoseconds of a step and counts are far below 2^53"
+    )]
+    let median = |of: &dyn Fn(&ForwardStep) -> u64| {
+        statistics::median(&steps.iter().map(|s| of(s) as f64).collect::<Vec<_>>())
+    };
     let ms = |value: Option<f64>| value.map_or(f64::NAN, |v| v / 1e6);
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     row.set("steps", steps.len() as f64);
@@ -188,34 +274,67 @@ fn row(phase: &str, batch: u32, steps: &[ForwardStep]) -> Row {
     let tokens = median(&|s| s.n_tokens.into()).unwrap_or(f64::NAN);
     row.set("tokens_per_step", tokens);
     row.set("tokens_per_s", tokens / duration * 1e3);
-    let names: std::collections::BTreeSet<&String> = steps.iter().flat_map(|s| s.operations_ns.keys()).collect();
+    let names: BTreeSet<&String> = steps.iter().flat_map(|s| s.operations_ns.keys()).collect();
     for name in names {
-        row.set(format!("{name}_ms"), ms(median(&|s| s.operations_ns.get(name).copied().unwrap_or(0))));
+        row.set(
+            format!("{name}_ms"),
+            ms(median(&|s| s.operations_ns.get(name).copied().unwrap_or(0))),
+        );
     }
     row
 }
 
+/// What the values of a row mean, besides the classes of work.
+const DEFINITIONS: &[(&str, &str, &str)] = &[
+    (
+        "step_ms",
+        "ms",
+        "duration of a forward step in the executor, median over the window's steps",
+    ),
+    (
+        "sampling_ms",
+        "ms",
+        "time to sample the step's tokens, median",
+    ),
+    (
+        "scheduling_ms",
+        "ms",
+        "time between steps that is neither forward nor sampling, median",
+    ),
+    (
+        "tokens_per_step",
+        "tokens",
+        "tokens that a step computes, median",
+    ),
+    ("tokens_per_s", "tokens/s", "tokens_per_step / step_ms"),
+    ("batch", "requests", "requests that run together"),
+    ("steps", "steps", "whole steps of the window"),
+];
+
+fn definitions(profiled: &[Profiled]) -> Vec<Definition> {
+    let own = "time in this class of work within a forward step, median over the window's steps";
+    let values = profiled.iter().flat_map(|p| p.row.values.keys());
+    let classes: BTreeSet<&str> = values
+        .map(String::as_str)
+        .filter(|name| DEFINITIONS.iter().all(|(known, _, _)| known != name))
+        .collect();
+    let classes = classes.into_iter().map(|name| (name, "ms", own));
+    DEFINITIONS
+        .iter()
+        .copied()
+        .chain(classes)
+        .map(|(name, unit, formula)| Definition {
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            formula: formula.to_owned(),
+        })
+        .collect()
+}
+
 fn write_results(context: &StepContext, profiled: &[Profiled]) -> Result<(), StepError> {
-    let define = |name: &str, unit: &str, formula: &str| Definition { name: name.to_owned(), unit: unit.to_owned(), formula: formula.to_owned() };
-    let part = |name: &str| define(name, "ms", "time in this class of work within a forward step, median over the window's steps");
-    let mut definitions = vec![
-        define("step_ms", "ms", "duration of a forward step in the executor, median over the window's steps"),
-        define("sampling_ms", "ms", "time to sample the step's tokens, median"),
-        define("scheduling_ms", "ms", "time between steps that is neither forward nor sampling, median"),
-        define("tokens_per_step", "tokens", "tokens that a step computes, median"),
-        define("tokens_per_s", "tokens/s", "tokens_per_step / step_ms"),
-        define("batch", "requests", "requests that run together"),
-        define("steps", "steps", "whole steps of the window"),
-    ];
-    let operations = profiled.iter().flat_map(|p| p.row.values.keys()).filter(|n| n.ends_with("_ms"));
-    for name in operations.cloned().collect::<std::collections::BTreeSet<String>>() {
-        if !definitions.iter().any(|d| d.name == name) {
-            definitions.push(part(&name));
-        }
-    }
     let result = MeasuredFile {
         rows: profiled.iter().map(|p| p.row.clone()).collect(),
-        definitions,
+        definitions: definitions(profiled),
         notes: Vec::new(),
         target: BTreeMap::new(),
         details: serde_json::Value::Null,
@@ -227,8 +346,14 @@ fn write_results(context: &StepContext, profiled: &[Profiled]) -> Result<(), Ste
 
 fn summary(profiled: &[Profiled]) -> String {
     let line = |p: &Profiled| {
-        let step = p.row.value("step_ms").map_or_else(|| "–".to_owned(), charts::format_number);
-        format!("{} {step} ms", p.row.labels.get("window").cloned().unwrap_or_default())
+        let step = p
+            .row
+            .value("step_ms")
+            .map_or_else(|| "–".to_owned(), charts::format_number);
+        format!(
+            "{} {step} ms",
+            p.row.labels.get("window").cloned().unwrap_or_default()
+        )
     };
     profiled.iter().map(line).collect::<Vec<_>>().join("; ")
 }
@@ -254,7 +379,15 @@ mod tests {
 
     #[test]
     fn a_row_holds_medians_in_milliseconds() {
-        let row = row("decode", 4, &[step(2_000_000, 500_000), step(4_000_000, 700_000), step(3_000_000, 600_000)]);
+        let row = row(
+            "decode",
+            4,
+            &[
+                step(2_000_000, 500_000),
+                step(4_000_000, 700_000),
+                step(3_000_000, 600_000),
+            ],
+        );
         assert_eq!(row.value("step_ms"), Some(3.0));
         assert_eq!(row.value("attention_ms"), Some(0.6));
         assert!((row.value("tokens_per_s").expect("a rate") - 4000.0 / 3.0).abs() < 1e-9);

@@ -50,7 +50,8 @@ impl Row {
     /// Sets a value; a NaN is left out.
     pub(crate) fn set(&mut self, name: impl Into<String>, value: f64) {
         if !value.is_nan() {
-            self.values.insert(name.into(), value.is_finite().then_some(value));
+            self.values
+                .insert(name.into(), value.is_finite().then_some(value));
         }
     }
 }
@@ -59,7 +60,9 @@ impl Row {
 pub(crate) fn definition<'a>(definitions: &'a [Definition], flat: &str) -> Option<&'a Definition> {
     let exact = definitions.iter().find(|d| d.name == flat);
     exact.or_else(|| {
-        let stems = definitions.iter().filter(|d| flat.starts_with(&format!("{}_", d.name)));
+        let stems = definitions
+            .iter()
+            .filter(|d| flat.starts_with(&format!("{}_", d.name)));
         stems.max_by_key(|d| d.name.len())
     })
 }

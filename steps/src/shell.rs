@@ -5,7 +5,9 @@ use crate::kinds::Files;
 use engine::options::Parser;
 use engine::process::Exit;
 use engine::source::Place;
-use engine::step::{FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
+use engine::step::{
+    FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
+};
 use engine::types::{Any, Artifact, ArtifactKind, Text};
 use engine::value::Table;
 use std::collections::BTreeMap;
@@ -38,21 +40,39 @@ impl StepType for ShellRun {
     const NAME: &'static str = "shell.run";
     const KIND: StepKind = StepKind::Pure;
     const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Runs any command in an empty folder, and keeps what it leaves there.";
+    const SUMMARY: &'static str =
+        "Runs any command in an empty folder, and keeps what it leaves there.";
 
     fn outputs() -> &'static [OutputSpec] {
-        &[OutputSpec { name: "files", file: "files", kind: Files::NAME, doc: "The command's working folder with what it wrote; its standard output is in `stdout.txt`." }]
+        &[OutputSpec {
+            name: "files",
+            file: "files",
+            kind: Files::NAME,
+            doc: "The command's working folder with what it wrote; its standard output is in `stdout.txt`.",
+        }]
     }
 
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
         let at = |name: &str| table.get(name).map_or(place, |v| &v.place).clone();
         if self.argv.is_empty() {
-            parser.wrong::<()>(&at("argv"), "the command is empty", "no program", "write `argv = [\"PROGRAM\", \"ARGUMENT\", …]`");
+            parser.wrong::<()>(
+                &at("argv"),
+                "the command is empty",
+                "no program",
+                "write `argv = [\"PROGRAM\", \"ARGUMENT\", …]`",
+            );
         }
         for output in &self.outputs {
-            let inside = Path::new(output).components().all(|c| matches!(c, Component::Normal(_)));
+            let inside = Path::new(output)
+                .components()
+                .all(|c| matches!(c, Component::Normal(_)));
             if !inside || output.is_empty() {
-                parser.wrong::<()>(&at("outputs"), format!("`{output}` lies outside of the working folder"), "not inside", "name a path below the working folder, without `..`");
+                parser.wrong::<()>(
+                    &at("outputs"),
+                    format!("`{output}` lies outside of the working folder"),
+                    "not inside",
+                    "name a path below the working folder, without `..`",
+                );
             }
         }
     }
@@ -63,13 +83,23 @@ impl Step for ShellRun {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let folder = context.output("files");
         files::create_dir(&folder)?;
-        let argv = self.argv.iter().map(|t| self.fill(context, t)).collect::<Result<Vec<_>, _>>()?;
-        let mut env: BTreeMap<String, String> =
-            self.inherit.iter().filter_map(|n| Some((n.clone(), std::env::var(n).ok()?))).collect();
+        let argv = self
+            .argv
+            .iter()
+            .map(|t| self.fill(context, t))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut env: BTreeMap<String, String> = self
+            .inherit
+            .iter()
+            .filter_map(|n| Some((n.clone(), std::env::var(n).ok()?)))
+            .collect();
         for (name, text) in &self.env {
             env.insert(name.clone(), self.fill(context, text)?);
         }
-        context.doing(format!("running `{}`", argv.first().map_or("", String::as_str)));
+        context.doing(format!(
+            "running `{}`",
+            argv.first().map_or("", String::as_str)
+        ));
         let log = context.logs.join("output.log");
         let process = context.spawn(argv, env, &folder, &log).await?;
         let exit = tokio::select! {
@@ -95,7 +125,10 @@ impl ShellRun {
     fn fill(&self, context: &StepContext, text: &Text) -> Result<String, StepError> {
         let mut filled = context.text(text)?;
         for (name, input) in &self.inputs {
-            filled = filled.replace(&format!("{{inputs.{name}}}"), &context.path(input)?.display().to_string());
+            filled = filled.replace(
+                &format!("{{inputs.{name}}}"),
+                &context.path(input)?.display().to_string(),
+            );
         }
         Ok(filled)
     }

@@ -44,15 +44,26 @@ impl RunFolder {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn create(out: &Path, plan: &str, plan_text: &str, recipe: &Recipe) -> Result<Self, RunError> {
+    pub fn create(
+        out: &Path,
+        plan: &str,
+        plan_text: &str,
+        recipe: &Recipe,
+    ) -> Result<Self, RunError> {
         let runs = out.join("runs");
         let path = fresh_folder(&runs, plan)?;
         let lock = acquire(&path)?;
         write(&path.join(PLAN), plan_text.as_bytes())?;
         let recipe = serde_json::to_vec_pretty(recipe).unwrap_or_default();
         write(&path.join(RECIPE), &recipe)?;
-        let journal = Journal::create(&path.join(JOURNAL)).map_err(|e| RunError::Journal(e.to_string()))?;
-        let folder = Self { name: file_name(&path), path, journal, _lock: lock };
+        let journal =
+            Journal::create(&path.join(JOURNAL)).map_err(|e| RunError::Journal(e.to_string()))?;
+        let folder = Self {
+            name: file_name(&path),
+            path,
+            journal,
+            _lock: lock,
+        };
         folder.point_latest(out)?;
         Ok(folder)
     }
@@ -63,8 +74,14 @@ impl RunFolder {
     /// If another process works on it, or it cannot be read.
     pub fn open(path: &Path) -> Result<Self, RunError> {
         let lock = acquire(path)?;
-        let (journal, _) = Journal::open(&path.join(JOURNAL)).map_err(|e| RunError::Journal(e.to_string()))?;
-        Ok(Self { name: file_name(path), path: path.to_owned(), journal, _lock: lock })
+        let (journal, _) =
+            Journal::open(&path.join(JOURNAL)).map_err(|e| RunError::Journal(e.to_string()))?;
+        Ok(Self {
+            name: file_name(path),
+            path: path.to_owned(),
+            journal,
+            _lock: lock,
+        })
     }
 
     /// Returns the run's name.
@@ -79,28 +96,49 @@ impl RunFolder {
 
     /// Writes an event to the journal; those that resume rests on are on disk when this returns.
     pub(super) fn record(&mut self, at_ms: u64, event: &Event) -> Result<(), RunError> {
-        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0));
-        let entry = Entry { wall_ms, at_ms, event: event.clone() };
+        let wall_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0));
+        let entry = Entry {
+            wall_ms,
+            at_ms,
+            event: event.clone(),
+        };
         let bytes = serde_json::to_vec(&entry).map_err(|e| RunError::Journal(e.to_string()))?;
         let durability = match event {
-            Event::Decided { .. } | Event::Skipped { .. } | Event::Progressed { .. } => Durability::Buffered,
+            Event::Decided { .. } | Event::Skipped { .. } | Event::Progressed { .. } => {
+                Durability::Buffered
+            }
             _ => Durability::Synced,
         };
-        self.journal.append(&bytes, durability).map_err(|e| RunError::Journal(e.to_string()))
+        self.journal
+            .append(&bytes, durability)
+            .map_err(|e| RunError::Journal(e.to_string()))
     }
 
     /// Returns the folder for logs of one run of a node.
     pub(super) fn logs(&self, node: &str, number: u32) -> Result<PathBuf, RunError> {
-        let path = self.path.join("logs").join(file_safe(node)).join(number.to_string());
+        let path = self
+            .path
+            .join("logs")
+            .join(file_safe(node))
+            .join(number.to_string());
         create(&path)?;
         Ok(path)
     }
 
     /// Returns an empty folder for outputs of one run of a node.
     pub(super) fn work(&self, node: &str, number: u32) -> Result<PathBuf, RunError> {
-        let path = self.path.join("work").join(file_safe(node)).join(number.to_string());
+        let path = self
+            .path
+            .join("work")
+            .join(file_safe(node))
+            .join(number.to_string());
         if path.exists() {
-            fs::remove_dir_all(&path).map_err(|source| RunError::Folder { path: path.clone(), source })?;
+            fs::remove_dir_all(&path).map_err(|source| RunError::Folder {
+                path: path.clone(),
+                source,
+            })?;
         }
         create(&path)?;
         Ok(path)
@@ -124,7 +162,8 @@ impl RunFolder {
             return Ok(());
         }
         let _ = fs::remove_file(&link);
-        std::os::unix::fs::symlink(&relative, &link).map_err(|source| RunError::Folder { path: link, source })
+        std::os::unix::fs::symlink(&relative, &link)
+            .map_err(|source| RunError::Folder { path: link, source })
     }
 
     fn point_latest(&self, out: &Path) -> Result<(), RunError> {
@@ -132,7 +171,8 @@ impl RunFolder {
         let aside = out.join(format!(".latest-{}", std::process::id()));
         let _ = fs::remove_file(&aside);
         let made = std::os::unix::fs::symlink(Path::new("runs").join(&self.name), &aside);
-        made.and_then(|()| fs::rename(&aside, &link)).map_err(|source| RunError::Folder { path: link, source })
+        made.and_then(|()| fs::rename(&aside, &link))
+            .map_err(|source| RunError::Folder { path: link, source })
     }
 }
 
@@ -176,7 +216,11 @@ fn fresh_folder(runs: &Path, plan: &str) -> Result<PathBuf, RunError> {
     create(runs)?;
     let stem = format!("{}-{}", timestamp(crate::samples::now_s()), file_safe(plan));
     for attempt in 0..1000 {
-        let name = if attempt == 0 { stem.clone() } else { format!("{stem}-{attempt}") };
+        let name = if attempt == 0 {
+            stem.clone()
+        } else {
+            format!("{stem}-{attempt}")
+        };
         let path = runs.join(name);
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),
@@ -185,11 +229,17 @@ fn fresh_folder(runs: &Path, plan: &str) -> Result<PathBuf, RunError> {
         }
     }
     let source = std::io::Error::other("a thousand runs began in this second");
-    Err(RunError::Folder { path: runs.to_owned(), source })
+    Err(RunError::Folder {
+        path: runs.to_owned(),
+        source,
+    })
 }
 
 fn create(path: &Path) -> Result<(), RunError> {
-    fs::create_dir_all(path).map_err(|source| RunError::Folder { path: path.to_owned(), source })
+    fs::create_dir_all(path).map_err(|source| RunError::Folder {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
@@ -197,21 +247,39 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
         std::io::Write::write_all(&mut file, bytes)?;
         file.sync_all()
     });
-    written.map_err(|source| RunError::Folder { path: path.to_owned(), source })
+    written.map_err(|source| RunError::Folder {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Writes a node's name so that it is one file name.
 pub fn file_safe(name: &str) -> String {
-    name.chars().map(|c| if c == '/' || c == '\\' || c.is_control() || c.is_whitespace() { '_' } else { c }).collect()
+    name.chars()
+        .map(|c| {
+            if c == '/' || c == '\\' || c.is_control() || c.is_whitespace() {
+                '_'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 fn relative_to(folder: &Path, target: &Path) -> PathBuf {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-    let shared = folder.components().zip(target.components()).take_while(|(a, b)| a == b).count();
+    let shared = folder
+        .components()
+        .zip(target.components())
+        .take_while(|(a, b)| a == b)
+        .count();
     let up = folder.components().count() - shared;
     let mut relative: PathBuf = std::iter::repeat_n("..", up).collect();
     relative.extend(target.components().skip(shared));
@@ -232,7 +300,12 @@ pub fn timestamp(seconds: u64) -> String {
     let day = doy - (153 * mp + 2) / 5 + 1;
     let month = if mp < 10 { mp + 3 } else { mp - 9 };
     let year = yoe + era * 400 + u64::from(month <= 2);
-    format!("{year:04}{month:02}{day:02}-{:02}{:02}{:02}", rest / 3600, rest % 3600 / 60, rest % 60)
+    format!(
+        "{year:04}{month:02}{day:02}-{:02}{:02}{:02}",
+        rest / 3600,
+        rest % 3600 / 60,
+        rest % 60
+    )
 }
 
 #[cfg(test)]
@@ -248,7 +321,10 @@ mod tests {
 
     #[test]
     fn links_are_relative_so_that_a_folder_can_be_moved() {
-        let relative = relative_to(Path::new("/out/runs/a/results/x"), Path::new("/out/store/trees/1/f"));
+        let relative = relative_to(
+            Path::new("/out/runs/a/results/x"),
+            Path::new("/out/store/trees/1/f"),
+        );
         assert_eq!(relative, Path::new("../../../../store/trees/1/f"));
     }
 }

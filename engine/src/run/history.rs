@@ -89,8 +89,14 @@ fn damage_text<S: serde::Serializer>(damage: &[Damage], serializer: S) -> Result
 
 /// Lists the folders of all runs below `out`, oldest first.
 pub fn list(out: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(out.join("runs")).into_iter().flatten().flatten();
-    let mut runs: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| folder::journal_of(p).exists()).collect();
+    let entries = std::fs::read_dir(out.join("runs"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut runs: Vec<PathBuf> = entries
+        .map(|e| e.path())
+        .filter(|p| folder::journal_of(p).exists())
+        .collect();
     runs.sort();
     runs
 }
@@ -102,19 +108,37 @@ pub fn list(out: &Path) -> Vec<PathBuf> {
 /// What is wrong with the name, with the mend.
 pub fn find(out: &Path, name: Option<&str>) -> Result<PathBuf, String> {
     let runs = list(out);
-    let last = || runs.last().cloned().ok_or_else(|| format!("there are no runs in `{}`", out.display()));
-    let Some(name) = name.filter(|n| *n != "latest") else { return last() };
+    let last = || {
+        runs.last()
+            .cloned()
+            .ok_or_else(|| format!("there are no runs in `{}`", out.display()))
+    };
+    let Some(name) = name.filter(|n| *n != "latest") else {
+        return last();
+    };
     if folder::journal_of(Path::new(name)).exists() {
         return Ok(PathBuf::from(name));
     }
-    let called = |p: &&PathBuf| p.file_name().is_some_and(|n| n.to_string_lossy().contains(name));
-    let exact = runs.iter().find(|p| p.file_name().is_some_and(|n| n == name));
+    let called = |p: &&PathBuf| {
+        p.file_name()
+            .is_some_and(|n| n.to_string_lossy().contains(name))
+    };
+    let exact = runs
+        .iter()
+        .find(|p| p.file_name().is_some_and(|n| n == name));
     let found: Vec<&PathBuf> = runs.iter().filter(called).collect();
     match (exact, found.as_slice()) {
         (Some(run), _) => Ok(run.clone()),
         (None, [one]) => Ok((*one).clone()),
-        (None, []) => Err(format!("no run in `{}` is called `{name}`; `benchwright status` lists them", out.display())),
-        (None, many) => Err(format!("{} runs in `{}` are called like `{name}`; `benchwright status` lists them", many.len(), out.display())),
+        (None, []) => Err(format!(
+            "no run in `{}` is called `{name}`; `benchwright status` lists them",
+            out.display()
+        )),
+        (None, many) => Err(format!(
+            "{} runs in `{}` are called like `{name}`; `benchwright status` lists them",
+            many.len(),
+            out.display()
+        )),
     }
 }
 
@@ -123,9 +147,14 @@ pub fn find(out: &Path, name: Option<&str>) -> Result<PathBuf, String> {
 /// # Errors
 /// If its journal cannot be read at all.
 pub fn load(path: &Path) -> Result<History, super::RunError> {
-    let recovered = read(&folder::journal_of(path)).map_err(|e| super::RunError::Journal(e.to_string()))?;
+    let recovered =
+        read(&folder::journal_of(path)).map_err(|e| super::RunError::Journal(e.to_string()))?;
     let mut history = History {
-        run: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        run: path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         folder: path.to_owned(),
         plan: String::new(),
         began_ms: 0,
@@ -154,8 +183,16 @@ impl History {
                     n.state = NodeState::Reused;
                 }
             }),
-            Event::Started { node, .. } | Event::ServiceLaunching { node, .. } => self.node(node, |n| n.state = NodeState::Running),
-            Event::Finished { node, took_ms, summary, verdict, .. } => self.node(node, |n| {
+            Event::Started { node, .. } | Event::ServiceLaunching { node, .. } => {
+                self.node(node, |n| n.state = NodeState::Running)
+            }
+            Event::Finished {
+                node,
+                took_ms,
+                summary,
+                verdict,
+                ..
+            } => self.node(node, |n| {
                 n.state = NodeState::Done;
                 n.finished += 1;
                 n.took_ms += took_ms;

@@ -27,13 +27,26 @@ pub(super) enum ServiceNews {
     /// It is starting; a few words on what is waited for.
     Doing(NodeId, String),
     /// It serves.
-    Up { node: NodeId, endpoint: Endpoint, process: Option<Arc<Process>>, took: Duration },
+    Up {
+        node: NodeId,
+        endpoint: Endpoint,
+        process: Option<Arc<Process>>,
+        took: Duration,
+    },
     /// It could not be launched; nothing of it is left.
     LaunchFailed(NodeId, StepError),
     /// It ended by itself.
-    Died { node: NodeId, incarnation: u32, how: String },
+    Died {
+        node: NodeId,
+        incarnation: u32,
+        how: String,
+    },
     /// It was torn down.
-    Down { node: NodeId, took: Duration, trouble: Option<String> },
+    Down {
+        node: NodeId,
+        took: Duration,
+        trouble: Option<String>,
+    },
 }
 
 struct LiveService {
@@ -67,32 +80,63 @@ impl LiveServices {
 
     /// Addresses of all services that serve.
     pub(super) fn endpoints(&self) -> BTreeMap<NodeId, Endpoint> {
-        self.up.iter().filter_map(|(n, s)| s.endpoint.clone().map(|e| (*n, e))).collect()
+        self.up
+            .iter()
+            .filter_map(|(n, s)| s.endpoint.clone().map(|e| (*n, e)))
+            .collect()
     }
 
     /// The services that `node` leases, to be reset before it measures.
     pub(super) fn resets(&self, graph: &Graph, node: NodeId) -> Vec<Reset> {
-        let leased = graph.incoming(node).filter(|(_, edge)| *edge == Edge::Leases);
+        let leased = graph
+            .incoming(node)
+            .filter(|(_, edge)| *edge == Edge::Leases);
         leased
             .filter_map(|(id, _)| {
                 let live = self.up.get(&id)?;
                 let service = graph.service(id)?.service.clone();
-                Some(Reset { name: graph.name(id), service, endpoint: live.endpoint.clone()?, process: live.process.clone() })
+                Some(Reset {
+                    name: graph.name(id),
+                    service,
+                    endpoint: live.endpoint.clone()?,
+                    process: live.process.clone(),
+                })
             })
             .collect()
     }
 
-    pub(super) fn launch(&mut self, node: NodeId, incarnation: u32, folder: PathBuf, resolved: Resolved, supervisor: Supervisor) {
-        let Some(service) = self.graph.service(node).cloned() else { return };
+    pub(super) fn launch(
+        &mut self,
+        node: NodeId,
+        incarnation: u32,
+        folder: PathBuf,
+        resolved: Resolved,
+        supervisor: Supervisor,
+    ) {
+        let Some(service) = self.graph.service(node).cloned() else {
+            return;
+        };
         let (stop, stopped) = watch::channel(false);
         self.deaths.remove(&node);
-        self.up.insert(node, LiveService { incarnation, stop, endpoint: None, process: None });
+        self.up.insert(
+            node,
+            LiveService {
+                incarnation,
+                stop,
+                endpoint: None,
+                process: None,
+            },
+        );
         let launching = Launching {
             node,
             incarnation,
             service: service.service,
             limit: service.ready_timeout,
-            context: LaunchContext { node: self.graph.name(node), folder, resolved },
+            context: LaunchContext {
+                node: self.graph.name(node),
+                folder,
+                resolved,
+            },
             supervisor,
             stopped,
             sender: self.sender.clone(),
@@ -105,13 +149,26 @@ impl LiveServices {
         match self.up.get(&node) {
             Some(live) => drop(live.stop.send_replace(true)),
             None => {
-                let (sender, news) = (self.sender.clone(), ServiceNews::Down { node, took: Duration::ZERO, trouble: None });
-                self.tasks.spawn(async move { drop(sender.send(Message::Service(news)).await) });
+                let (sender, news) = (
+                    self.sender.clone(),
+                    ServiceNews::Down {
+                        node,
+                        took: Duration::ZERO,
+                        trouble: None,
+                    },
+                );
+                self.tasks
+                    .spawn(async move { drop(sender.send(Message::Service(news)).await) });
             }
         }
     }
 
-    pub(super) fn is_up(&mut self, node: NodeId, endpoint: Endpoint, process: Option<Arc<Process>>) {
+    pub(super) fn is_up(
+        &mut self,
+        node: NodeId,
+        endpoint: Endpoint,
+        process: Option<Arc<Process>>,
+    ) {
         if let Some(live) = self.up.get_mut(&node) {
             if let Some(log) = &endpoint.log {
                 self.logs.insert(node, log.clone());
@@ -127,7 +184,10 @@ impl LiveServices {
 
     /// Notes a death; false if that incarnation is not the one that is up.
     pub(super) fn died(&mut self, node: NodeId, incarnation: u32, how: &str) -> bool {
-        let is_current = self.up.get(&node).is_some_and(|live| live.incarnation == incarnation);
+        let is_current = self
+            .up
+            .get(&node)
+            .is_some_and(|live| live.incarnation == incarnation);
         if is_current {
             self.up.remove(&node);
             self.deaths.insert(node, how.to_owned());
@@ -140,16 +200,27 @@ impl LiveServices {
     }
 
     /// The service that `node` leases and that died, how, and its log.
-    pub(super) fn death_of_lease(&self, graph: &Graph, node: NodeId) -> Option<(String, String, Option<PathBuf>)> {
-        graph.incoming(node).filter(|(_, edge)| *edge == Edge::Leases).find_map(|(id, _)| {
-            let how = self.deaths.get(&id)?;
-            Some((graph.name(id), how.clone(), self.log_of(id)))
-        })
+    pub(super) fn death_of_lease(
+        &self,
+        graph: &Graph,
+        node: NodeId,
+    ) -> Option<(String, String, Option<PathBuf>)> {
+        graph
+            .incoming(node)
+            .filter(|(_, edge)| *edge == Edge::Leases)
+            .find_map(|(id, _)| {
+                let how = self.deaths.get(&id)?;
+                Some((graph.name(id), how.clone(), self.log_of(id)))
+            })
     }
 
     /// Kills everything and waits, within `limit`, until it is gone.
     pub(super) async fn kill_all(&mut self, limit: Duration) {
-        let processes: Vec<Arc<Process>> = self.up.values().filter_map(|live| live.process.clone()).collect();
+        let processes: Vec<Arc<Process>> = self
+            .up
+            .values()
+            .filter_map(|live| live.process.clone())
+            .collect();
         for process in &processes {
             process.kill();
         }
@@ -195,7 +266,10 @@ impl Launching {
             Ok(started) => started,
             Err(error) => return self.tell(ServiceNews::LaunchFailed(self.node, error)).await,
         };
-        match self.wait_until_ready(&endpoint, process.as_ref(), began).await {
+        match self
+            .wait_until_ready(&endpoint, process.as_ref(), began)
+            .await
+        {
             Waited::Ready(facts) => {
                 endpoint.facts.extend(facts);
                 if let Some(url) = endpoint.facts.get("url") {
@@ -214,19 +288,32 @@ impl Launching {
     async fn start(&self) -> Result<(Endpoint, Option<Arc<Process>>), StepError> {
         match self.service.launch(&self.context)? {
             Launch::External { mut endpoint } => {
-                endpoint.facts.insert("url".to_owned(), endpoint.url.clone());
+                endpoint
+                    .facts
+                    .insert("url".to_owned(), endpoint.url.clone());
                 Ok((endpoint, None))
             }
             Launch::Process { spec, mut endpoint } => {
-                endpoint.facts.insert("url".to_owned(), endpoint.url.clone());
+                endpoint
+                    .facts
+                    .insert("url".to_owned(), endpoint.url.clone());
                 endpoint.log = Some(spec.stderr.clone());
-                let process = self.supervisor.start(spec).await.map_err(|e| StepError::new(e.to_string()))?;
+                let process = self
+                    .supervisor
+                    .start(spec)
+                    .await
+                    .map_err(|e| StepError::new(e.to_string()))?;
                 Ok((endpoint, Some(Arc::new(process))))
             }
         }
     }
 
-    async fn wait_until_ready(&mut self, endpoint: &Endpoint, process: Option<&Arc<Process>>, began: Instant) -> Waited {
+    async fn wait_until_ready(
+        &mut self,
+        endpoint: &Endpoint,
+        process: Option<&Arc<Process>>,
+        began: Instant,
+    ) -> Waited {
         let mut pause = FIRST_PAUSE;
         let mut said = String::new();
         loop {
@@ -249,7 +336,8 @@ impl Launching {
                 }
                 Probe::NotYet(waits_for) => {
                     if waits_for != said {
-                        self.tell(ServiceNews::Doing(self.node, waits_for.clone())).await;
+                        self.tell(ServiceNews::Doing(self.node, waits_for.clone()))
+                            .await;
                         said = waits_for;
                     }
                 }
@@ -264,7 +352,12 @@ impl Launching {
 
     /// Watches the service until it is told to stop or ends by itself.
     async fn serve(mut self, endpoint: Endpoint, process: Option<Arc<Process>>, began: Instant) {
-        let up = ServiceNews::Up { node: self.node, endpoint: endpoint.clone(), process: process.clone(), took: began.elapsed() };
+        let up = ServiceNews::Up {
+            node: self.node,
+            endpoint: endpoint.clone(),
+            process: process.clone(),
+            took: began.elapsed(),
+        };
         self.tell(up).await;
         tokio::select! {
             () = told(self.stopped.clone()) => self.tear_down(&endpoint, process).await,
@@ -278,7 +371,12 @@ impl Launching {
     async fn tear_down(&mut self, endpoint: &Endpoint, process: Option<Arc<Process>>) {
         let began = Instant::now();
         let trouble = self.end(endpoint, process).await;
-        self.tell(ServiceNews::Down { node: self.node, took: began.elapsed(), trouble }).await;
+        self.tell(ServiceNews::Down {
+            node: self.node,
+            took: began.elapsed(),
+            trouble,
+        })
+        .await;
     }
 
     /// Ends the process and verifies that nothing is held any more; returns what could not be.
@@ -319,11 +417,18 @@ fn with_log(error: StepError, endpoint: &Endpoint) -> StepError {
 }
 
 fn died_during_start(exit: Exit, endpoint: &Endpoint) -> StepError {
-    with_log(StepError::new(format!("it ended before it was ready: it {exit}")).class(FailureClass::Infrastructure), endpoint)
+    with_log(
+        StepError::new(format!("it ended before it was ready: it {exit}"))
+            .class(FailureClass::Infrastructure),
+        endpoint,
+    )
 }
 
 fn failed_probe(why: String, endpoint: &Endpoint) -> StepError {
-    with_log(StepError::new(why).class(FailureClass::Infrastructure), endpoint)
+    with_log(
+        StepError::new(why).class(FailureClass::Infrastructure),
+        endpoint,
+    )
 }
 
 fn never_ready(limit: Duration, waits_for: &str, endpoint: &Endpoint) -> StepError {

@@ -17,7 +17,9 @@ use crate::graph::{Graph, NodeId};
 use crate::process::{Supervisor, log_tail};
 use crate::samples::SampleRecord;
 use crate::schedule::{Action, Because, Decision, Happened, Schedule};
-use crate::step::{FailureClass, Grade, PlanText, Progress, StepContext, StepError, StepKind, Verdict};
+use crate::step::{
+    FailureClass, Grade, PlanText, Progress, StepContext, StepError, StepKind, Verdict,
+};
 use crate::store::{Store, StoreError};
 use folder::RunFolder;
 use live::{LiveServices, ServiceNews};
@@ -104,7 +106,13 @@ pub async fn run(
     let graph = expanded.graph.clone();
     let run = Run {
         schedule: Schedule::of(&graph, settings.jobs, settings.seed),
-        ledger: Ledger::new(graph.clone(), store.clone(), environment.clone(), expanded.text.clone(), settings.fresh),
+        ledger: Ledger::new(
+            graph.clone(),
+            store.clone(),
+            environment.clone(),
+            expanded.text.clone(),
+            settings.fresh,
+        ),
         live: LiveServices::new(graph.clone(), sender.clone()),
         graph,
         store,
@@ -119,7 +127,8 @@ pub async fn run(
         tasks: tokio::task::JoinSet::new(),
         tally: Tally::default(),
     };
-    run.to_the_end(&expanded.name, settings, receiver, interrupts).await
+    run.to_the_end(&expanded.name, settings, receiver, interrupts)
+        .await
 }
 
 /// What the outcome rests on.
@@ -133,7 +142,9 @@ struct Tally {
 impl Tally {
     fn outcome(&self) -> Outcome {
         match self {
-            Tally { interrupted: true, .. } => Outcome::Interrupted,
+            Tally {
+                interrupted: true, ..
+            } => Outcome::Interrupted,
             Tally { failed: true, .. } => Outcome::Failed,
             Tally { invalid: true, .. } => Outcome::Invalid,
             _ => Outcome::Done,
@@ -239,8 +250,14 @@ impl Run {
         let decided = tokio::task::block_in_place(|| self.ledger.decide(node));
         match decided {
             Ok((freshness, decision)) => {
-                self.tell(&Event::Decided { node: name, freshness })?;
-                if matches!(decision, Decision::Satisfied | Decision::Run { times: 0, .. }) {
+                self.tell(&Event::Decided {
+                    node: name,
+                    freshness,
+                })?;
+                if matches!(
+                    decision,
+                    Decision::Satisfied | Decision::Run { times: 0, .. }
+                ) {
                     self.show_results(node)?;
                 }
                 Ok(self.schedule.on(Happened::Decided(node, decision)))
@@ -255,33 +272,49 @@ impl Run {
 
     /// Links results into the run's folder and counts invalid ones.
     fn show_results(&mut self, node: NodeId) -> Result<(), RunError> {
-        let Some(step) = self.graph.step(node) else { return Ok(()) };
+        let Some(step) = self.graph.step(node) else {
+            return Ok(());
+        };
         let name = self.graph.name(node);
         if let Some(set) = self.ledger.samples(node) {
-            self.tally.invalid |= set.records.iter().any(|r| r.verdict.grade == Grade::Invalid);
+            self.tally.invalid |= set
+                .records
+                .iter()
+                .any(|r| r.verdict.grade == Grade::Invalid);
             for (i, record) in set.records.iter().enumerate() {
                 for output in step.entry.outputs {
                     if let Some(artifact) = record.outputs.get(output.name) {
-                        self.folder.link(&[&name, &i.to_string()], output.file, &self.store.path(artifact))?;
+                        self.folder.link(
+                            &[&name, &i.to_string()],
+                            output.file,
+                            &self.store.path(artifact),
+                        )?;
                     }
                 }
             }
         }
         for output in step.entry.outputs {
             if let Some(artifact) = self.ledger.artifact(node, output.name) {
-                self.folder.link(&[&name], output.file, &self.store.path(artifact))?;
+                self.folder
+                    .link(&[&name], output.file, &self.store.path(artifact))?;
             }
         }
         Ok(())
     }
 
     fn start(&mut self, node: NodeId, sample: u32) -> Result<(), RunError> {
-        let Some(step) = self.graph.step(node).cloned() else { return Ok(()) };
+        let Some(step) = self.graph.step(node).cloned() else {
+            return Ok(());
+        };
         let name = self.graph.name(node);
         let logs = self.folder.logs(&name, sample)?;
         let work = self.folder.work(&name, sample)?;
         let is_measurement = step.entry.kind == StepKind::Measure;
-        self.tell(&Event::Started { node: name.clone(), sample: is_measurement.then_some(sample), logs: logs.clone() })?;
+        self.tell(&Event::Started {
+            node: name.clone(),
+            sample: is_measurement.then_some(sample),
+            logs: logs.clone(),
+        })?;
         let (stop, cancel) = watch::channel(false);
         self.cancels.insert(node, stop);
         let mut resolved = self.ledger.resolved(node);
@@ -298,11 +331,24 @@ impl Run {
             plan: self.plan.clone(),
             supervisor: self.supervisor.clone(),
             // A full queue drops progress, never a result.
-            progress: Arc::new(move |progress| drop(sender.try_send(Message::Progressed(node, progress)))),
+            progress: Arc::new(move |progress| {
+                drop(sender.try_send(Message::Progressed(node, progress)))
+            }),
             cancel,
         };
-        let resets = if is_measurement { self.live.resets(&self.graph, node) } else { Vec::new() };
-        let performance = Performance { node, sample, step, context, resets, store: self.store.clone() };
+        let resets = if is_measurement {
+            self.live.resets(&self.graph, node)
+        } else {
+            Vec::new()
+        };
+        let performance = Performance {
+            node,
+            sample,
+            step,
+            context,
+            resets,
+            store: self.store.clone(),
+        };
         let sender = self.sender.clone();
         self.tasks.spawn(async move {
             let ended = performance.to_the_end().await;
@@ -315,10 +361,19 @@ impl Run {
     fn launch(&mut self, service: NodeId) -> Result<(), RunError> {
         let name = self.graph.name(service);
         let incarnation = self.schedule.incarnation(service);
-        self.tell(&Event::ServiceLaunching { node: name.clone(), incarnation })?;
+        self.tell(&Event::ServiceLaunching {
+            node: name.clone(),
+            incarnation,
+        })?;
         let folder = self.folder.logs(&name, incarnation)?;
         let resolved = self.ledger.resolved(service);
-        self.live.launch(service, incarnation, folder, resolved, self.supervisor.clone());
+        self.live.launch(
+            service,
+            incarnation,
+            folder,
+            resolved,
+            self.supervisor.clone(),
+        );
         Ok(())
     }
 
@@ -331,17 +386,25 @@ impl Run {
     fn skip(&mut self, node: NodeId, because: Because) -> Result<(), RunError> {
         let because = match because {
             Because::Dependency(other) => format!("`{}` did not end well", self.graph.name(other)),
-            Because::Failure(other) => format!("the run stops because `{}` failed", self.graph.name(other)),
+            Because::Failure(other) => {
+                format!("the run stops because `{}` failed", self.graph.name(other))
+            }
             Because::Interrupted => "interrupted".to_owned(),
             Because::NotNeeded => "nothing that runs asks for it".to_owned(),
         };
-        self.tell(&Event::Skipped { node: self.graph.name(node), because })
+        self.tell(&Event::Skipped {
+            node: self.graph.name(node),
+            because,
+        })
     }
 
     fn take(&mut self, message: Message) -> Result<Vec<Action>, RunError> {
         match message {
             Message::Progressed(node, progress) => {
-                self.tell(&Event::Progressed { node: self.graph.name(node), progress })?;
+                self.tell(&Event::Progressed {
+                    node: self.graph.name(node),
+                    progress,
+                })?;
                 Ok(Vec::new())
             }
             Message::Ended(ended) => self.ended(*ended),
@@ -350,7 +413,12 @@ impl Run {
     }
 
     fn ended(&mut self, ended: Ended) -> Result<Vec<Action>, RunError> {
-        let Ended { node, sample, took, result } = ended;
+        let Ended {
+            node,
+            sample,
+            took,
+            result,
+        } = ended;
         self.cancels.remove(&node);
         let kind = self.graph.step_kind(node);
         let is_measurement = kind == Some(StepKind::Measure);
@@ -365,7 +433,8 @@ impl Run {
         };
         let took_ms = millis(took);
         let summary = done.report.summary.clone();
-        let verdict = is_measurement.then(|| done.report.verdict.clone().unwrap_or_else(no_verdict));
+        let verdict =
+            is_measurement.then(|| done.report.verdict.clone().unwrap_or_else(no_verdict));
         match &verdict {
             Some(verdict) => {
                 let record = SampleRecord {
@@ -383,11 +452,21 @@ impl Run {
                 self.ledger.keep_sample(node, record)?;
             }
             None if kind == Some(StepKind::Effect) => {}
-            None => self.ledger.keep_action(node, done.outputs.clone(), took_ms, summary.clone())?,
+            None => {
+                self.ledger
+                    .keep_action(node, done.outputs.clone(), took_ms, summary.clone())?
+            }
         }
         self.show_results(node)?;
         let name = self.graph.name(node);
-        self.tell(&Event::Finished { node: name, sample: sample_name, took_ms, summary, verdict, outputs: done.outputs })?;
+        self.tell(&Event::Finished {
+            node: name,
+            sample: sample_name,
+            took_ms,
+            summary,
+            verdict,
+            outputs: done.outputs,
+        })?;
         Ok(self.schedule.on(Happened::Done(node)))
     }
 
@@ -399,7 +478,9 @@ impl Run {
         match self.live.death_of_lease(&self.graph, node) {
             Some((service, how, log)) => StepError {
                 message: format!("its service `{service}` died while it ran: it {how}"),
-                help: Some("the log of the service says why; `benchwright resume` tries again".to_owned()),
+                help: Some(
+                    "the log of the service says why; `benchwright resume` tries again".to_owned(),
+                ),
                 log,
                 class: FailureClass::Infrastructure,
             },
@@ -407,9 +488,18 @@ impl Run {
         }
     }
 
-    fn fail(&mut self, node: NodeId, sample: Option<u32>, error: &StepError) -> Result<(), RunError> {
+    fn fail(
+        &mut self,
+        node: NodeId,
+        sample: Option<u32>,
+        error: &StepError,
+    ) -> Result<(), RunError> {
         self.tally.failed |= error.class != FailureClass::Interrupted;
-        let log_tail = error.log.as_deref().map(|log| log_tail(log, LOG_LINES)).unwrap_or_default();
+        let log_tail = error
+            .log
+            .as_deref()
+            .map(|log| log_tail(log, LOG_LINES))
+            .unwrap_or_default();
         self.tell(&Event::Failed(Failure {
             node: self.graph.name(node),
             sample,
@@ -425,13 +515,25 @@ impl Run {
         match news {
             ServiceNews::Doing(node, doing) => {
                 let progress = Progress { doing, done: None };
-                self.tell(&Event::Progressed { node: self.graph.name(node), progress })?;
+                self.tell(&Event::Progressed {
+                    node: self.graph.name(node),
+                    progress,
+                })?;
                 Ok(Vec::new())
             }
-            ServiceNews::Up { node, endpoint, process, took } => {
+            ServiceNews::Up {
+                node,
+                endpoint,
+                process,
+                took,
+            } => {
                 let url = endpoint.url.clone();
                 self.live.is_up(node, endpoint, process);
-                self.tell(&Event::ServiceReady { node: self.graph.name(node), url, took_ms: millis(took) })?;
+                self.tell(&Event::ServiceReady {
+                    node: self.graph.name(node),
+                    url,
+                    took_ms: millis(took),
+                })?;
                 Ok(self.schedule.on(Happened::Ready(node)))
             }
             ServiceNews::LaunchFailed(node, error) => {
@@ -439,21 +541,45 @@ impl Run {
                 self.fail(node, None, &error)?;
                 Ok(self.schedule.on(Happened::Failed(node)))
             }
-            ServiceNews::Died { node, incarnation, how } => {
-                if !self.live.died(node, incarnation, &how) {
-                    return Ok(Vec::new());
-                }
-                let log = self.live.log_of(node);
-                let log_tail = log.as_deref().map(|l| log_tail(l, LOG_LINES)).unwrap_or_default();
-                self.tell(&Event::ServiceDied { node: self.graph.name(node), how, log, log_tail })?;
-                Ok(self.schedule.on(Happened::Died(node)))
-            }
-            ServiceNews::Down { node, took, trouble } => {
+            ServiceNews::Died {
+                node,
+                incarnation,
+                how,
+            } => self.service_died(node, incarnation, how),
+            ServiceNews::Down {
+                node,
+                took,
+                trouble,
+            } => {
                 self.live.is_down(node);
-                self.tell(&Event::ServiceStopped { node: self.graph.name(node), took_ms: millis(took), trouble })?;
+                self.tell(&Event::ServiceStopped {
+                    node: self.graph.name(node),
+                    took_ms: millis(took),
+                    trouble,
+                })?;
                 Ok(self.schedule.on(Happened::Stopped(node)))
             }
         }
+    }
+
+    fn service_died(
+        &mut self,
+        node: NodeId,
+        incarnation: u32,
+        how: String,
+    ) -> Result<Vec<Action>, RunError> {
+        if !self.live.died(node, incarnation, &how) {
+            return Ok(Vec::new());
+        }
+        let log = self.live.log_of(node);
+        let tail = log.as_deref().map(|l| log_tail(l, LOG_LINES));
+        self.tell(&Event::ServiceDied {
+            node: self.graph.name(node),
+            how,
+            log,
+            log_tail: tail.unwrap_or_default(),
+        })?;
+        Ok(self.schedule.on(Happened::Died(node)))
     }
 
     fn interrupt(&mut self) -> Result<Vec<Action>, RunError> {
@@ -474,14 +600,20 @@ impl Run {
     fn finish(mut self) -> Result<Outcome, RunError> {
         let outcome = self.tally.outcome();
         self.folder.clean_work();
-        self.tell(&Event::RunFinished { outcome, took_ms: millis(self.began.elapsed()) })?;
+        self.tell(&Event::RunFinished {
+            outcome,
+            took_ms: millis(self.began.elapsed()),
+        })?;
         Ok(outcome)
     }
 }
 
 /// A measurement that says nothing of its validity is not to be trusted: fail closed.
 fn no_verdict() -> Verdict {
-    Verdict { grade: Grade::Invalid, reasons: vec!["the step gave no verdict".to_owned()] }
+    Verdict {
+        grade: Grade::Invalid,
+        reasons: vec!["the step gave no verdict".to_owned()],
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

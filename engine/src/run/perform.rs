@@ -61,9 +61,16 @@ impl Performance {
         let _guard = AbortOnDrop(abort);
         let result = match worker.await {
             Ok(result) => result,
-            Err(panic) => Err(StepError::new(format!("the step broke down, which is a fault of the step: {panic}"))),
+            Err(panic) => Err(StepError::new(format!(
+                "the step broke down, which is a fault of the step: {panic}"
+            ))),
         };
-        Ended { node, sample, took: began.elapsed(), result }
+        Ended {
+            node,
+            sample,
+            took: began.elapsed(),
+            result,
+        }
     }
 
     /// Notes when the step last said something.
@@ -92,20 +99,35 @@ impl Performance {
             self.verify_undisturbed(&report).await?;
         }
         let outputs = self.take_outputs().await?;
-        Ok(DoneStep { report, outputs, before, after })
+        Ok(DoneStep {
+            report,
+            outputs,
+            before,
+            after,
+        })
     }
 
     /// A sample during which the run was interrupted or a service died is no sample.
     async fn verify_undisturbed(&self, report: &StepReport) -> Result<(), StepError> {
-        let sound = report.verdict.as_ref().is_some_and(|v| v.grade == Grade::Valid);
+        let sound = report
+            .verdict
+            .as_ref()
+            .is_some_and(|v| v.grade == Grade::Valid);
         for process in self.resets.iter().filter_map(|r| r.process.as_ref()) {
             // News of a death may be a moment behind the failures that it caused.
             let patience = if sound { Duration::ZERO } else { NEWS };
-            if tokio::time::timeout(patience, process.exited()).await.is_ok() {
+            if tokio::time::timeout(patience, process.exited())
+                .await
+                .is_ok()
+            {
                 self.context.cancelled().await;
             }
         }
-        if self.context.is_cancelled() { Err(interrupted()) } else { Ok(()) }
+        if self.context.is_cancelled() {
+            Err(interrupted())
+        } else {
+            Ok(())
+        }
     }
 
     async fn within_limits(&self, heartbeat: Arc<Mutex<Instant>>) -> Result<StepReport, StepError> {
@@ -129,9 +151,15 @@ impl Performance {
 
     fn too_long(&self, which: &str, limit: Duration) -> StepError {
         let limit = crate::types::duration_text(limit);
-        let what = if which == "timeout.idle" { "made no progress for" } else { "was not done after" };
+        let what = if which == "timeout.idle" {
+            "made no progress for"
+        } else {
+            "was not done after"
+        };
         StepError::new(format!("it {what} {limit}"))
-            .help(format!("raise `{which}` of the step, or find out what it waits for"))
+            .help(format!(
+                "raise `{which}` of the step, or find out what it waits for"
+            ))
             .class(FailureClass::Timeout)
     }
 
@@ -143,18 +171,23 @@ impl Performance {
             for output in entry.outputs {
                 let path = folder.join(output.file);
                 if !path.exists() {
-                    return Err(StepError::new(format!("it did not write its output `{}`", output.name)));
+                    return Err(StepError::new(format!(
+                        "it did not write its output `{}`",
+                        output.name
+                    )));
                 }
-                let artifact = store
-                    .import(&path)
-                    .map_err(|e| StepError::because(format!("could not keep its output `{}`", output.name), e))?;
+                let artifact = store.import(&path).map_err(|e| {
+                    StepError::because(format!("could not keep its output `{}`", output.name), e)
+                })?;
                 outputs.insert(output.name.to_owned(), artifact);
             }
             // What was not declared is not kept.
             let _ = std::fs::remove_dir_all(&folder);
             Ok(outputs)
         });
-        taken.await.unwrap_or_else(|e| Err(StepError::because("keeping its outputs broke down", e)))
+        taken
+            .await
+            .unwrap_or_else(|e| Err(StepError::because("keeping its outputs broke down", e)))
     }
 }
 
@@ -172,7 +205,9 @@ fn interrupted() -> StepError {
 
 /// Returns when nothing was heard for `limit`; never without a limit.
 async fn idle(heartbeat: Arc<Mutex<Instant>>, limit: Option<Duration>) -> Duration {
-    let Some(limit) = limit else { return std::future::pending().await };
+    let Some(limit) = limit else {
+        return std::future::pending().await;
+    };
     loop {
         let since = heartbeat.lock().map_or(Duration::ZERO, |at| at.elapsed());
         match limit.checked_sub(since) {

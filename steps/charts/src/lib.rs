@@ -20,6 +20,8 @@
 //! assert!(html.starts_with("<!doctype html>"));
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod model;
 mod reading;
 

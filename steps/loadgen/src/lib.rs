@@ -8,6 +8,8 @@
 //! Time is monotonic nanoseconds since the start of the run wherever it is stored, and
 //! `Duration` wherever it is configured.
 
+#![forbid(unsafe_code)]
+
 mod slo;
 mod workload;
 

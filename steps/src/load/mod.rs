@@ -31,17 +31,40 @@ impl From<ProtocolChoice> for Protocol {
 }
 
 /// Whom to ask: the address and model of a leased server.
-pub(crate) fn target(endpoint: &Endpoint, protocol: Protocol, generation: Generation, api_key: Option<Secret>) -> Result<Target, StepError> {
-    let address: Address = endpoint.url.parse().map_err(|e: loadgen::AddressError| StepError::new(e.to_string()))?;
-    let model = endpoint.facts.get("model").cloned().ok_or_else(|| StepError::new("the server did not say which model it serves"))?;
-    Ok(Target { address, model, protocol, api_key, generation, extra: serde_json::Map::new() })
+pub(crate) fn target(
+    endpoint: &Endpoint,
+    protocol: Protocol,
+    generation: Generation,
+    api_key: Option<Secret>,
+) -> Result<Target, StepError> {
+    let address: Address = endpoint
+        .url
+        .parse()
+        .map_err(|e: loadgen::AddressError| StepError::new(e.to_string()))?;
+    let model = endpoint
+        .facts
+        .get("model")
+        .cloned()
+        .ok_or_else(|| StepError::new("the server did not say which model it serves"))?;
+    Ok(Target {
+        address,
+        model,
+        protocol,
+        api_key,
+        generation,
+        extra: serde_json::Map::new(),
+    })
 }
 
 /// Translates a verdict on a load into the engine's words.
 pub(crate) fn verdict(verdict: &loadgen::Verdict) -> Verdict {
     Verdict {
         grade: grade(verdict.grade),
-        reasons: verdict.reasons.iter().map(|r| format!("{} ({})", r.message, r.help)).collect(),
+        reasons: verdict
+            .reasons
+            .iter()
+            .map(|r| format!("{} ({})", r.message, r.help))
+            .collect(),
     }
 }
 

@@ -8,10 +8,15 @@ use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::result::{Definition, MeasuredFile, Row};
 use engine::options::Parser;
 use engine::source::Place;
-use engine::step::{FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
+use engine::step::{
+    FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
+};
 use engine::types::{Artifact, Json, Lease, Positive, Text};
 use engine::value::Table;
-use loadgen::{Arrivals, Ended, Generation, Limits, Load, Metrics, OutputLength, Rate, Reuse, Run, RunPlan, Secret, Stop, Thresholds, Timeouts, Workload};
+use loadgen::{
+    Arrivals, Ended, Generation, Limits, Load, Metrics, OutputLength, Rate, Reuse, Run, RunPlan,
+    Secret, Stop, Thresholds, Timeouts, Workload,
+};
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -91,54 +96,126 @@ impl StepType for LoadTest {
     const NAME: &'static str = "load.test";
     const KIND: StepKind = StepKind::Measure;
     const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Measures a server under an open or closed load, with every request recorded.";
+    const SUMMARY: &'static str =
+        "Measures a server under an open or closed load, with every request recorded.";
 
     fn outputs() -> &'static [OutputSpec] {
         &[
-            OutputSpec { name: "result", file: "result.json", kind: "result", doc: "Metrics with their definitions, and the verdict." },
-            OutputSpec { name: "records", file: "records", kind: "records", doc: "One row per request, as Parquet files." },
+            OutputSpec {
+                name: "result",
+                file: "result.json",
+                kind: "result",
+                doc: "Metrics with their definitions, and the verdict.",
+            },
+            OutputSpec {
+                name: "records",
+                file: "records",
+                kind: "records",
+                doc: "One row per request, as Parquet files.",
+            },
         ]
     }
 
     fn identity(&self) -> Vec<(String, String)> {
-        vec![("load_generator".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]
+        vec![(
+            "load_generator".to_owned(),
+            env!("CARGO_PKG_VERSION").to_owned(),
+        )]
     }
 
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
-        let at = |name: &str| table.get(name).map_or(place, |v| &v.place).clone();
-        let open = self.request_rate.is_some() || self.arrivals.is_some();
-        if self.concurrency.is_some() && open {
-            parser.wrong::<()>(&at("concurrency"), "a load is open or closed, not both", "closed loop, beside an open one", "give `request_rate` or `concurrency`");
-        }
-        if self.concurrency.is_none() && !open {
-            parser.wrong::<()>(place, "the load is not stated", "no load", "add `request_rate = …` for an open loop or `concurrency = …` for a closed one");
-        }
-        let rateless = self.arrivals == Some(ArrivalChoice::AllAtOnce);
-        if rateless && self.request_rate.is_some() {
-            parser.wrong::<()>(&at("request_rate"), "`all_at_once` has no rate", "not used", "remove `request_rate`");
-        }
-        if open && !rateless && self.request_rate.is_none() {
-            parser.wrong::<()>(&at("arrivals"), "this arrival process needs a rate", "needs a rate", "add `request_rate = …`");
-        }
-        if self.max_in_flight.is_some() && self.concurrency.is_some() {
-            parser.wrong::<()>(&at("max_in_flight"), "a closed loop needs no cap: `concurrency` is one", "not used", "remove `max_in_flight`");
-        }
-        if self.requests.is_some() && self.duration.is_some() {
-            parser.wrong::<()>(&at("duration"), "a load stops after a number of requests or after a time, not both", "a second end", "remove `requests` or `duration`");
-        }
-        if !(0.0..=2.0).contains(&self.temperature) {
-            parser.wrong::<()>(&at("temperature"), format!("expected a temperature from 0 to 2, found {}", self.temperature), "out of range", "0 is greedy");
+        for (option, message, label, help) in self.contradictions() {
+            let at = table.get(option).map_or(place, |v| &v.place).clone();
+            parser.wrong::<()>(&at, message, label, help);
         }
     }
 }
 
+/// The option that a contradiction is about, what is wrong, a label and the mend.
+type Contradiction = (&'static str, String, &'static str, &'static str);
+
 impl LoadTest {
+    /// Options that do not go together.
+    fn contradictions(&self) -> Vec<Contradiction> {
+        let mut found: Vec<Contradiction> = Vec::new();
+        let mut when = |wrong: bool, option, message: &str, label, help| {
+            if wrong {
+                found.push((option, message.to_owned(), label, help));
+            }
+        };
+        let closed = self.concurrency.is_some();
+        let open = self.request_rate.is_some() || self.arrivals.is_some();
+        let rateless = self.arrivals == Some(ArrivalChoice::AllAtOnce);
+        let rated = self.request_rate.is_some();
+        let either = "give `request_rate` or `concurrency`";
+        when(
+            closed && open,
+            "concurrency",
+            "a load is open or closed, not both",
+            "closed loop, beside an open one",
+            either,
+        );
+        let state = "add `request_rate = …` for an open loop or `concurrency = …` for a closed one";
+        when(
+            !closed && !open,
+            "",
+            "the load is not stated",
+            "no load",
+            state,
+        );
+        when(
+            rateless && rated,
+            "request_rate",
+            "`all_at_once` has no rate",
+            "not used",
+            "remove `request_rate`",
+        );
+        when(
+            open && !rateless && !rated,
+            "arrivals",
+            "this arrival process needs a rate",
+            "needs a rate",
+            "add `request_rate = …`",
+        );
+        let capped = closed && self.max_in_flight.is_some();
+        when(
+            capped,
+            "max_in_flight",
+            "a closed loop needs no cap: `concurrency` is one",
+            "not used",
+            "remove `max_in_flight`",
+        );
+        let two_ends = self.requests.is_some() && self.duration.is_some();
+        let ends = "a load stops after a number of requests or after a time, not both";
+        when(
+            two_ends,
+            "duration",
+            ends,
+            "a second end",
+            "remove `requests` or `duration`",
+        );
+        let temperature = format!(
+            "expected a temperature from 0 to 2, found {}",
+            self.temperature
+        );
+        when(
+            !(0.0..=2.0).contains(&self.temperature),
+            "temperature",
+            &temperature,
+            "out of range",
+            "0 is greedy",
+        );
+        found
+    }
+
     fn load(&self, sample: u32) -> Result<Load, StepError> {
         if let Some(concurrency) = self.concurrency {
             return Ok(Load::Closed { concurrency });
         }
         let rate = || {
-            let rate = self.request_rate.ok_or_else(|| StepError::new("the load has no rate"))?;
+            let rate = self
+                .request_rate
+                .ok_or_else(|| StepError::new("the load has no rate"))?;
             Rate::per_second(rate.0).map_err(|e| StepError::new(e.to_string()))
         };
         let arrivals = match self.arrivals.unwrap_or(ArrivalChoice::Poisson) {
@@ -146,17 +223,33 @@ impl LoadTest {
             ArrivalChoice::Constant => Arrivals::Constant { rate: rate()? },
             ArrivalChoice::AllAtOnce => Arrivals::AllAtOnce,
         };
-        Ok(Load::Open { arrivals, seed: self.seed.wrapping_add(sample.into()), max_in_flight: self.max_in_flight })
+        Ok(Load::Open {
+            arrivals,
+            seed: self.seed.wrapping_add(sample.into()),
+            max_in_flight: self.max_in_flight,
+        })
     }
 
     fn plan(&self, context: &StepContext, workload: Workload) -> Result<RunPlan, StepError> {
-        let api_key = self.api_key.as_ref().map(|k| context.text(k).map(Secret::new)).transpose()?;
+        let api_key = self
+            .api_key
+            .as_ref()
+            .map(|k| context.text(k).map(Secret::new))
+            .transpose()?;
         let length = match self.output_length {
             LengthChoice::Exact => OutputLength::Exact,
             LengthChoice::AtMost => OutputLength::AtMost,
         };
-        let generation = Generation { length, temperature: self.temperature };
-        let mut target = target(context.endpoint(&self.server)?, self.protocol.into(), generation, api_key)?;
+        let generation = Generation {
+            length,
+            temperature: self.temperature,
+        };
+        let mut target = target(
+            context.endpoint(&self.server)?,
+            self.protocol.into(),
+            generation,
+            api_key,
+        )?;
         target.extra.clone_from(&self.extra_body.0);
         let whole = NonZeroU64::new(workload.requests().len() as u64).unwrap_or(NonZeroU64::MIN);
         let stop = match (self.duration, self.requests) {
@@ -167,16 +260,28 @@ impl LoadTest {
             ReuseChoice::Once => Reuse::Once,
             ReuseChoice::Cycle => Reuse::Cycle,
         };
-        let timeouts = Timeouts { request: self.request_timeout, ..Timeouts::default() };
+        let timeouts = Timeouts {
+            request: self.request_timeout,
+            ..Timeouts::default()
+        };
         let load = self.load(context.sample)?;
-        Ok(RunPlan { workload: Arc::new(workload), load, stop, reuse, target, timeouts, limits: Limits::default() })
+        Ok(RunPlan {
+            workload: Arc::new(workload),
+            load,
+            stop,
+            reuse,
+            target,
+            timeouts,
+            limits: Limits::default(),
+        })
     }
 }
 
 #[async_trait::async_trait]
 impl Step for LoadTest {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let workload = Workload::read(&context.path(&self.workload)?).map_err(|e| StepError::new(e.to_string()))?;
+        let workload = Workload::read(&context.path(&self.workload)?)
+            .map_err(|e| StepError::new(e.to_string()))?;
         let plan = self.plan(context, workload)?;
         let endpoint = context.endpoint(&self.server)?;
         let target = describe_target(&endpoint.url, &endpoint.facts).await;
@@ -191,30 +296,57 @@ impl Step for LoadTest {
         let judged = loadgen::judge(&run.info, &run.records, &metrics, &Thresholds::default());
         let result = measured(&run, &metrics, &judged, target)?;
         files::write_json(&context.output("result.json"), &result)?;
-        Ok(StepReport { summary: Some(summary(&metrics)), verdict: Some(verdict(&judged)) })
+        Ok(StepReport {
+            summary: Some(summary(&metrics)),
+            verdict: Some(verdict(&judged)),
+        })
     }
 }
 
-fn measured(run: &Run, metrics: &Metrics, judged: &loadgen::Verdict, target: BTreeMap<String, String>) -> Result<MeasuredFile, StepError> {
+fn measured(
+    run: &Run,
+    metrics: &Metrics,
+    judged: &loadgen::Verdict,
+    target: BTreeMap<String, String>,
+) -> Result<MeasuredFile, StepError> {
     let mut row = Row::default();
     for (name, value) in metrics.values() {
         row.set(name, value);
     }
     let definitions = Metrics::definitions()
         .iter()
-        .map(|d| Definition { name: d.name.to_owned(), unit: d.unit.to_owned(), formula: d.formula.to_owned() })
+        .map(|d| Definition {
+            name: d.name.to_owned(),
+            unit: d.unit.to_owned(),
+            formula: d.formula.to_owned(),
+        })
         .collect();
     let details = serde_json::json!({ "info": run.info, "verdict": judged, "metrics": serde_json::to_value(metrics).map_err(|e| StepError::because("could not write the metrics", e))? });
-    Ok(MeasuredFile { rows: vec![row], definitions, notes: judged.notes.iter().map(note_text).collect(), target, details })
+    Ok(MeasuredFile {
+        rows: vec![row],
+        definitions,
+        notes: judged.notes.iter().map(note_text).collect(),
+        target,
+        details,
+    })
 }
 
 fn note_text(note: &loadgen::Note) -> String {
     match note {
-        loadgen::Note::UnsupportedPercentiles { requests, percentiles, needed } => {
+        loadgen::Note::UnsupportedPercentiles {
+            requests,
+            percentiles,
+            needed,
+        } => {
             let names: Vec<String> = percentiles.iter().map(|p| format!("p{p}")).collect();
-            format!("{requests} requests carry no {}: the first of them needs {needed}", names.join(", "))
+            format!(
+                "{requests} requests carry no {}: the first of them needs {needed}",
+                names.join(", ")
+            )
         }
-        loadgen::Note::SingleEventAnswers => "answers came in one event each: there is no time per token".to_owned(),
+        loadgen::Note::SingleEventAnswers => {
+            "answers came in one event each: there is no time per token".to_owned()
+        }
     }
 }
 
@@ -237,13 +369,23 @@ fn summary(metrics: &Metrics) -> String {
 
 /// What the server says of itself, kept with the result.
 async fn describe_target(url: &str, facts: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut target: BTreeMap<String, String> =
-        facts.iter().filter(|(k, _)| *k != "address_file").map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut target: BTreeMap<String, String> = facts
+        .iter()
+        .filter(|(k, _)| *k != "address_file")
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     if let Ok(answer) = http::get(url, "/server_info").await
         && let serde_json::Value::Object(info) = answer.body
     {
-        let plain = info.into_iter().filter(|(_, v)| !v.is_array() && !v.is_object() && !v.is_null());
-        target.extend(plain.map(|(k, v)| (format!("server.{k}"), v.as_str().map_or_else(|| v.to_string(), str::to_owned))));
+        let plain = info
+            .into_iter()
+            .filter(|(_, v)| !v.is_array() && !v.is_object() && !v.is_null());
+        target.extend(plain.map(|(k, v)| {
+            (
+                format!("server.{k}"),
+                v.as_str().map_or_else(|| v.to_string(), str::to_owned),
+            )
+        }));
     }
     target
 }

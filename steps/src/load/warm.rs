@@ -2,9 +2,14 @@
 
 use super::{ProtocolChoice, target};
 use crate::kinds::InferenceServer;
-use engine::step::{FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
+use engine::step::{
+    FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
+};
 use engine::types::{Lease, Text};
-use loadgen::{Generation, Limits, Load, Observer, ObserverError, Prompt, Record, Request, Reuse, RunPlan, Secret, Stop, Timeouts, Workload};
+use loadgen::{
+    Generation, Limits, Load, Observer, ObserverError, Prompt, Record, Request, Reuse, RunPlan,
+    Secret, Stop, Timeouts, Workload,
+};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +40,8 @@ impl StepType for LoadWarm {
     const NAME: &'static str = "load.warm";
     const KIND: StepKind = StepKind::Effect;
     const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Warms a server with prompts of its own that no measurement uses.";
+    const SUMMARY: &'static str =
+        "Warms a server with prompts of its own that no measurement uses.";
 
     fn outputs() -> &'static [OutputSpec] {
         &[]
@@ -50,7 +56,12 @@ impl LoadWarm {
             turn: 0,
             arrival: None,
             model: None,
-            prompt: Prompt::Text((0..self.input_words.get()).map(|j| format!("warm{i}x{j}")).collect::<Vec<_>>().join(" ")),
+            prompt: Prompt::Text(
+                (0..self.input_words.get())
+                    .map(|j| format!("warm{i}x{j}"))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            ),
             input_tokens: self.input_words.get(),
             output_tokens: self.output_tokens,
             slo: None,
@@ -66,7 +77,8 @@ struct Follow<'a>(&'a StepContext);
 impl Observer for Follow<'_> {
     fn progress(&mut self, progress: &loadgen::Progress) {
         let done = progress.completed + progress.failed;
-        self.0.done("warming up", done, progress.planned.unwrap_or(done));
+        self.0
+            .done("warming up", done, progress.planned.unwrap_or(done));
     }
 
     fn records(&mut self, _: &[Record]) -> Result<(), ObserverError> {
@@ -77,15 +89,29 @@ impl Observer for Follow<'_> {
 #[async_trait::async_trait]
 impl Step for LoadWarm {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let api_key = self.api_key.as_ref().map(|k| context.text(k).map(Secret::new)).transpose()?;
+        let api_key = self
+            .api_key
+            .as_ref()
+            .map(|k| context.text(k).map(Secret::new))
+            .transpose()?;
         let endpoint = context.endpoint(&self.server)?;
         let plan = RunPlan {
             workload: Arc::new(self.workload()?),
-            load: Load::Closed { concurrency: self.concurrency },
+            load: Load::Closed {
+                concurrency: self.concurrency,
+            },
             stop: Stop::Requests(NonZeroU64::from(self.requests)),
             reuse: Reuse::Once,
-            target: target(endpoint, self.protocol.into(), Generation::default(), api_key)?,
-            timeouts: Timeouts { request: self.request_timeout, ..Timeouts::default() },
+            target: target(
+                endpoint,
+                self.protocol.into(),
+                Generation::default(),
+                api_key,
+            )?,
+            timeouts: Timeouts {
+                request: self.request_timeout,
+                ..Timeouts::default()
+            },
             limits: Limits::default(),
         };
         let run = loadgen::run(plan, &mut Follow(context), context.cancelled()).await;
@@ -95,9 +121,16 @@ impl Step for LoadWarm {
             return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
         }
         if let Some(first) = failed.first() {
-            let why = first.error.clone().unwrap_or_else(|| first.outcome.to_string());
-            return Err(StepError::new(format!("{} of {} warm-up requests failed; the first: {why}", failed.len(), run.records.len()))
-                .class(FailureClass::Infrastructure));
+            let why = first
+                .error
+                .clone()
+                .unwrap_or_else(|| first.outcome.to_string());
+            return Err(StepError::new(format!(
+                "{} of {} warm-up requests failed; the first: {why}",
+                failed.len(),
+                run.records.len()
+            ))
+            .class(FailureClass::Infrastructure));
         }
         Ok(StepReport::line(format!("{} requests", run.records.len())))
     }

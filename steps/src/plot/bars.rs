@@ -64,7 +64,10 @@ impl Step for PlotBars {
 impl PlotBars {
     fn chart(&self, points: &Points) -> Result<BarChart, StepError> {
         let names: Vec<String> = self.y.iter().map(|y| title(y)).collect();
-        let mut axis = self.y.first().map_or_else(|| points.axis(""), |y| points.axis(y));
+        let mut axis = self
+            .y
+            .first()
+            .map_or_else(|| points.axis(""), |y| points.axis(y));
         if self.y.len() > 1 {
             axis.label = String::new();
         }
@@ -72,8 +75,10 @@ impl PlotBars {
         let mut columns: Vec<Vec<(String, Reading)>> = Vec::new();
         for y in &self.y {
             let groups = points.groups(&[self.x.as_str()], y)?;
-            let column: Vec<(String, Reading)> =
-                groups.into_iter().filter_map(|(labels, reading)| Some((labels.into_iter().next()?.text, reading))).collect();
+            let column: Vec<(String, Reading)> = groups
+                .into_iter()
+                .filter_map(|(labels, reading)| Some((labels.into_iter().next()?.text, reading)))
+                .collect();
             for (category, _) in &column {
                 if !categories.contains(category) {
                     categories.push(category.clone());
@@ -81,14 +86,21 @@ impl PlotBars {
             }
             columns.push(column);
         }
-        let heading = self.title.clone().unwrap_or_else(|| format!("{} by {}", names.join(", "), title(&self.x)));
-        let mut chart = BarChart::new(heading, axis, categories.clone()).category_label(title(&self.x));
+        let heading = self
+            .title
+            .clone()
+            .unwrap_or_else(|| format!("{} by {}", names.join(", "), title(&self.x)));
+        let mut chart =
+            BarChart::new(heading, axis, categories.clone()).category_label(title(&self.x));
         for (name, column) in names.iter().zip(columns) {
             let bar = |category: &String| {
                 let found = column.iter().find(|(c, _)| c == category);
                 found.map_or_else(|| Reading::missing("not measured"), |(_, r)| r.clone())
             };
-            chart.series.push(BarSeries { name: name.clone(), bars: categories.iter().map(bar).collect() });
+            chart.series.push(BarSeries {
+                name: name.clone(),
+                bars: categories.iter().map(bar).collect(),
+            });
         }
         if self.arrangement == ArrangementChoice::Stacked {
             chart.arrangement = charts::Arrangement::Stacked;

@@ -41,7 +41,8 @@ impl StepType for PlotLines {
     const NAME: &'static str = "plot.lines";
     const KIND: StepKind = StepKind::Report;
     const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Draws measured values against an axis, with spread, sample counts and verdicts.";
+    const SUMMARY: &'static str =
+        "Draws measured values against an axis, with spread, sample counts and verdicts.";
 
     fn outputs() -> &'static [OutputSpec] {
         OUTPUT
@@ -69,21 +70,48 @@ impl Step for PlotLines {
 impl PlotLines {
     fn chart(&self, points: &Points) -> Result<LineChart, StepError> {
         let names: Vec<String> = self.y.iter().map(|y| title(y)).collect();
-        let mut y_axis = self.y.first().map_or_else(|| points.axis(""), |y| points.axis(y));
+        let mut y_axis = self
+            .y
+            .first()
+            .map_or_else(|| points.axis(""), |y| points.axis(y));
         if self.y.len() > 1 {
             y_axis.label = String::new();
         }
-        let scaled = |axis: charts::Axis, scale| if scale == ScaleChoice::Log { axis.log() } else { axis };
-        let heading = self.title.clone().unwrap_or_else(|| format!("{} against {}", names.join(", "), title(&self.x)));
-        let mut chart = LineChart::new(heading, scaled(points.axis(&self.x), self.x_scale), scaled(y_axis, self.y_scale));
+        let scaled = |axis: charts::Axis, scale| {
+            if scale == ScaleChoice::Log {
+                axis.log()
+            } else {
+                axis
+            }
+        };
+        let heading = self
+            .title
+            .clone()
+            .unwrap_or_else(|| format!("{} against {}", names.join(", "), title(&self.x)));
+        let mut chart = LineChart::new(
+            heading,
+            scaled(points.axis(&self.x), self.x_scale),
+            scaled(y_axis, self.y_scale),
+        );
         for (y, name) in self.y.iter().zip(&names) {
             self.add_series(&mut chart, points, y, name)?;
         }
         Ok(chart)
     }
 
-    fn add_series(&self, chart: &mut LineChart, points: &Points, y: &str, name: &str) -> Result<(), StepError> {
-        let keys: Vec<&str> = self.by.as_deref().into_iter().chain([self.x.as_str()]).collect();
+    fn add_series(
+        &self,
+        chart: &mut LineChart,
+        points: &Points,
+        y: &str,
+        name: &str,
+    ) -> Result<(), StepError> {
+        let keys: Vec<&str> = self
+            .by
+            .as_deref()
+            .into_iter()
+            .chain([self.x.as_str()])
+            .collect();
         for (labels, reading) in points.groups(&keys, y)? {
             let (series, x) = match labels.as_slice() {
                 [by, x] => (self.series_name(name, by), x),
@@ -91,7 +119,11 @@ impl PlotLines {
                 _ => continue,
             };
             let x = x.number.ok_or_else(|| {
-                StepError::new(format!("`x = \"{}\"` has the value `{}`, which is no number", self.x, x.text)).help("draw it with `plot.bars`")
+                StepError::new(format!(
+                    "`x = \"{}\"` has the value `{}`, which is no number",
+                    self.x, x.text
+                ))
+                .help("draw it with `plot.bars`")
             })?;
             if !chart.series.iter().any(|s| s.name == series) {
                 chart.series.push(Series::new(series.clone()));
@@ -105,6 +137,10 @@ impl PlotLines {
 
     fn series_name(&self, name: &str, by: &Label) -> String {
         let by = format!("{} {}", title(self.by.as_deref().unwrap_or("")), by.text);
-        if self.y.len() > 1 { format!("{name}, {by}") } else { by }
+        if self.y.len() > 1 {
+            format!("{name}, {by}")
+        } else {
+            by
+        }
     }
 }

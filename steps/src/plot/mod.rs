@@ -27,7 +27,9 @@ fn write_chart(context: &StepContext, chart: &Chart, csv: &str) -> Result<(), St
     files::write_json(&folder.join("chart.json"), chart)?;
     files::write(&folder.join("chart.svg"), chart.to_svg(Theme::Light))?;
     files::write(&folder.join("chart-dark.svg"), chart.to_svg(Theme::Dark))?;
-    let png = chart.to_png(PNG_SCALE).map_err(|e| StepError::because("could not draw the PNG", e))?;
+    let png = chart
+        .to_png(PNG_SCALE)
+        .map_err(|e| StepError::because("could not draw the PNG", e))?;
     files::write(&folder.join("chart.png"), png)?;
     files::write(&folder.join("points.csv"), csv)
 }

@@ -36,7 +36,10 @@ impl Points {
         let mut definitions: Vec<Definition> = Vec::new();
         let mut axes = BTreeSet::new();
         for sample in samples {
-            let path = sample.outputs.get("result").ok_or_else(|| StepError::new(format!("`{}` left no result", sample.node)))?;
+            let path = sample
+                .outputs
+                .get("result")
+                .ok_or_else(|| StepError::new(format!("`{}` left no result", sample.node)))?;
             let file: MeasuredFile = files::read_json(path)?;
             for new in file.definitions {
                 if !definitions.iter().any(|d| d.name == new.name) {
@@ -56,7 +59,10 @@ impl Points {
                     cells.insert(name.clone(), axis_cell(value));
                 }
                 cells.insert("sample".to_owned(), Cell::Number(sample.index.into()));
-                cells.insert(GRADE.to_owned(), Cell::Number(f64::from(grade_rank(sample.verdict.grade))));
+                cells.insert(
+                    GRADE.to_owned(),
+                    Cell::Number(f64::from(grade_rank(sample.verdict.grade))),
+                );
                 rows.push(cells);
             }
         }
@@ -64,7 +70,11 @@ impl Points {
             return Err(StepError::new("there are no samples to plot"));
         }
         let table = to_table(&rows).map_err(|e| StepError::new(e.to_string()))?;
-        Ok(Self { table, definitions, axes })
+        Ok(Self {
+            table,
+            definitions,
+            axes,
+        })
     }
 
     /// Says that a column is not there, with the nearest that is.
@@ -72,24 +82,47 @@ impl Points {
         if self.table.column(name).is_ok() {
             return Ok(());
         }
-        Err(StepError::new(format!("`{what} = \"{name}\"` names nothing that was measured")).help(did_you_mean(name, self.table.names())))
+        Err(StepError::new(format!(
+            "`{what} = \"{name}\"` names nothing that was measured"
+        ))
+        .help(did_you_mean(name, self.table.names())))
     }
 
     /// Titles an axis with a column's name and unit.
     pub(super) fn axis(&self, name: &str) -> Axis {
         let unit = definition(&self.definitions, name).map_or("", |d| d.unit.as_str());
         let is_rate = self.axes.contains(name) && name.ends_with("rate");
-        let unit = if unit.is_empty() && is_rate { "requests/s" } else { unit };
+        let unit = if unit.is_empty() && is_rate {
+            "requests/s"
+        } else {
+            unit
+        };
         Axis::new(title(name), unit)
     }
 
     /// Groups rows by `keys`, in order of their values, and summarises `value` of each group.
-    pub(super) fn groups(&self, keys: &[&str], value: &str) -> Result<Vec<(Vec<Label>, Reading)>, StepError> {
+    pub(super) fn groups(
+        &self,
+        keys: &[&str],
+        value: &str,
+    ) -> Result<Vec<(Vec<Label>, Reading)>, StepError> {
         let failed = |e: tables::TableError| StepError::new(e.to_string());
-        let sorted = self.table.sort_by(keys.iter().map(|k| (*k, tables::Order::Ascending)).collect::<Vec<_>>().as_slice()).map_err(failed)?;
+        let sorted = self
+            .table
+            .sort_by(
+                keys.iter()
+                    .map(|k| (*k, tables::Order::Ascending))
+                    .collect::<Vec<_>>()
+                    .as_slice(),
+            )
+            .map_err(failed)?;
         let mut found = Vec::new();
         for group in sorted.group_by(keys).map_err(failed)?.tables() {
-            let labels = keys.iter().map(|k| group.column(k).map(|c| label(c.get(0)))).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+            let labels = keys
+                .iter()
+                .map(|k| group.column(k).map(|c| label(c.get(0))))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(failed)?;
             found.push((labels, reading(&group, value).map_err(failed)?));
         }
         Ok(found)
@@ -112,10 +145,16 @@ pub(super) struct Label {
 
 fn label(value: Value<'_>) -> Label {
     match value {
-        Value::Text(text) => Label { text: text.to_owned(), number: None },
+        Value::Text(text) => Label {
+            text: text.to_owned(),
+            number: None,
+        },
         other => {
             let number = other.number();
-            Label { text: number.map_or_else(|| "–".to_owned(), engine::types::number_text), number }
+            Label {
+                text: number.map_or_else(|| "–".to_owned(), engine::types::number_text),
+                number,
+            }
         }
     }
 }
@@ -138,11 +177,23 @@ fn grade_rank(grade: step::Grade) -> u8 {
 fn to_table(rows: &[BTreeMap<String, Cell>]) -> Result<Table, tables::TableError> {
     let names: BTreeSet<&String> = rows.iter().flat_map(BTreeMap::keys).collect();
     let columns = names.into_iter().map(|name| {
-        let is_text = rows.iter().any(|r| matches!(r.get(name), Some(Cell::Text(_))));
+        let is_text = rows
+            .iter()
+            .any(|r| matches!(r.get(name), Some(Cell::Text(_))));
         let column = if is_text {
             Column::Text(rows.iter().map(|r| r.get(name).map(cell_text)).collect())
         } else {
-            Column::F64(rows.iter().map(|r| if let Some(Cell::Number(n)) = r.get(name) { Some(*n) } else { None }).collect())
+            Column::F64(
+                rows.iter()
+                    .map(|r| {
+                        if let Some(Cell::Number(n)) = r.get(name) {
+                            Some(*n)
+                        } else {
+                            None
+                        }
+                    })
+                    .collect(),
+            )
         };
         (name.clone(), column)
     });
@@ -159,12 +210,32 @@ fn cell_text(cell: &Cell) -> String {
 /// Summarises one group: the median of the samples that can be believed, and their range.
 fn reading(group: &Table, value: &str) -> Result<Reading, tables::TableError> {
     let (values, grades) = (group.column(value)?, group.column(GRADE)?);
-    let rows: Vec<(f64, f64)> =
-        (0..group.n_rows()).filter_map(|i| Some((values.get(i).number()?, grades.get(i).number().unwrap_or(2.0)))).collect();
-    let believed: Vec<f64> = rows.iter().filter(|(_, g)| *g < 2.0).map(|(v, _)| *v).collect();
-    let used = if believed.is_empty() { rows.iter().map(|(v, _)| *v).collect() } else { believed };
-    let Some(median) = statistics::median(&used) else { return Ok(Reading::missing("not measured")) };
-    let worst = rows.iter().map(|(_, g)| *g).filter(|g| *g < 2.0).fold(None, |a: Option<f64>, g| Some(a.map_or(g, |a| a.max(g))));
+    let rows: Vec<(f64, f64)> = (0..group.n_rows())
+        .filter_map(|i| {
+            Some((
+                values.get(i).number()?,
+                grades.get(i).number().unwrap_or(2.0),
+            ))
+        })
+        .collect();
+    let believed: Vec<f64> = rows
+        .iter()
+        .filter(|(_, g)| *g < 2.0)
+        .map(|(v, _)| *v)
+        .collect();
+    let used = if believed.is_empty() {
+        rows.iter().map(|(v, _)| *v).collect()
+    } else {
+        believed
+    };
+    let Some(median) = statistics::median(&used) else {
+        return Ok(Reading::missing("not measured"));
+    };
+    let worst = rows
+        .iter()
+        .map(|(_, g)| *g)
+        .filter(|g| *g < 2.0)
+        .fold(None, |a: Option<f64>, g| Some(a.map_or(g, |a| a.max(g))));
     let grade = match worst {
         None => Grade::Invalid,
         Some(g) if g > 0.0 => Grade::Degraded,
@@ -177,12 +248,18 @@ fn reading(group: &Table, value: &str) -> Result<Reading, tables::TableError> {
         reading = reading.interval(low, high);
     }
     let left_out = rows.len() - used.len();
-    Ok(if left_out > 0 { reading.note(format!("{left_out} invalid left out")) } else { reading })
+    Ok(if left_out > 0 {
+        reading.note(format!("{left_out} invalid left out"))
+    } else {
+        reading
+    })
 }
 
 /// Writes a column's name for people: `ttft_p50_ms` as `TTFT p50`.
 pub(super) fn title(name: &str) -> String {
-    let base = ["_ms", "_per_s"].iter().fold(name, |n, suffix| n.strip_suffix(suffix).unwrap_or(n));
+    let base = ["_ms", "_per_s"]
+        .iter()
+        .fold(name, |n, suffix| n.strip_suffix(suffix).unwrap_or(n));
     let words: Vec<String> = base
         .split('_')
         .map(|word| match word {
@@ -208,7 +285,8 @@ mod tests {
 
     #[test]
     fn an_invalid_sample_enters_no_point_that_has_others() {
-        let reading = reading(&group(&[(10.0, 0.0), (12.0, 0.0), (900.0, 2.0)]), "v").expect("a reading");
+        let reading =
+            reading(&group(&[(10.0, 0.0), (12.0, 0.0), (900.0, 2.0)]), "v").expect("a reading");
         assert_eq!(reading.value, Some(11.0));
         assert_eq!(reading.samples, Some(2));
         assert_eq!(reading.grade, Grade::Valid);

@@ -7,7 +7,10 @@ use crate::kinds::{Chart as ChartKind, Measured};
 use charts::{Chart, Page};
 use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
 use engine::types::{Artifact, Samples};
-use sections::{Data, charts_section, definitions_section, environment_section, plan_section, results_section, summary_section};
+use sections::{
+    Data, charts_section, definitions_section, environment_section, plan_section, results_section,
+    summary_section,
+};
 
 engine::options! {
     /// Options of `report.page`.
@@ -31,7 +34,12 @@ impl StepType for ReportPage {
     const READS_PLAN: bool = true;
 
     fn outputs() -> &'static [OutputSpec] {
-        &[OutputSpec { name: "page", file: "page", kind: "page", doc: "`report.html`, which needs no network, and its charts as SVG and PNG in `charts/`." }]
+        &[OutputSpec {
+            name: "page",
+            file: "page",
+            kind: "page",
+            doc: "`report.html`, which needs no network, and its charts as SVG and PNG in `charts/`.",
+        }]
     }
 }
 
@@ -41,8 +49,15 @@ impl Step for ReportPage {
         let folder = context.output("page");
         files::create_dir(&folder.join("charts"))?;
         let charts = self.take_charts(context)?;
-        let data = self.data.iter().map(|d| Data::read(&context.samples(d))).collect::<Result<Vec<_>, _>>()?;
-        let title = self.title.clone().unwrap_or_else(|| context.plan.name.clone());
+        let data = self
+            .data
+            .iter()
+            .map(|d| Data::read(&context.samples(d)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let title = self
+            .title
+            .clone()
+            .unwrap_or_else(|| context.plan.name.clone());
         let page = Page::new(title)
             .subtitle(context.plan.description.clone())
             .section(summary_section(&data))
@@ -52,12 +67,15 @@ impl Step for ReportPage {
             .section(environment_section(context, &data))
             .section(plan_section(context));
         let page = match data.iter().filter_map(Data::drawn).max() {
-            Some(newest) => page.generated(format!("measured {}", sections::date(newest))),
+            Some(newest) => page.generated(format!("Last measured {}", sections::date(newest))),
             None => page,
         };
         let html = page.to_html();
         files::write(&folder.join("report.html"), &html)?;
-        Ok(StepReport::line(format!("{} KiB of HTML", html.len() / 1024)))
+        Ok(StepReport::line(format!(
+            "{} KiB of HTML",
+            html.len() / 1024
+        )))
     }
 }
 
@@ -69,7 +87,10 @@ impl ReportPage {
             let from = context.path(artifact)?;
             for (name, extension) in [("chart", "svg"), ("chart-dark", "svg"), ("chart", "png")] {
                 let suffix = name.strip_prefix("chart").unwrap_or("");
-                let to = context.output("page").join("charts").join(format!("{:02}{suffix}.{extension}", i + 1));
+                let to = context
+                    .output("page")
+                    .join("charts")
+                    .join(format!("{:02}{suffix}.{extension}", i + 1));
                 files::copy(&from.join(format!("{name}.{extension}")), &to)?;
             }
             charts.push(files::read_json(&from.join("chart.json"))?);

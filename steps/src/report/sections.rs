@@ -14,10 +14,15 @@ pub(super) struct Data {
 impl Data {
     pub(super) fn read(samples: &[Sample]) -> Result<Self, StepError> {
         let read = |sample: &Sample| {
-            let path = sample.outputs.get("result").ok_or_else(|| StepError::new(format!("`{}` left no result", sample.node)))?;
+            let path = sample
+                .outputs
+                .get("result")
+                .ok_or_else(|| StepError::new(format!("`{}` left no result", sample.node)))?;
             Ok((sample.clone(), files::read_json(path)?))
         };
-        Ok(Self { samples: samples.iter().map(read).collect::<Result<_, StepError>>()? })
+        Ok(Self {
+            samples: samples.iter().map(read).collect::<Result<_, StepError>>()?,
+        })
     }
 
     /// When the newest sample was drawn, seconds since 1970.
@@ -26,15 +31,25 @@ impl Data {
     }
 
     fn name(&self) -> String {
-        self.samples.first().map_or_else(String::new, |(s, _)| s.node.split('[').next().unwrap_or("").to_owned())
+        self.samples.first().map_or_else(String::new, |(s, _)| {
+            s.node.split('[').next().unwrap_or("").to_owned()
+        })
     }
 
     fn axes(&self) -> Vec<String> {
-        self.samples.first().map(|(s, _)| s.axes.iter().map(|(name, _)| name.clone()).collect()).unwrap_or_default()
+        self.samples
+            .first()
+            .map(|(s, _)| s.axes.iter().map(|(name, _)| name.clone()).collect())
+            .unwrap_or_default()
     }
 
     fn labels(&self) -> Vec<String> {
-        let all: BTreeSet<&String> = self.samples.iter().flat_map(|(_, f)| &f.rows).flat_map(|r| r.labels.keys()).collect();
+        let all: BTreeSet<&String> = self
+            .samples
+            .iter()
+            .flat_map(|(_, f)| &f.rows)
+            .flat_map(|r| r.labels.keys())
+            .collect();
         all.into_iter().cloned().collect()
     }
 
@@ -43,15 +58,34 @@ impl Data {
     }
 
     fn has(&self, column: &str) -> bool {
-        self.samples.iter().flat_map(|(_, f)| &f.rows).any(|r| r.values.contains_key(column))
+        self.samples
+            .iter()
+            .flat_map(|(_, f)| &f.rows)
+            .any(|r| r.values.contains_key(column))
     }
 }
 
 pub(super) fn default_columns() -> Vec<String> {
     [
-        "offered_rate", "request_throughput", "output_throughput", "ttft_p50_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_p50_ms",
-        "itl_p50_ms", "itl_p99_ms", "e2el_p50_ms", "concurrency_mean", "client_lag_p99_ms", "completed", "failed", "step_ms",
-        "tokens_per_s", "steps", "scheduling_ms", "sampling_ms",
+        "offered_rate",
+        "request_throughput",
+        "output_throughput",
+        "ttft_p50_ms",
+        "ttft_p90_ms",
+        "ttft_p99_ms",
+        "tpot_p50_ms",
+        "itl_p50_ms",
+        "itl_p99_ms",
+        "e2el_p50_ms",
+        "concurrency_mean",
+        "client_lag_p99_ms",
+        "completed",
+        "failed",
+        "step_ms",
+        "tokens_per_s",
+        "steps",
+        "scheduling_ms",
+        "sampling_ms",
     ]
     .map(str::to_owned)
     .to_vec()
@@ -67,9 +101,16 @@ fn grade(grade: step::Grade) -> Grade {
 
 /// How far all of it can be believed, first of all.
 pub(super) fn summary_section(data: &[Data]) -> Section {
-    let samples: Vec<&Sample> = data.iter().flat_map(|d| d.samples.iter().map(|(s, _)| s)).collect();
+    let samples: Vec<&Sample> = data
+        .iter()
+        .flat_map(|d| d.samples.iter().map(|(s, _)| s))
+        .collect();
     let count = |g: step::Grade| samples.iter().filter(|s| s.verdict.grade == g).count();
-    let (valid, degraded, invalid) = (count(step::Grade::Valid), count(step::Grade::Degraded), count(step::Grade::Invalid));
+    let (valid, degraded, invalid) = (
+        count(step::Grade::Valid),
+        count(step::Grade::Degraded),
+        count(step::Grade::Invalid),
+    );
     let tile = |label: &str, n: usize, tone: Tone| {
         let tile = Tile::new(label, n.to_string(), "samples");
         if n > 0 { tile.tone(tone) } else { tile }
@@ -80,21 +121,40 @@ pub(super) fn summary_section(data: &[Data]) -> Section {
         tile("invalid", invalid, Tone::Bad),
     ]);
     if degraded + invalid == 0 && valid > 0 {
-        section = section.callout(Tone::Good, "Every sample is valid: nothing speaks against these numbers.");
+        section = section.callout(
+            Tone::Good,
+            "Every sample is valid: nothing speaks against these numbers.",
+        );
     }
-    for sample in samples.iter().filter(|s| s.verdict.grade != step::Grade::Valid) {
+    for sample in samples
+        .iter()
+        .filter(|s| s.verdict.grade != step::Grade::Valid)
+    {
         let mut verdict = Verdict::new(grade(sample.verdict.grade), subject(sample));
         for reason in &sample.verdict.reasons {
             verdict = verdict.reason(reason.clone());
         }
         section = section.verdict(verdict);
     }
-    let notes: BTreeSet<String> =
-        data.iter().flat_map(|d| &d.samples).flat_map(|(s, f)| f.notes.iter().map(|n| format!("{}: {n}", s.node))).collect();
-    for note in notes {
-        section = section.callout(Tone::Note, note);
+    for (note, nodes) in notes(data) {
+        section = section.callout(Tone::Note, format!("{}: {note}", nodes.join(", ")));
     }
     section
+}
+
+/// Remarks, each once, with the measurements that they are about.
+fn notes(data: &[Data]) -> Vec<(String, Vec<String>)> {
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for (sample, file) in data.iter().flat_map(|d| &d.samples) {
+        for note in &file.notes {
+            match found.iter_mut().find(|(n, _)| n == note) {
+                Some((_, nodes)) if nodes.contains(&sample.node) => {}
+                Some((_, nodes)) => nodes.push(sample.node.clone()),
+                None => found.push((note.clone(), vec![sample.node.clone()])),
+            }
+        }
+    }
+    found
 }
 
 fn subject(sample: &Sample) -> String {
@@ -103,15 +163,30 @@ fn subject(sample: &Sample) -> String {
 
 pub(super) fn charts_section(charts: Vec<Chart>) -> Section {
     let links: Vec<FileLink> = (1..=charts.len())
-        .flat_map(|i| ["svg", "png"].map(|kind| FileLink::new(format!("charts/{i:02}.{kind}"), format!("chart {i} as {}", kind.to_uppercase()))))
+        .flat_map(|i| {
+            ["svg", "png"].map(|kind| {
+                FileLink::new(
+                    format!("charts/{i:02}.{kind}"),
+                    format!("chart {i} as {}", kind.to_uppercase()),
+                )
+            })
+        })
         .collect();
-    let section = charts.into_iter().fold(Section::new("Charts"), Section::chart);
-    if links.is_empty() { section.paragraph("This plan draws no charts.") } else { section.files(links) }
+    let section = charts
+        .into_iter()
+        .fold(Section::new("Charts"), Section::chart);
+    if links.is_empty() {
+        section.paragraph("This plan draws no charts.")
+    } else {
+        section.files(links)
+    }
 }
 
 /// One table per measurement: a row per sample and per row of its result.
 pub(super) fn results_section(data: &[Data], columns: &[String]) -> Section {
-    data.iter().fold(Section::new("Results"), |section, data| section.table(table(data, columns)))
+    data.iter().fold(Section::new("Results"), |section, data| {
+        section.table(table(data, columns))
+    })
 }
 
 fn table(data: &Data, wanted: &[String]) -> Table {
@@ -124,16 +199,29 @@ fn table(data: &Data, wanted: &[String]) -> Table {
     for name in &shown {
         let found = definition(data.definitions(), name);
         let unit = found.map_or("", |d| d.unit.as_str());
-        columns.push(Column::number((*name).clone(), unit).definition(found.map_or("", |d| d.formula.as_str())));
+        columns.push(
+            Column::number((*name).clone(), unit)
+                .definition(found.map_or("", |d| d.formula.as_str())),
+        );
     }
     let mut table = Table::new(columns).caption(data.name());
     for (sample, file) in &data.samples {
         for row in &file.rows {
             let mut cells: Vec<Cell> = sample.axes.iter().map(|(_, v)| axis_cell(v)).collect();
-            cells.extend(labels.iter().map(|l| Cell::text(row.labels.get(l).cloned().unwrap_or_default())));
+            cells.extend(
+                labels
+                    .iter()
+                    .map(|l| Cell::text(row.labels.get(l).cloned().unwrap_or_default())),
+            );
             cells.push(Cell::number(f64::from(sample.index + 1)));
-            cells.push(Cell::grade(grade(sample.verdict.grade)).hint(sample.verdict.reasons.join("; ")));
-            cells.extend(shown.iter().map(|c| row.value(c).map_or_else(|| Cell::text("–"), Cell::number)));
+            cells.push(
+                Cell::grade(grade(sample.verdict.grade)).hint(sample.verdict.reasons.join("; ")),
+            );
+            cells.extend(
+                shown
+                    .iter()
+                    .map(|c| row.value(c).map_or_else(|| Cell::text("–"), Cell::number)),
+            );
             table = table.row(cells);
         }
     }
@@ -154,18 +242,31 @@ pub(super) fn definitions_section(data: &[Data]) -> Section {
             seen.push(new);
         }
     }
-    let definitions = seen.into_iter().map(|d| charts::Definition { name: d.name.clone(), unit: d.unit.clone(), formula: d.formula.clone() });
+    let definitions = seen.into_iter().map(|d| charts::Definition {
+        name: d.name.clone(),
+        unit: d.unit.clone(),
+        formula: d.formula.clone(),
+    });
     Section::new("Definitions")
         .paragraph("Every number is computed from the raw instants of the requests by the formula beside its name. A failed request counts as an infinite latency, so that overload never looks like improvement.")
         .definitions(definitions)
 }
 
 pub(super) fn environment_section(context: &StepContext, data: &[Data]) -> Section {
-    let identity = context.environment.identity.iter().map(|(k, v)| (k.clone(), v.clone()));
+    let identity = context
+        .environment
+        .identity
+        .iter()
+        .map(|(k, v)| (k.clone(), v.clone()));
     let mut section = Section::new("Environment")
         .paragraph("Samples stand side by side only if all of this is equal.")
         .key_values(identity);
-    let targets: Vec<&MeasuredFile> = data.iter().flat_map(|d| &d.samples).map(|(_, f)| f).filter(|f| !f.target.is_empty()).collect();
+    let targets: Vec<&MeasuredFile> = data
+        .iter()
+        .flat_map(|d| &d.samples)
+        .map(|(_, f)| f)
+        .filter(|f| !f.target.is_empty())
+        .collect();
     if let Some(file) = targets.first() {
         section = section
             .paragraph("What the server said of itself:")
@@ -177,11 +278,20 @@ pub(super) fn environment_section(context: &StepContext, data: &[Data]) -> Secti
 pub(super) fn plan_section(context: &StepContext) -> Section {
     let plan = &context.plan;
     let params = plan.params.iter().map(|(name, value, set)| {
-        (name.clone(), if *set { format!("{value} (set for this run)") } else { value.clone() })
+        (
+            name.clone(),
+            if *set {
+                format!("{value} (set for this run)")
+            } else {
+                value.clone()
+            },
+        )
     });
     let section = Section::new("Plan").key_values(params);
     plan.sources.iter().fold(section, |section, (path, text)| {
-        let name = path.file_name().map_or_else(|| "plan".to_owned(), |n| n.to_string_lossy().into_owned());
+        let name = path
+            .file_name()
+            .map_or_else(|| "plan".to_owned(), |n| n.to_string_lossy().into_owned());
         section.code(name, Language::Toml, text.clone())
     })
 }
@@ -190,5 +300,12 @@ pub(super) fn plan_section(context: &StepContext) -> Section {
 pub(super) fn date(seconds: u64) -> String {
     let text = engine::run::folder::timestamp(seconds);
     let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or("");
-    format!("{}-{}-{} {}:{} UTC", part(0..4), part(4..6), part(6..8), part(9..11), part(11..13))
+    format!(
+        "{}-{}-{} {}:{} UTC",
+        part(0..4),
+        part(4..6),
+        part(6..8),
+        part(9..11),
+        part(11..13)
+    )
 }

@@ -46,7 +46,12 @@ impl ServiceType for ServerCommand {
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
         if self.argv.is_empty() {
             let at = table.get("argv").map_or(place, |v| &v.place);
-            parser.wrong::<()>(at, "the command is empty", "no program", "write `argv = [\"PROGRAM\", \"ARGUMENT\", …]`");
+            parser.wrong::<()>(
+                at,
+                "the command is empty",
+                "no program",
+                "write `argv = [\"PROGRAM\", \"ARGUMENT\", …]`",
+            );
         }
     }
 }
@@ -55,21 +60,35 @@ impl ServiceType for ServerCommand {
 impl Service for ServerCommand {
     fn launch(&self, context: &LaunchContext) -> Result<Launch, StepError> {
         let port = super::port(self.port)?.to_string();
-        let fill = |text: &Text| StepContext::resolve_text(&context.resolved, text).map(|t| t.replace(PORT, &port));
+        let fill = |text: &Text| {
+            StepContext::resolve_text(&context.resolved, text).map(|t| t.replace(PORT, &port))
+        };
         let argv = self.argv.iter().map(fill).collect::<Result<Vec<_>, _>>()?;
-        let declared = self.env.iter().map(|(k, v)| Ok((k.clone(), fill(v)?))).collect::<Result<_, StepError>>()?;
+        let declared = self
+            .env
+            .iter()
+            .map(|(k, v)| Ok((k.clone(), fill(v)?)))
+            .collect::<Result<_, StepError>>()?;
         let log = context.folder.join("server.log");
         let spec = ProcessSpec {
             argv,
             env: super::environment(declared, &self.inherit),
-            cwd: std::env::current_dir().map_err(|e| StepError::because("could not find the working folder", e))?,
+            cwd: std::env::current_dir()
+                .map_err(|e| StepError::because("could not find the working folder", e))?,
             stdout: log.clone(),
             stderr: log,
             label: context.node.clone(),
         };
         let url = format!("http://127.0.0.1:{port}");
         let facts = BTreeMap::from([("port".to_owned(), port)]);
-        Ok(Launch::Process { spec, endpoint: Endpoint { url, facts, log: None } })
+        Ok(Launch::Process {
+            spec,
+            endpoint: Endpoint {
+                url,
+                facts,
+                log: None,
+            },
+        })
     }
 
     async fn probe(&self, endpoint: &Endpoint) -> Probe {
@@ -83,7 +102,11 @@ impl Service for ServerCommand {
     }
 
     async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {
-        if self.flush_cache { super::flush_cache(endpoint).await } else { Ok(()) }
+        if self.flush_cache {
+            super::flush_cache(endpoint).await
+        } else {
+            Ok(())
+        }
     }
 
     async fn released(&self, endpoint: &Endpoint) -> Result<(), String> {

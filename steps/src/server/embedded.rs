@@ -29,6 +29,8 @@ engine::options! {
     pub struct ServerEmbedded {
         /// The model's folder.
         model: Artifact<Model>;
+        /// The name under which the model is served.
+        served_model_name: String = "default".to_owned();
         /// Where weights come from.
         load_format: LoadFormat = LoadFormat::Dummy;
         /// The port on 127.0.0.1; any free one if absent.
@@ -58,7 +60,8 @@ impl ServiceType for ServerEmbedded {
     const NAME: &'static str = "server.embedded";
     const KIND: &'static str = InferenceServer::NAME;
     const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Launches the built-in inference server, which computes a real transformer on the CPU.";
+    const SUMMARY: &'static str =
+        "Launches the built-in inference server, which computes a real transformer on the CPU.";
     const FACTS: &'static [&'static str] = super::FACTS;
     const READY_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -72,8 +75,12 @@ fn binary_digest() -> &'static str {
     static DIGEST: OnceLock<String> = OnceLock::new();
     DIGEST.get_or_init(|| {
         let mut hasher = blake3::Hasher::new();
-        let hashed = std::fs::File::open("/proc/self/exe").and_then(|file| hasher.update_reader(file).map(drop));
-        hashed.map_or_else(|e| format!("unreadable: {e}"), |()| hasher.finalize().to_hex().to_string())
+        let hashed = std::fs::File::open("/proc/self/exe")
+            .and_then(|file| hasher.update_reader(file).map(drop));
+        hashed.map_or_else(
+            |e| format!("unreadable: {e}"),
+            |()| hasher.finalize().to_hex().to_string(),
+        )
     })
 }
 
@@ -85,6 +92,7 @@ impl ServerEmbedded {
                 flags.extend([name.to_owned(), value]);
             }
         };
+        flag("--served-model-name", Some(self.served_model_name.clone()));
         flag("--load-format", Some(self.load_format.word().to_owned()));
         flag("--threads", Some(self.threads.to_string()));
         flag("--seed", Some(self.seed.to_string()));
@@ -118,13 +126,23 @@ impl Service for ServerEmbedded {
     fn launch(&self, context: &LaunchContext) -> Result<Launch, StepError> {
         // A named port is checked here for a clear message; without one the server takes any
         // and says which, so that nobody can take it in between.
-        let port = self.port.map(|p| super::port(Some(p))).transpose()?.unwrap_or(0);
+        let port = self
+            .port
+            .map(|p| super::port(Some(p)))
+            .transpose()?
+            .unwrap_or(0);
         let address_file = context.folder.join("address");
         let log = context.folder.join("server.log");
         let mut argv: Vec<String> = vec!["/proc/self/exe".to_owned(), "server".to_owned()];
-        argv.extend(["--model-path".to_owned(), self.model_path(context)?.display().to_string()]);
+        argv.extend([
+            "--model-path".to_owned(),
+            self.model_path(context)?.display().to_string(),
+        ]);
         argv.extend(["--port".to_owned(), port.to_string()]);
-        argv.extend(["--address-file".to_owned(), address_file.display().to_string()]);
+        argv.extend([
+            "--address-file".to_owned(),
+            address_file.display().to_string(),
+        ]);
         argv.extend(self.flags());
         let spec = ProcessSpec {
             argv: with_program(argv)?,
@@ -134,12 +152,24 @@ impl Service for ServerEmbedded {
             stderr: log,
             label: context.node.clone(),
         };
-        let facts = BTreeMap::from([("address_file".to_owned(), address_file.display().to_string())]);
-        Ok(Launch::Process { spec, endpoint: Endpoint { url: String::new(), facts, log: None } })
+        let facts = BTreeMap::from([(
+            "address_file".to_owned(),
+            address_file.display().to_string(),
+        )]);
+        Ok(Launch::Process {
+            spec,
+            endpoint: Endpoint {
+                url: String::new(),
+                facts,
+                log: None,
+            },
+        })
     }
 
     async fn probe(&self, endpoint: &Endpoint) -> Probe {
-        let Some(url) = read_address(endpoint) else { return Probe::NotYet("it has not begun to listen".to_owned()) };
+        let Some(url) = read_address(endpoint) else {
+            return Probe::NotYet("it has not begun to listen".to_owned());
+        };
         match http::probe(&url, "/health").await {
             Probe::Ready(mut facts) => {
                 if let Some((_, port)) = url.rsplit_once(':') {
@@ -163,7 +193,8 @@ impl Service for ServerEmbedded {
 
 /// Replaces the first word by this binary's own path, which a guardian can start.
 fn with_program(mut argv: Vec<String>) -> Result<Vec<String>, StepError> {
-    let program = std::env::current_exe().map_err(|e| StepError::because("could not find this binary", e))?;
+    let program =
+        std::env::current_exe().map_err(|e| StepError::because("could not find this binary", e))?;
     argv[0] = program.display().to_string();
     Ok(argv)
 }

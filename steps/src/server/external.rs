@@ -40,7 +40,12 @@ impl ServiceType for ServerExternal {
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
         if let Err(error) = self.url.parse::<Address>() {
             let at = table.get("url").map_or(place, |v| &v.place);
-            parser.wrong::<()>(at, error.to_string().split("; help").next().unwrap_or(""), "no address", "write it like `http://127.0.0.1:8000`");
+            parser.wrong::<()>(
+                at,
+                error.to_string().split("; help").next().unwrap_or(""),
+                "no address",
+                "write it like `http://127.0.0.1:8000`",
+            );
         }
     }
 }
@@ -49,10 +54,23 @@ impl ServiceType for ServerExternal {
 impl Service for ServerExternal {
     fn launch(&self, _: &LaunchContext) -> Result<Launch, StepError> {
         let mut facts = BTreeMap::new();
-        if let Some(port) = self.url.trim_end_matches("/v1").trim_end_matches('/').rsplit(':').next().and_then(|p| p.parse::<u16>().ok()) {
+        if let Some(port) = self
+            .url
+            .trim_end_matches("/v1")
+            .trim_end_matches('/')
+            .rsplit(':')
+            .next()
+            .and_then(|p| p.parse::<u16>().ok())
+        {
             facts.insert("port".to_owned(), port.to_string());
         }
-        Ok(Launch::External { endpoint: Endpoint { url: self.url.clone(), facts, log: None } })
+        Ok(Launch::External {
+            endpoint: Endpoint {
+                url: self.url.clone(),
+                facts,
+                log: None,
+            },
+        })
     }
 
     async fn probe(&self, endpoint: &Endpoint) -> Probe {
@@ -66,6 +84,10 @@ impl Service for ServerExternal {
     }
 
     async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {
-        if self.flush_cache { super::flush_cache(endpoint).await } else { Ok(()) }
+        if self.flush_cache {
+            super::flush_cache(endpoint).await
+        } else {
+            Ok(())
+        }
     }
 }

@@ -20,21 +20,29 @@ const FACTS: &[&str] = &["port", "model"];
 /// Picks the port: the one that the plan names, which must be free, or any.
 fn port(wanted: Option<u16>) -> Result<u16, StepError> {
     let Some(port) = wanted else {
-        return engine::process::free_port().map_err(|e| StepError::because("found no free port", e));
+        return engine::process::free_port()
+            .map_err(|e| StepError::because("found no free port", e));
     };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     if engine::process::port_is_free(address) {
         return Ok(port);
     }
-    Err(StepError::new(format!("port {port} is in use by another process"))
-        .help("remove `port` to take any free one, or end what uses it"))
+    Err(
+        StepError::new(format!("port {port} is in use by another process"))
+            .help("remove `port` to take any free one, or end what uses it"),
+    )
 }
 
 /// Verifies that nothing listens on the port any more.
 fn port_released(endpoint: &Endpoint) -> Result<(), String> {
-    let port = endpoint.facts.get("port").and_then(|p| p.parse::<u16>().ok());
+    let port = endpoint
+        .facts
+        .get("port")
+        .and_then(|p| p.parse::<u16>().ok());
     match port {
-        Some(port) if !engine::process::port_closed(SocketAddr::from((Ipv4Addr::LOCALHOST, port))) => {
+        Some(port)
+            if !engine::process::port_closed(SocketAddr::from((Ipv4Addr::LOCALHOST, port))) =>
+        {
             Err(format!("port {port} still answers"))
         }
         _ => Ok(()),
@@ -46,12 +54,16 @@ async fn flush_cache(endpoint: &Endpoint) -> Result<(), StepError> {
     let answer = http::post(&endpoint.url, "/flush_cache").await?;
     match answer.status {
         200 | 404 | 405 => Ok(()),
-        status => Err(StepError::new(format!("the server did not flush its cache: status {status}"))),
+        status => Err(StepError::new(format!(
+            "the server did not flush its cache: status {status}"
+        ))),
     }
 }
 
 /// The environment of a child: what is declared, and what it inherits by name.
 fn environment(declared: BTreeMap<String, String>, inherit: &[String]) -> BTreeMap<String, String> {
-    let inherited = inherit.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
+    let inherited = inherit
+        .iter()
+        .filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
     inherited.chain(declared).collect()
 }

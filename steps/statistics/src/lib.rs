@@ -5,6 +5,8 @@
 //! and means accept infinities and never turn them into NaN. And the number of repeats is
 //! small, so an interval that cannot be had from the samples given is `None`, never a guess.
 
+#![forbid(unsafe_code)]
+
 mod blocks;
 mod compare;
 mod interval;

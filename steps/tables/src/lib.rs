@@ -17,6 +17,8 @@
 //! # Ok::<(), tables::TableError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod column;
 mod table;
 

@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 
 /// Each generated file, relative to the checkout, with the arguments to `benchwright` whose
 /// output it holds.
-const GENERATED: &[(&str, &[&str])] = &[];
+const GENERATED: &[(&str, &[&str])] = &[("docs/steps.md", &["steps", "--markdown"])];
 
 /// Compares every generated file with what the binary prints now.
 ///

@@ -50,7 +50,7 @@ fn header(page: &Page) -> String {
     }
     if !page.generated.is_empty() {
         lines.push_str(&format!(
-            "<p class=\"generated\">Generated {}</p>",
+            "<p class=\"generated\">{}</p>",
             escape(&page.generated)
         ));
     }

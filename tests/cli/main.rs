@@ -1,0 +1,6 @@
+//! The real binary as its users meet it: what it says, what it returns, what it leaves behind.
+
+mod bad_plans;
+mod commands;
+mod folder;
+mod runs;
