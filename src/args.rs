@@ -90,7 +90,9 @@ pub(crate) struct PlanArguments {
 
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
         _ => Err("expected NAME=VALUE, such as `layers=4`".to_owned()),
     }
 }
@@ -284,7 +286,12 @@ pub(crate) struct Server {
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) max_queued_requests: usize,
     /// Tokens of a prompt that one step computes; -1 never splits a prompt
-    #[arg(long, value_name = "TOKENS", default_value_t = 2048, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        default_value_t = 2048,
+        allow_negative_numbers = true
+    )]
     pub(crate) chunked_prefill_size: i64,
     /// Tokens of one prefill step, beyond which no further prompt joins it
     #[arg(long, value_name = "TOKENS", default_value_t = 16_384)]
@@ -296,7 +303,12 @@ pub(crate) struct Server {
     #[arg(long, visible_alias = "enable-deterministic-inference")]
     pub(crate) deterministic: bool,
     /// Start of made-up weights, and of the sampling of requests that name no seed
-    #[arg(long, visible_alias = "random-seed", value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        visible_alias = "random-seed",
+        value_name = "N",
+        default_value_t = 0
+    )]
     pub(crate) seed: u64,
 }
 
@@ -343,9 +355,16 @@ mod tests {
     #[test]
     fn every_command_has_examples() {
         for command in Arguments::command().get_subcommands() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let example = format!("benchwright {}", command.get_name());
-            assert!(help.starts_with("Examples:") && help.contains(&example), "{}", command.get_name());
+            assert!(
+                help.starts_with("Examples:") && help.contains(&example),
+                "{}",
+                command.get_name()
+            );
         }
     }
 

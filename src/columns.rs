@@ -12,7 +12,10 @@ pub(crate) struct Cell {
 impl Cell {
     /// Builds a cell.
     pub(crate) fn new(ink: Ink, text: impl Into<String>) -> Self {
-        Self { text: text.into(), ink }
+        Self {
+            text: text.into(),
+            ink,
+        }
     }
 }
 
@@ -38,7 +41,10 @@ pub(crate) struct Columns {
 impl Columns {
     /// Builds columns under `titles`.
     pub(crate) fn titled(titles: &[&str]) -> Self {
-        Self { titles: titles.iter().map(|t| Cell::new(Ink::Dim, *t)).collect(), rows: Vec::new() }
+        Self {
+            titles: titles.iter().map(|t| Cell::new(Ink::Dim, *t)).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row.
@@ -52,7 +58,11 @@ impl Columns {
         let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..n_columns).map(|at| self.width(at)).collect();
         let titles = Some(&self.titles).filter(|titles| !titles.is_empty());
-        titles.into_iter().chain(&self.rows).map(|row| line(indent, row, &widths, color)).collect()
+        titles
+            .into_iter()
+            .chain(&self.rows)
+            .map(|row| line(indent, row, &widths, color))
+            .collect()
     }
 
     fn width(&self, at: usize) -> usize {
@@ -88,7 +98,10 @@ mod tests {
         let mut columns = Columns::titled(&["step", "state", "why"]);
         columns.row(vec!["model".into(), "done".into(), "".into()]);
         columns.row(vec!["a".into(), "".into(), "b".into()]);
-        assert_eq!(columns.lines(" ", false), [" step   state  why", " model  done", " a             b"]);
+        assert_eq!(
+            columns.lines(" ", false),
+            [" step   state  why", " model  done", " a             b"]
+        );
     }
 
     #[test]

@@ -28,7 +28,10 @@ pub(crate) struct Failure {
 impl Failure {
     /// Builds a failure without a mend.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None }
+        Self {
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// Adds the mend.
@@ -45,9 +48,20 @@ mod tests {
 
     #[test]
     fn the_table_names_every_code_that_a_run_can_end_with() {
-        let outcomes = [Outcome::Done, Outcome::Failed, Outcome::Invalid, Outcome::Interrupted];
-        for code in outcomes.map(Outcome::exit_code).into_iter().chain([DONE, FAILED, UNSOUND]) {
-            let named = TABLE.lines().any(|line| line.trim_start().starts_with(&format!("{code} ")));
+        let outcomes = [
+            Outcome::Done,
+            Outcome::Failed,
+            Outcome::Invalid,
+            Outcome::Interrupted,
+        ];
+        for code in outcomes
+            .map(Outcome::exit_code)
+            .into_iter()
+            .chain([DONE, FAILED, UNSOUND])
+        {
+            let named = TABLE
+                .lines()
+                .any(|line| line.trim_start().starts_with(&format!("{code} ")));
             assert!(named, "{code}");
         }
         assert_eq!(Outcome::Done.exit_code(), DONE);

@@ -10,17 +10,17 @@
 mod args;
 mod commands;
 
-mod plans;
-mod outlook;
 mod execute;
+mod outlook;
 mod outputs;
+mod plans;
 mod signals;
 
-mod render;
-mod progress;
-mod summary;
 mod drawing;
+mod progress;
 mod reference;
+mod render;
+mod summary;
 
 mod columns;
 mod exit;
@@ -30,7 +30,10 @@ mod words;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|first| first == engine::process::GUARDIAN_ARGUMENT) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == engine::process::GUARDIAN_ARGUMENT)
+    {
         return engine::process::guardian::main();
     }
     commands::cli(steps::library)

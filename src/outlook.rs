@@ -5,7 +5,7 @@ use crate::outputs::Peek;
 use engine::decide::Ledger;
 use engine::environment::Environment;
 use engine::expand::Expanded;
-use engine::freshness::{Freshness, Reason};
+use engine::freshness::{Freshness, Reason, Wish};
 use engine::graph::{Edge, Graph, Link, NodeId};
 use engine::options::Walk;
 use engine::step::StepKind;
@@ -69,13 +69,28 @@ pub(crate) fn kind_word(kind: Option<StepKind>) -> &'static str {
 ///
 /// # Errors
 /// If an input or the store cannot be read.
-pub(crate) fn prospects(expanded: &Expanded, peek: &Peek, fresh: bool) -> Result<Vec<Prospect>, Failure> {
+pub(crate) fn prospects(
+    expanded: &Expanded,
+    peek: &Peek,
+    fresh: bool,
+) -> Result<Vec<Prospect>, Failure> {
     let graph = &expanded.graph;
     let environment = Arc::new(Environment::detect());
-    let mut ledger = Ledger::new(graph.clone(), peek.store.clone(), environment, expanded.text.clone(), fresh);
+    // No run has begun, so none of the samples is of this one.
+    let wish = if fresh { Wish::NewIn(String::new()) } else { Wish::Enough };
+    let mut ledger = Ledger::new(
+        graph.clone(),
+        peek.store.clone(),
+        environment,
+        expanded.text.clone(),
+        wish,
+    );
     let found = ledger.assess().map_err(|e| Failure::new(e.to_string()))?;
     let wills = wills(graph, &found);
-    Ok(found.into_iter().map(|(id, freshness)| prospect(graph, id, freshness, &wills)).collect())
+    Ok(found
+        .into_iter()
+        .map(|(id, freshness)| prospect(graph, id, freshness, &wills))
+        .collect())
 }
 
 /// Decides for each node from the last to the first: a service or an effect follows from what
@@ -111,13 +126,25 @@ fn demanded(graph: &Graph, id: NodeId, wills: &BTreeMap<NodeId, Will>) -> Will {
     }
 }
 
-fn prospect(graph: &Graph, id: NodeId, freshness: Freshness, wills: &BTreeMap<NodeId, Will>) -> Prospect {
+fn prospect(
+    graph: &Graph,
+    id: NodeId,
+    freshness: Freshness,
+    wills: &BTreeMap<NodeId, Will>,
+) -> Prospect {
     let will = wills.get(&id).copied().unwrap_or(Will::Perhaps);
     let node = graph.node(id);
-    let mut options = WrittenOptions { graph, written: Vec::new() };
+    let mut options = WrittenOptions {
+        graph,
+        written: Vec::new(),
+    };
     node.body.walk(&mut options);
     let names = |wanted: Edge| {
-        let mut names: Vec<String> = graph.incoming(id).filter(|(_, e)| *e == wanted).map(|(from, _)| graph.name(from)).collect();
+        let mut names: Vec<String> = graph
+            .incoming(id)
+            .filter(|(_, e)| *e == wanted)
+            .map(|(from, _)| graph.name(from))
+            .collect();
         names.sort();
         names
     };
@@ -150,23 +177,35 @@ fn why(graph: &Graph, id: NodeId, freshness: &Freshness, will: Will) -> String {
     }
     let is_service = graph.service(id).is_some();
     match (freshness, will) {
-        (Freshness::Service | Freshness::OnDemand | Freshness::Undecided { .. }, will) => match (is_service, will) {
-            (true, Will::Run) => "will be launched: a step that runs uses it".to_owned(),
-            (true, Will::Perhaps) => "launched if a step that uses it runs".to_owned(),
-            (true, Will::Rest) => "not launched: every step that uses it is reused".to_owned(),
-            (false, Will::Run) => "will run: a step that comes after it does".to_owned(),
-            (false, Will::Perhaps) => "runs if a step that comes after it does".to_owned(),
-            (false, Will::Rest) => "not needed: every step that comes after it is reused".to_owned(),
-        },
+        (Freshness::Service | Freshness::OnDemand | Freshness::Undecided { .. }, will) => {
+            match (is_service, will) {
+                (true, Will::Run) => "will be launched: a step that runs uses it".to_owned(),
+                (true, Will::Perhaps) => "launched if a step that uses it runs".to_owned(),
+                (true, Will::Rest) => "not launched: every step that uses it is reused".to_owned(),
+                (false, Will::Run) => "will run: a step that comes after it does".to_owned(),
+                (false, Will::Perhaps) => "runs if a step that comes after it does".to_owned(),
+                (false, Will::Rest) => {
+                    "not needed: every step that comes after it is reused".to_owned()
+                }
+            }
+        }
         _ => freshness.to_string(),
     }
 }
 
 /// Lists what changed, one phrase each, if that is why a node would run.
 pub(crate) fn changes(freshness: &Freshness) -> Vec<String> {
-    let Freshness::Stale { reason: Reason::Changed { changes } } = freshness else { return Vec::new() };
+    let Freshness::Stale {
+        reason: Reason::Changed { changes },
+    } = freshness
+    else {
+        return Vec::new();
+    };
     let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
-    changes.iter().map(|c| format!("{}: {} → {}", c.field, shown(&c.old), shown(&c.new))).collect()
+    changes
+        .iter()
+        .map(|c| format!("{}: {} → {}", c.field, shown(&c.old), shown(&c.new)))
+        .collect()
 }
 
 /// Writes options as a plan would, with links by name.
@@ -182,7 +221,9 @@ impl Walk for WrittenOptions<'_> {
 
     fn link(&mut self, path: &str, link: &Link) {
         let text = match link {
-            Link::Output { node, output } => format!("${{steps.{}.{output}}}", self.graph.name(*node)),
+            Link::Output { node, output } => {
+                format!("${{steps.{}.{output}}}", self.graph.name(*node))
+            }
             Link::All { nodes } => {
                 let names: Vec<String> = nodes.iter().map(|n| self.graph.name(*n)).collect();
                 format!("all samples of {}", names.join(", "))
@@ -195,6 +236,7 @@ impl Walk for WrittenOptions<'_> {
     }
 
     fn file(&mut self, path: &str, file: &Path) {
-        self.written.push((path.to_owned(), file.display().to_string()));
+        self.written
+            .push((path.to_owned(), file.display().to_string()));
     }
 }

@@ -14,7 +14,9 @@ pub(crate) const PAGE: &str = "page";
 
 /// Opens the store to write to it; creates what is missing.
 pub(crate) fn open(out: &Path) -> Result<Arc<Store>, Failure> {
-    Store::open(&out.join("store")).map(Arc::new).map_err(|error| unusable(out, &error))
+    Store::open(&out.join("store"))
+        .map(Arc::new)
+        .map_err(|error| unusable(out, &error))
 }
 
 /// A store to look into, which leaves no trace where there was none.
@@ -28,11 +30,18 @@ pub(crate) struct Peek {
 /// Opens the store to look into it; an empty one if there is none.
 pub(crate) fn peek(out: &Path) -> Result<Peek, Failure> {
     if out.join("store").is_dir() {
-        return Ok(Peek { store: open(out)?, _scratch: None });
+        return Ok(Peek {
+            store: open(out)?,
+            _scratch: None,
+        });
     }
-    let scratch = tempfile::tempdir().map_err(|e| Failure::new(format!("could not create a temporary folder: {e}")))?;
+    let scratch = tempfile::tempdir()
+        .map_err(|e| Failure::new(format!("could not create a temporary folder: {e}")))?;
     let store = Store::open(scratch.path()).map_err(|error| unusable(scratch.path(), &error))?;
-    Ok(Peek { store: Arc::new(store), _scratch: Some(scratch) })
+    Ok(Peek {
+        store: Arc::new(store),
+        _scratch: Some(scratch),
+    })
 }
 
 fn unusable(out: &Path, error: &StoreError) -> Failure {
@@ -40,8 +49,11 @@ fn unusable(out: &Path, error: &StoreError) -> Failure {
         StoreError::NotWritable { source, .. } => source.to_string(),
         other => other.to_string(),
     };
-    Failure::new(format!("cannot write to the output folder `{}`: {why}", out.display()))
-        .help("choose another folder with `--out DIR`, or make this one writable")
+    Failure::new(format!(
+        "cannot write to the output folder `{}`: {why}",
+        out.display()
+    ))
+    .help("choose another folder with `--out DIR`, or make this one writable")
 }
 
 /// Turns an error of a run's own files into words.
@@ -64,9 +76,15 @@ pub(crate) fn history(out: &Path, name: Option<&str>) -> Result<History, Failure
 pub(crate) fn reports(run: &History, library: &Library) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for node in &run.nodes {
-        let Some(entry) = library.find_step(&node.node.uses) else { continue };
+        let Some(entry) = library.find_step(&node.node.uses) else {
+            continue;
+        };
         let folder = run.folder.join("results").join(file_safe(&node.node.node));
-        let pages = entry.outputs.iter().filter(|o| o.kind == PAGE).map(|o| folder.join(o.file).join("report.html"));
+        let pages = entry
+            .outputs
+            .iter()
+            .filter(|o| o.kind == PAGE)
+            .map(|o| folder.join(o.file).join("report.html"));
         found.extend(pages.filter(|page| page.is_file()));
     }
     found
@@ -92,7 +110,11 @@ mod tests {
         let out = folder.path().join("outputs");
         std::fs::write(&out, "").expect("a file");
         let failure = open(&out).expect_err("a file is no folder");
-        assert!(failure.message.contains(&format!("`{}`", out.display())), "{}", failure.message);
+        assert!(
+            failure.message.contains(&format!("`{}`", out.display())),
+            "{}",
+            failure.message
+        );
         assert!(failure.help.is_some_and(|help| help.contains("--out DIR")));
     }
 }

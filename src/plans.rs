@@ -23,29 +23,50 @@ pub(crate) struct Loaded {
 impl PlanArguments {
     /// Returns what the command line sets.
     pub(crate) fn settings(&self) -> Settings {
-        Settings { set: self.set.clone(), variant: self.variant.clone() }
+        Settings {
+            set: self.set.clone(),
+            variant: self.variant.clone(),
+        }
     }
 
     /// Reads, checks and expands the plan.
     pub(crate) fn load(&self, library: &Library) -> Loaded {
         let mut sources = Sources::default();
         let expanded = expand::load(&self.plan, &self.settings(), library, &mut sources);
-        Loaded { expanded, sources, shown: self.plan.display().to_string() }
+        Loaded {
+            expanded,
+            sources,
+            shown: self.plan.display().to_string(),
+        }
     }
 }
 
 /// Expands the text of a plan that was kept with a run.
-pub(crate) fn load_kept(path: &Path, text: String, settings: &Settings, library: &Library) -> Loaded {
+pub(crate) fn load_kept(
+    path: &Path,
+    text: String,
+    settings: &Settings,
+    library: &Library,
+) -> Loaded {
     let mut sources = Sources::default();
     let expanded = expand::expand(path, text, settings, library, &mut sources);
-    Loaded { expanded, sources, shown: path.display().to_string() }
+    Loaded {
+        expanded,
+        sources,
+        shown: path.display().to_string(),
+    }
 }
 
 impl Loaded {
     /// Returns the plan, or draws what is wrong with it and returns the exit code for that.
     pub(crate) fn or_draw(self, terminal: &Terminal) -> Result<Expanded, u8> {
         self.expanded.map_err(|problems| {
-            terminal::error_line(render::problems(&problems, &self.sources, &self.shown, terminal));
+            terminal::error_line(render::problems(
+                &problems,
+                &self.sources,
+                &self.shown,
+                terminal,
+            ));
             exit::UNSOUND
         })
     }

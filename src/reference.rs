@@ -32,7 +32,9 @@ pub(crate) struct Entry {
 impl Entry {
     /// The text before the dot: entries with the same are shown together.
     pub(crate) fn family(&self) -> &'static str {
-        self.name.split_once('.').map_or(self.name, |(family, _)| family)
+        self.name
+            .split_once('.')
+            .map_or(self.name, |(family, _)| family)
     }
 
     fn of_step(step: &StepEntry) -> Self {
@@ -67,7 +69,9 @@ impl Entry {
 /// Lists everything, by family and in it by name.
 pub(crate) fn entries(library: &Library) -> Vec<Entry> {
     let steps = library.steps().map(|s| Entry::of_step(s));
-    let mut all: Vec<Entry> = steps.chain(library.services().map(|s| Entry::of_service(s))).collect();
+    let mut all: Vec<Entry> = steps
+        .chain(library.services().map(|s| Entry::of_service(s)))
+        .collect();
     all.sort_by_key(|e| (e.family(), e.sort == "step", e.name));
     all
 }
@@ -84,13 +88,22 @@ pub(crate) fn default_words(option: &OptionSpec) -> String {
 /// Writes a declaration that could stand in a plan: what is required with a value of its type, the
 /// rest as comments.
 pub(crate) fn example(entry: &Entry, all: &[Entry]) -> String {
-    let section = if entry.sort == "service" { "services" } else { "steps" };
+    let section = if entry.sort == "service" {
+        "services"
+    } else {
+        "steps"
+    };
     let name = entry.name.rsplit('.').next().unwrap_or(entry.name);
     let mut text = format!("[{section}.{name}]\nuse = \"{}\"\n", entry.name);
     if entry.options.is_empty() {
         return text;
     }
-    let width = entry.options.iter().map(|o| o.name.len()).max().unwrap_or(0);
+    let width = entry
+        .options
+        .iter()
+        .map(|o| o.name.len())
+        .max()
+        .unwrap_or(0);
     text.push_str(&format!("\n[{section}.{name}.with]\n"));
     for option in &entry.options {
         let value = value_of(option, all);
@@ -105,16 +118,24 @@ pub(crate) fn example(entry: &Entry, all: &[Entry]) -> String {
 
 /// Writes the default as TOML, or a value of the option's type.
 fn value_of(option: &OptionSpec, all: &[Entry]) -> String {
-    let is_quoted = |t: &str| matches!(t, "string" | "text" | "duration") || t.starts_with('`') || t.starts_with("path");
+    let is_quoted = |t: &str| {
+        matches!(t, "string" | "text" | "duration") || t.starts_with('`') || t.starts_with("path")
+    };
     match option.default.as_deref() {
         Some(text) if is_quoted(&option.type_name) && text != "none" => format!("{text:?}"),
-        Some(text) if !matches!(text, "none" | "") && !option.type_name.starts_with(['l', 't']) => text.to_owned(),
+        Some(text) if !matches!(text, "none" | "") && !option.type_name.starts_with(['l', 't']) => {
+            text.to_owned()
+        }
         _ => placeholder(&option.type_name, all),
     }
 }
 
 fn placeholder(type_name: &str, all: &[Entry]) -> String {
-    let inner = |prefix: &str| type_name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix('>'));
+    let inner = |prefix: &str| {
+        type_name
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_suffix('>'))
+    };
     if let Some(kind) = inner("path or artifact<") {
         return producer(all, kind).unwrap_or_else(|| "\"PATH\"".to_owned());
     }
@@ -167,22 +188,43 @@ pub(crate) fn markdown(all: &[Entry]) -> String {
 }
 
 fn section(entry: &Entry, all: &[Entry]) -> String {
-    let mut text = format!("\n### `{}`\n\n{}\n\n{}\n", entry.name, entry.summary, nature(entry));
+    let mut text = format!(
+        "\n### `{}`\n\n{}\n\n{}\n",
+        entry.name,
+        entry.summary,
+        nature(entry)
+    );
     if !entry.options.is_empty() {
-        text.push_str("\n| Option | Type | Default | Unit | Meaning |\n| --- | --- | --- | --- | --- |\n");
+        text.push_str(
+            "\n| Option | Type | Default | Unit | Meaning |\n| --- | --- | --- | --- | --- |\n",
+        );
         for option in &entry.options {
             let default = match option.default {
                 Some(_) => format!("`{}`", default_words(option)),
                 None => "required".to_owned(),
             };
-            let cells = [format!("`{}`", option.name), code(&option.type_name), default, option.unit.unwrap_or("").to_owned(), option.doc.clone()];
-            text.push_str(&format!("| {} |\n", cells.map(|c| c.replace('|', "\\|")).join(" | ")));
+            let cells = [
+                format!("`{}`", option.name),
+                code(&option.type_name),
+                default,
+                option.unit.unwrap_or("").to_owned(),
+                option.doc.clone(),
+            ];
+            text.push_str(&format!(
+                "| {} |\n",
+                cells.map(|c| c.replace('|', "\\|")).join(" | ")
+            ));
         }
     }
     if !entry.outputs.is_empty() {
         text.push_str("\n| Output | Kind | Holds |\n| --- | --- | --- |\n");
         for output in &entry.outputs {
-            text.push_str(&format!("| `{}` | {} | {} |\n", output.name, output.kind, output.doc.replace('|', "\\|")));
+            text.push_str(&format!(
+                "| `{}` | {} | {} |\n",
+                output.name,
+                output.kind,
+                output.doc.replace('|', "\\|")
+            ));
         }
     }
     text.push_str(&format!("\n```toml\n{}```\n", example(entry, all)));
@@ -191,7 +233,11 @@ fn section(entry: &Entry, all: &[Entry]) -> String {
 
 fn code(type_name: &str) -> String {
     // Choices come in backticks already.
-    if type_name.contains('`') { type_name.to_owned() } else { format!("`{type_name}`") }
+    if type_name.contains('`') {
+        type_name.to_owned()
+    } else {
+        format!("`{type_name}`")
+    }
 }
 
 /// Says in a sentence what kind of thing an entry is.
@@ -200,7 +246,10 @@ pub(crate) fn nature(entry: &Entry) -> String {
         ("service", kind) => {
             let limit = entry.ready_timeout.as_deref().unwrap_or("");
             let facts: Vec<String> = entry.facts.iter().map(|f| format!("`{f}`")).collect();
-            return format!("A service that serves as `{kind}`; it must be ready within {limit} unless the plan says otherwise. Facts: {}.", facts.join(", "));
+            return format!(
+                "A service that serves as `{kind}`; it must be ready within {limit} unless the plan says otherwise. Facts: {}.",
+                facts.join(", ")
+            );
         }
         (_, "pure") => "its result is a function of its inputs and cached by content",
         (_, "fetch") => "what it brings never changes once pinned",
@@ -235,16 +284,43 @@ mod tests {
         let all = entries(&steps::library());
         let text = markdown(&all);
         for entry in &all {
-            assert!(text.contains(&format!("### `{}`\n\n{}", entry.name, entry.summary)), "{}", entry.name);
+            assert!(
+                text.contains(&format!("### `{}`\n\n{}", entry.name, entry.summary)),
+                "{}",
+                entry.name
+            );
             for option in &entry.options {
-                assert!(text.contains(&format!("| `{}` | ", option.name)), "{}.{}", entry.name, option.name);
+                assert!(
+                    text.contains(&format!("| `{}` | ", option.name)),
+                    "{}.{}",
+                    entry.name,
+                    option.name
+                );
             }
         }
     }
 
     #[test]
     fn placeholders_follow_types() {
-        let written = ["service<x>", "samples<x>", "list<float > 0>", "`a` | `b`", "int >= 1", "text"].map(|t| placeholder(t, &[]));
-        assert_eq!(written, ["\"${services.NAME}\"", "\"${steps.NAME.all}\"", "[1.0]", "\"a\"", "1", "\"TEXT\""]);
+        let written = [
+            "service<x>",
+            "samples<x>",
+            "list<float > 0>",
+            "`a` | `b`",
+            "int >= 1",
+            "text",
+        ]
+        .map(|t| placeholder(t, &[]));
+        assert_eq!(
+            written,
+            [
+                "\"${services.NAME}\"",
+                "\"${steps.NAME.all}\"",
+                "[1.0]",
+                "\"a\"",
+                "1",
+                "\"TEXT\""
+            ]
+        );
     }
 }

@@ -9,17 +9,44 @@ use engine::source::{Place, Sources};
 use serde_json::{Value, json};
 
 /// Draws all problems, in their order, and how many there are in `plan`.
-pub(crate) fn problems(problems: &[Problem], sources: &Sources, plan: &str, terminal: &Terminal) -> String {
-    let renderer = if terminal.error_color { Renderer::styled() } else { Renderer::plain() };
-    let mut drawn: Vec<String> = problems.iter().map(|p| problem(p, sources, &renderer, terminal)).collect();
+pub(crate) fn problems(
+    problems: &[Problem],
+    sources: &Sources,
+    plan: &str,
+    terminal: &Terminal,
+) -> String {
+    let renderer = if terminal.error_color {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
+    let mut drawn: Vec<String> = problems
+        .iter()
+        .map(|p| problem(p, sources, &renderer, terminal))
+        .collect();
     let count = words::plural(problems.len(), "problem");
-    drawn.push(format!("{}{}", error_label(terminal), title(&format!(": {count} in {plan}; nothing ran"), terminal)));
+    drawn.push(format!(
+        "{}{}",
+        error_label(terminal),
+        title(&format!(": {count} in {plan}; nothing ran"), terminal)
+    ));
     drawn.join("\n\n")
 }
 
-fn problem(problem: &Problem, sources: &Sources, renderer: &Renderer, terminal: &Terminal) -> String {
+fn problem(
+    problem: &Problem,
+    sources: &Sources,
+    renderer: &Renderer,
+    terminal: &Terminal,
+) -> String {
     let Some((place, label)) = &problem.place else {
-        return failure(&Failure { message: problem.message.clone(), help: problem.help.clone() }, terminal);
+        return failure(
+            &Failure {
+                message: problem.message.clone(),
+                help: problem.help.clone(),
+            },
+            terminal,
+        );
     };
     let title = Level::ERROR.primary_title(&problem.message);
     let mut groups = vec![title.element(snippet(place, label, sources))];
@@ -29,22 +56,37 @@ fn problem(problem: &Problem, sources: &Sources, renderer: &Renderer, terminal: 
     renderer.render(&groups)
 }
 
-fn snippet<'a>(place: &Place, label: &'a str, sources: &'a Sources) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+fn snippet<'a>(
+    place: &Place,
+    label: &'a str,
+    sources: &'a Sources,
+) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
     let source = sources.get(place.source);
     let length = source.text.len();
     // A table spans all of its lines: its beginning says where it is.
-    let first_line_end = source.text[place.span.start.min(length)..].find('\n').map_or(length, |n| place.span.start + n);
+    let first_line_end = source.text[place.span.start.min(length)..]
+        .find('\n')
+        .map_or(length, |n| place.span.start + n);
     let start = place.span.start.min(length);
     let end = place.span.end.min(first_line_end).max(start);
     let annotation = AnnotationKind::Primary.span(start..end).label(label);
-    Snippet::source(&source.text).path(source.path.to_string_lossy()).annotation(annotation)
+    Snippet::source(&source.text)
+        .path(source.path.to_string_lossy())
+        .annotation(annotation)
 }
 
 /// Draws what keeps a command from its work.
 pub(crate) fn failure(failure: &Failure, terminal: &Terminal) -> String {
-    let mut text = format!("{}{}", error_label(terminal), title(&format!(": {}", failure.message), terminal));
+    let mut text = format!(
+        "{}{}",
+        error_label(terminal),
+        title(&format!(": {}", failure.message), terminal)
+    );
     if let Some(help) = &failure.help {
-        text.push_str(&format!("\n{}: {help}", terminal.paint_error(Ink::Cyan, "help")));
+        text.push_str(&format!(
+            "\n{}: {help}",
+            terminal.paint_error(Ink::Cyan, "help")
+        ));
     }
     text
 }
@@ -73,14 +115,24 @@ mod tests {
     use crate::terminal::Verbosity;
 
     fn plain() -> Terminal {
-        Terminal { verbosity: Verbosity::Normal, color: false, error_color: false, live: false }
+        Terminal {
+            verbosity: Verbosity::Normal,
+            color: false,
+            error_color: false,
+            live: false,
+        }
     }
 
     #[test]
     fn a_problem_shows_its_place_and_its_mend() {
         let mut sources = Sources::default();
         let id = sources.add("plans/p.toml", "schema = 1\nnam = \"x\"\n");
-        let found = Problem::at(&Place::new(id, 11..14), "a plan has no key `nam`", "unknown key").help("did you mean `name`?");
+        let found = Problem::at(
+            &Place::new(id, 11..14),
+            "a plan has no key `nam`",
+            "unknown key",
+        )
+        .help("did you mean `name`?");
         let drawn = problems(&[found], &sources, "plans/p.toml", &plain());
         let lines: Vec<&str> = drawn.lines().map(str::trim_end).collect();
         assert_eq!(
@@ -103,7 +155,10 @@ mod tests {
     fn a_problem_without_a_place_is_a_line() {
         let found = Problem::whole("the plan has no steps").help("add one");
         let drawn = problems(&[found], &Sources::default(), "p.toml", &plain());
-        assert!(drawn.starts_with("error: the plan has no steps\nhelp: add one\n\n"), "{drawn}");
+        assert!(
+            drawn.starts_with("error: the plan has no steps\nhelp: add one\n\n"),
+            "{drawn}"
+        );
     }
 
     #[test]
@@ -115,14 +170,26 @@ mod tests {
         let drawn = problems(&[long, beyond], &sources, "p.toml", &plain());
         assert!(drawn.contains("1 | a = [\n"), "{drawn}");
         assert!(!drawn.contains("2 |   1"), "{drawn}");
-        assert!(drawn.ends_with("error: 2 problems in p.toml; nothing ran"), "{drawn}");
+        assert!(
+            drawn.ends_with("error: 2 problems in p.toml; nothing ran"),
+            "{drawn}"
+        );
     }
 
     #[test]
     fn colours_come_only_where_they_are_wanted() {
         let error = Failure::new("no").help("yes");
         assert_eq!(failure(&error, &plain()), "error: no\nhelp: yes");
-        assert!(failure(&error, &Terminal { error_color: true, ..plain() }).contains("\x1b["));
+        assert!(
+            failure(
+                &error,
+                &Terminal {
+                    error_color: true,
+                    ..plain()
+                }
+            )
+            .contains("\x1b[")
+        );
     }
 
     #[test]

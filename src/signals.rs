@@ -45,7 +45,11 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hangup: if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) },
+            hangup: if ignores_hangup() {
+                None
+            } else {
+                Some(signal(SignalKind::hangup())?)
+            },
         })
     }
 
@@ -73,7 +77,8 @@ fn ignores_hangup() -> bool {
 /// Reads the mask of ignored signals, in which SIGHUP, number 1, is the lowest bit.
 fn has_ignored_hangup(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(test)]
@@ -82,7 +87,9 @@ mod tests {
 
     #[test]
     fn nohup_is_seen_in_the_mask_of_ignored_signals() {
-        assert!(has_ignored_hangup("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n"));
+        assert!(has_ignored_hangup(
+            "SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n"
+        ));
         assert!(!has_ignored_hangup("SigIgn:\t0000000000001000\n"));
         assert!(!has_ignored_hangup(""));
     }

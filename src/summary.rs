@@ -6,6 +6,7 @@ use crate::words;
 use engine::decide::Ledger;
 use engine::environment::Environment;
 use engine::expand::Expanded;
+use engine::freshness::Wish;
 use engine::run::history::{History, NodeHistory, NodeState};
 use engine::step::{FailureClass, Grade, StepKind, Verdict};
 use engine::store::Store;
@@ -30,13 +31,26 @@ impl Verdicts {
             return Self::default();
         }
         let environment = Arc::new(Environment::detect());
-        let mut ledger = Ledger::new(graph.clone(), store.clone(), environment, expanded.text.clone(), false);
+        let mut ledger = Ledger::new(
+            graph.clone(),
+            store.clone(),
+            environment,
+            expanded.text.clone(),
+            Wish::Enough,
+        );
         // A run that failed half way leaves some nodes undecided; those have no samples yet.
         let _ = ledger.assess();
-        let of = graph.order().iter().filter(|id| measures(**id)).filter_map(|id| {
-            let set = ledger.samples(*id)?;
-            Some((graph.name(*id), set.records.iter().map(|r| r.verdict.clone()).collect()))
-        });
+        let of = graph
+            .order()
+            .iter()
+            .filter(|id| measures(**id))
+            .filter_map(|id| {
+                let set = ledger.samples(*id)?;
+                Some((
+                    graph.name(*id),
+                    set.records.iter().map(|r| r.verdict.clone()).collect(),
+                ))
+            });
         Self { of: of.collect() }
     }
 
@@ -48,11 +62,21 @@ impl Verdicts {
     pub(crate) fn doubts(&self, color: bool) -> Vec<String> {
         let mut lines = Vec::new();
         for (node, verdicts) in &self.of {
-            let Some(worst) = worst(verdicts).filter(|grade| *grade != Grade::Valid) else { continue };
+            let Some(worst) = worst(verdicts).filter(|grade| *grade != Grade::Valid) else {
+                continue;
+            };
             let doubtful = verdicts.iter().filter(|v| v.grade != Grade::Valid).count();
-            let count = if verdicts.len() > 1 { format!(" ({doubtful} of {} samples)", verdicts.len()) } else { String::new() };
+            let count = if verdicts.len() > 1 {
+                format!(" ({doubtful} of {} samples)", verdicts.len())
+            } else {
+                String::new()
+            };
             lines.push(String::new());
-            lines.push(format!("{} is {}{count}:", Ink::Bold.paint(node, color), ink(worst).paint(worst, color)));
+            lines.push(format!(
+                "{} is {}{count}:",
+                Ink::Bold.paint(node, color),
+                ink(worst).paint(worst, color)
+            ));
             lines.extend(reasons(verdicts));
         }
         lines
@@ -68,7 +92,13 @@ fn reasons(verdicts: &[Verdict]) -> Vec<String> {
             None => counted.push((reason, 1)),
         }
     }
-    let shown = |(reason, n): (&str, usize)| if n > 1 { format!("  - {reason} ({n} samples)") } else { format!("  - {reason}") };
+    let shown = |(reason, n): (&str, usize)| {
+        if n > 1 {
+            format!("  - {reason} ({n} samples)")
+        } else {
+            format!("  - {reason}")
+        }
+    };
     counted.into_iter().map(shown).collect()
 }
 
@@ -87,10 +117,18 @@ fn ink(grade: Grade) -> Ink {
 /// Lays out every node of a run but the services that nobody asked for.
 pub(crate) fn table(run: &History, verdicts: &Verdicts) -> Columns {
     let mut columns = Columns::titled(&["step", "state", "samples", "verdict", "time", "result"]);
-    for node in run.nodes.iter().filter(|n| n.node.kind.is_some() || n.state != NodeState::Waiting) {
+    for node in run
+        .nodes
+        .iter()
+        .filter(|n| n.node.kind.is_some() || n.state != NodeState::Waiting)
+    {
         let known = verdicts.get(&node.node.node);
         // Without a look into the store, what was drawn in this run is what is known.
-        let verdicts = if known.is_empty() { &node.verdicts } else { known };
+        let verdicts = if known.is_empty() {
+            &node.verdicts
+        } else {
+            known
+        };
         columns.row(row(node, verdicts, run.live));
     }
     columns
@@ -98,9 +136,20 @@ pub(crate) fn table(run: &History, verdicts: &Verdicts) -> Columns {
 
 fn row(node: &NodeHistory, verdicts: &[Verdict], live: bool) -> Vec<Cell> {
     let is_measurement = node.node.kind == Some(StepKind::Measure);
-    let samples = if is_measurement { format!("{}/{}", verdicts.len(), node.node.target) } else { String::new() };
-    let verdict = worst(verdicts).map_or_else(|| Cell::from(""), |grade| Cell::new(ink(grade), grade.to_string()));
-    let time = if node.finished > 0 { words::duration(node.took_ms) } else { String::new() };
+    let samples = if is_measurement {
+        format!("{}/{}", verdicts.len(), node.node.target)
+    } else {
+        String::new()
+    };
+    let verdict = worst(verdicts).map_or_else(
+        || Cell::from(""),
+        |grade| Cell::new(ink(grade), grade.to_string()),
+    );
+    let time = if node.finished > 0 {
+        words::duration(node.took_ms)
+    } else {
+        String::new()
+    };
     let (state, ink) = state(node, live);
     vec![
         Cell::new(Ink::Bold, node.node.node.as_str()),
@@ -115,7 +164,10 @@ fn row(node: &NodeHistory, verdicts: &[Verdict], live: bool) -> Vec<Cell> {
 /// Names the state of a node; a service that ended as it should has stopped, not finished.
 fn state(node: &NodeHistory, live: bool) -> (&'static str, Ink) {
     let is_service = node.node.kind.is_none();
-    let was_interrupted = node.failure.as_ref().is_some_and(|f| f.class == FailureClass::Interrupted);
+    let was_interrupted = node
+        .failure
+        .as_ref()
+        .is_some_and(|f| f.class == FailureClass::Interrupted);
     match node.state {
         NodeState::Waiting => ("waiting", Ink::Dim),
         NodeState::Running if live => ("running", Ink::Cyan),
@@ -130,12 +182,26 @@ fn state(node: &NodeHistory, live: bool) -> (&'static str, Ink) {
 }
 
 fn result(node: &NodeHistory) -> String {
-    let failure = node.failure.as_ref().filter(|f| f.class != FailureClass::Interrupted).map(|f| words::cut(&f.message, MAX_RESULT));
-    let found = node.freshness.as_ref().filter(|_| node.state == NodeState::Reused).map(|f| {
-        let text = f.to_string();
-        text.strip_prefix("reused, ").or(text.strip_prefix("reused ")).unwrap_or(&text).to_owned()
-    });
-    failure.or_else(|| node.summary.clone()).or(found).unwrap_or_default()
+    let failure = node
+        .failure
+        .as_ref()
+        .filter(|f| f.class != FailureClass::Interrupted)
+        .map(|f| words::cut(&f.message, MAX_RESULT));
+    let found = node
+        .freshness
+        .as_ref()
+        .filter(|_| node.state == NodeState::Reused)
+        .map(|f| {
+            let text = f.to_string();
+            text.strip_prefix("reused, ")
+                .or(text.strip_prefix("reused "))
+                .unwrap_or(&text)
+                .to_owned()
+        });
+    failure
+        .or_else(|| node.summary.clone())
+        .or(found)
+        .unwrap_or_default()
 }
 
 /// Whether every step of a run was reused, or only asked for by steps that were.
@@ -150,18 +216,38 @@ pub(crate) fn ran_nothing(run: &History) -> bool {
 
 /// Draws how a node failed: what, the log and its last lines, the mend. Interruptions are none.
 pub(crate) fn failure(node: &NodeHistory, terminal: &Terminal) -> Option<String> {
-    let failure = node.failure.as_ref().filter(|f| f.class != FailureClass::Interrupted)?;
-    let sort = if node.node.kind.is_some() { "step" } else { "service" };
-    let sample = failure.sample.map_or_else(String::new, |n| format!(", sample {}", n + 1));
+    let failure = node
+        .failure
+        .as_ref()
+        .filter(|f| f.class != FailureClass::Interrupted)?;
+    let sort = if node.node.kind.is_some() {
+        "step"
+    } else {
+        "service"
+    };
+    let sample = failure
+        .sample
+        .map_or_else(String::new, |n| format!(", sample {}", n + 1));
     let label = terminal.paint_error(Ink::Red, "error");
-    let mut lines = vec![format!("{label}: {sort} `{}`{sample} failed: {}", failure.node, failure.message)];
+    let mut lines = vec![format!(
+        "{label}: {sort} `{}`{sample} failed: {}",
+        failure.node, failure.message
+    )];
     let dim = |text: &str| terminal.paint_error(Ink::Dim, text);
     if let Some(log) = &failure.log {
         lines.push(format!("  {} {}", dim("-->"), words::path(log)));
     }
-    lines.extend(failure.log_tail.iter().map(|line| format!("   {} {line}", dim("|"))));
+    lines.extend(
+        failure
+            .log_tail
+            .iter()
+            .map(|line| format!("   {} {line}", dim("|"))),
+    );
     if let Some(help) = &failure.help {
-        lines.push(format!("{}: {help}", terminal.paint_error(Ink::Cyan, "help")));
+        lines.push(format!(
+            "{}: {help}",
+            terminal.paint_error(Ink::Cyan, "help")
+        ));
     }
     Some(lines.join("\n"))
 }
@@ -174,7 +260,12 @@ mod tests {
 
     fn node(name: &str, kind: Option<StepKind>, state: NodeState) -> NodeHistory {
         NodeHistory {
-            node: NodeSummary { node: name.into(), uses: "x.y".into(), kind, target: 3 },
+            node: NodeSummary {
+                node: name.into(),
+                uses: "x.y".into(),
+                kind,
+                target: 3,
+            },
             state,
             freshness: None,
             finished: 0,
@@ -200,7 +291,10 @@ mod tests {
     }
 
     fn verdict(grade: Grade, reasons: &[&str]) -> Verdict {
-        Verdict { grade, reasons: reasons.iter().map(|r| (*r).to_owned()).collect() }
+        Verdict {
+            grade,
+            reasons: reasons.iter().map(|r| (*r).to_owned()).collect(),
+        }
     }
 
     #[test]
@@ -208,9 +302,19 @@ mod tests {
         let reused = node("a", Some(StepKind::Pure), NodeState::Reused);
         let idle = node("s", None, NodeState::Waiting);
         let unasked = node("w", Some(StepKind::Effect), NodeState::Skipped);
-        assert!(ran_nothing(&run(vec![reused.clone(), idle.clone(), unasked])));
-        assert!(!ran_nothing(&run(vec![reused.clone(), node("s", None, NodeState::Done)])));
-        assert!(!ran_nothing(&run(vec![reused, node("b", Some(StepKind::Pure), NodeState::Done)])));
+        assert!(ran_nothing(&run(vec![
+            reused.clone(),
+            idle.clone(),
+            unasked
+        ])));
+        assert!(!ran_nothing(&run(vec![
+            reused.clone(),
+            node("s", None, NodeState::Done)
+        ])));
+        assert!(!ran_nothing(&run(vec![
+            reused,
+            node("b", Some(StepKind::Pure), NodeState::Done)
+        ])));
         assert!(!ran_nothing(&run(vec![idle])));
     }
 
@@ -221,26 +325,50 @@ mod tests {
         measured.took_ms = 2500;
         measured.summary = Some("TTFT p50 12 ms".into());
         measured.verdicts = vec![verdict(Grade::Valid, &[]), verdict(Grade::Degraded, &["x"])];
-        let lines = table(&run(vec![measured, node("server", None, NodeState::Waiting)]), &Verdicts::default()).lines("", false);
+        let lines = table(
+            &run(vec![measured, node("server", None, NodeState::Waiting)]),
+            &Verdicts::default(),
+        )
+        .lines("", false);
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[1], "load  done   2/3      degraded  2.5 s  TTFT p50 12 ms");
+        assert_eq!(
+            lines[1],
+            "load  done   2/3      degraded  2.5 s  TTFT p50 12 ms"
+        );
     }
 
     #[test]
     fn doubts_are_listed_once_with_how_often() {
         let late = verdict(Grade::Invalid, &["the client was late", "too few requests"]);
         let of = BTreeMap::from([
-            ("load".to_owned(), vec![late.clone(), verdict(Grade::Valid, &[]), verdict(Grade::Degraded, &["the client was late"])]),
+            (
+                "load".to_owned(),
+                vec![
+                    late.clone(),
+                    verdict(Grade::Valid, &[]),
+                    verdict(Grade::Degraded, &["the client was late"]),
+                ],
+            ),
             ("other".to_owned(), vec![verdict(Grade::Valid, &[])]),
         ]);
         let lines = Verdicts { of }.doubts(false);
-        let wanted = ["", "load is invalid (2 of 3 samples):", "  - the client was late (2 samples)", "  - too few requests"];
+        let wanted = [
+            "",
+            "load is invalid (2 of 3 samples):",
+            "  - the client was late (2 samples)",
+            "  - too few requests",
+        ];
         assert_eq!(lines, wanted);
     }
 
     #[test]
     fn a_failure_shows_its_log_and_its_mend_and_an_interruption_is_none() {
-        let terminal = Terminal { verbosity: Verbosity::Normal, color: false, error_color: false, live: false };
+        let terminal = Terminal {
+            verbosity: Verbosity::Normal,
+            color: false,
+            error_color: false,
+            live: false,
+        };
         let failed = Failure {
             node: "load".into(),
             sample: Some(1),
@@ -255,7 +383,10 @@ mod tests {
         let drawn = failure(&load, &terminal).expect("a failure");
         let wanted = "error: step `load`, sample 2 failed: it broke\n  --> /logs/x.log\n   | a\n   | b\nhelp: mend it";
         assert_eq!(drawn, wanted);
-        load.failure = Some(Failure { class: FailureClass::Interrupted, ..failed });
+        load.failure = Some(Failure {
+            class: FailureClass::Interrupted,
+            ..failed
+        });
         assert_eq!(failure(&load, &terminal), None);
     }
 }

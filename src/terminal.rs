@@ -88,7 +88,12 @@ impl Terminal {
             ColorChoice::Auto => is_terminal && !is_dumb && !no_color,
         };
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        Self { verbosity, color: colored(out), error_color: colored(err), live: out && err && !is_dumb }
+        Self {
+            verbosity,
+            color: colored(out),
+            error_color: colored(err),
+            live: out && err && !is_dumb,
+        }
     }
 
     /// Whether the usual things are said.
@@ -131,7 +136,9 @@ pub(crate) fn write(bytes: &[u8]) {
 /// Writes a line to standard error.
 pub(crate) fn error_line(text: impl Display) {
     // There is nowhere left to say that this failed.
-    let _ = io::stderr().lock().write_all(format!("{text}\n").as_bytes());
+    let _ = io::stderr()
+        .lock()
+        .write_all(format!("{text}\n").as_bytes());
 }
 
 /// Returns why standard output lost something, if it did.

@@ -15,24 +15,45 @@ pub(crate) fn duration(ms: u64) -> String {
 
 /// Writes a count with its noun.
 pub(crate) fn plural(n: usize, noun: &str) -> String {
-    if n == 1 { format!("{n} {noun}") } else { format!("{n} {noun}s") }
+    if n == 1 {
+        format!("{n} {noun}")
+    } else {
+        format!("{n} {noun}s")
+    }
 }
 
 /// Names a sample: which of how many, as long as that is so.
 pub(crate) fn sample(index: u32, target: u32) -> String {
-    if index < target { format!("sample {} of {target}", index + 1) } else { format!("sample {}", index + 1) }
+    if index < target {
+        format!("sample {} of {target}", index + 1)
+    } else {
+        format!("sample {}", index + 1)
+    }
 }
 
 /// Writes milliseconds since 1970 as `2026-11-22 05:45`, in UTC.
 pub(crate) fn moment(ms: u64) -> String {
     let stamp = engine::run::folder::timestamp(ms / 1000);
-    format!("{}-{}-{} {}:{}", &stamp[..4], &stamp[4..6], &stamp[6..8], &stamp[9..11], &stamp[11..13])
+    format!(
+        "{}-{}-{} {}:{}",
+        &stamp[..4],
+        &stamp[4..6],
+        &stamp[6..8],
+        &stamp[9..11],
+        &stamp[11..13]
+    )
 }
 
 /// Writes a path relative to the working directory where it lies below it.
 pub(crate) fn path(path: &Path) -> String {
-    let below = std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf));
-    below.filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| path.to_owned()).display().to_string()
+    let below = std::env::current_dir()
+        .ok()
+        .and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf));
+    below
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or_else(|| path.to_owned())
+        .display()
+        .to_string()
 }
 
 /// Cuts a text to its first line and at most `max` characters.
@@ -75,7 +96,16 @@ mod tests {
     #[test]
     fn durations_keep_two_digits_that_matter() {
         let written = [7, 999, 1000, 12_345, 59_999, 60_000, 125_000, 3_600_000].map(duration);
-        let wanted = ["7 ms", "999 ms", "1.0 s", "12.3 s", "59.9 s", "1 min 00 s", "2 min 05 s", "1 h 00 min"];
+        let wanted = [
+            "7 ms",
+            "999 ms",
+            "1.0 s",
+            "12.3 s",
+            "59.9 s",
+            "1 min 00 s",
+            "2 min 05 s",
+            "1 h 00 min",
+        ];
         assert_eq!(written, wanted);
     }
 

@@ -3,7 +3,7 @@
 //! The run and `check` both ask here, so that what is announced is what happens.
 
 use crate::environment::Environment;
-use crate::freshness::{self, ActionRecord, Found, Freshness, Wanted};
+use crate::freshness::{self, ActionRecord, Found, Freshness, Wanted, Wish};
 use crate::graph::{Edge, Graph, NodeId};
 use crate::key::{Keys, Known, Manifest};
 use crate::samples::{SampleRecord, SampleSet};
@@ -20,7 +20,7 @@ pub struct Ledger {
     environment: Arc<Environment>,
     plan: Arc<PlanText>,
     plan_digest: Digest,
-    fresh: bool,
+    wish: Wish,
     known: Known,
     manifests: BTreeMap<NodeId, Manifest>,
     artifacts: BTreeMap<(NodeId, String), ArtifactRef>,
@@ -28,13 +28,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Builds a ledger that knows nothing yet; `fresh` asks for new samples.
+    /// Builds a ledger that knows nothing yet; `wish` says whether earlier samples suffice.
     pub fn new(
         graph: Arc<Graph>,
         store: Arc<Store>,
         environment: Arc<Environment>,
         plan: Arc<PlanText>,
-        fresh: bool,
+        wish: Wish,
     ) -> Self {
         let plan_digest = digest_plan(&plan);
         Self {
@@ -43,7 +43,7 @@ impl Ledger {
             environment,
             plan,
             plan_digest,
-            fresh,
+            wish,
             known: Known::default(),
             manifests: BTreeMap::new(),
             artifacts: BTreeMap::new(),
@@ -121,7 +121,7 @@ impl Ledger {
         let wanted = Wanted {
             target: step.target,
             max_age: step.max_age,
-            fresh: self.fresh,
+            wish: &self.wish,
             boot_id: &self.environment.boot_id,
         };
         let Found {
@@ -134,11 +134,7 @@ impl Ledger {
             &wanted,
         )?;
         let have = u32::try_from(samples.records.len()).unwrap_or(u32::MAX);
-        let missing = if self.fresh {
-            step.target
-        } else {
-            step.target.saturating_sub(have)
-        };
+        let missing = wanted.missing(&samples);
         self.take_samples(node, samples);
         Ok((
             freshness,
@@ -208,7 +204,7 @@ impl Ledger {
         for (name, output) in outputs {
             self.known
                 .outputs
-                .insert((node, name.clone()), output.digest.clone());
+                .insert((node, name.clone()), output.digest);
             self.artifacts.insert((node, name), output);
         }
     }
@@ -266,10 +262,10 @@ impl Ledger {
         for node in graph.order() {
             let open = graph.incoming(*node).find(|(from, edge)| match edge {
                 Edge::Needs => !settled.get(from).copied().unwrap_or(false),
-                Edge::Leases => self.manifests.get(from).is_none(),
+                Edge::Leases => !self.manifests.contains_key(from),
                 Edge::After => {
                     graph.step_kind(*from) == Some(StepKind::Effect)
-                        && self.manifests.get(from).is_none()
+                        && !self.manifests.contains_key(from)
                 }
             });
             let freshness = match open {

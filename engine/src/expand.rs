@@ -73,12 +73,17 @@ pub fn expand(
     let source = sources.add(path, text);
     let mut problems = Problems::default();
     let root = crate::value::parse(sources, source, &mut problems);
+    let broken = broken_lines(&problems, sources);
     let plan = Plan::read(source, &root, &mut problems);
     let params = params::resolve(&plan, settings, sources, &mut problems);
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let nodes = Expansion::new(&plan, &params, library, sources, &mut problems).nodes(&folder);
     if !problems.is_empty() {
-        return Err(problems.into_sorted());
+        return Err(once_per_broken_line(
+            problems.into_sorted(),
+            &broken,
+            sources,
+        ));
     }
     let graph = Graph::seal(nodes).map_err(|cycle| vec![Problem::whole(cycle.to_string())])?;
     let text = PlanText {
@@ -100,6 +105,58 @@ pub fn expand(
         graph: Arc::new(graph),
         text: Arc::new(text),
     })
+}
+
+/// Lines that are not TOML.
+fn broken_lines(problems: &Problems, sources: &Sources) -> BTreeSet<usize> {
+    problems
+        .clone()
+        .into_sorted()
+        .iter()
+        .filter_map(|p| line_of(p, sources))
+        .collect()
+}
+
+fn line_of(problem: &Problem, sources: &Sources) -> Option<usize> {
+    problem
+        .place
+        .as_ref()
+        .map(|(place, _)| sources.line_column(place).0)
+}
+
+/// Keeps the first problem of each line that is not TOML: whatever else is wrong there follows.
+fn once_per_broken_line(
+    problems: Vec<Problem>,
+    broken: &BTreeSet<usize>,
+    sources: &Sources,
+) -> Vec<Problem> {
+    let mut told = BTreeSet::new();
+    let is_news = |p: &Problem| {
+        line_of(p, sources).is_none_or(|line| !broken.contains(&line) || told.insert(line))
+    };
+    problems.into_iter().filter(is_news).collect()
+}
+
+/// Orders declarations so that each follows what it waits for, and otherwise as they are written.
+fn in_plan_order(graph: &petgraph::graph::DiGraph<usize, ()>) -> Vec<usize> {
+    use petgraph::Direction::{Incoming, Outgoing};
+    let mut left: Vec<usize> = graph
+        .node_indices()
+        .map(|n| graph.neighbors_directed(n, Incoming).count())
+        .collect();
+    let mut ready: BTreeSet<usize> = (0..left.len()).filter(|i| left[*i] == 0).collect();
+    let mut order = Vec::with_capacity(left.len());
+    while let Some(next) = ready.pop_first() {
+        order.push(graph[petgraph::graph::NodeIndex::new(next)]);
+        let after = graph.neighbors_directed(petgraph::graph::NodeIndex::new(next), Outgoing);
+        for node in after {
+            left[node.index()] -= 1;
+            if left[node.index()] == 0 {
+                ready.insert(node.index());
+            }
+        }
+    }
+    order
 }
 
 /// What a declaration uses.
@@ -304,7 +361,12 @@ impl<'a> Expansion<'a> {
                 .map(|i| format!("`{}`", self.plan.nodes[*i].key.name))
                 .collect();
             let first = &self.plan.nodes[circle[0]];
-            let message = format!("{} wait for each other", names.join(", "));
+            let message = match names.as_slice() {
+                [head @ .., last] if !head.is_empty() => {
+                    format!("{} and {last} wait for each other", head.join(", "))
+                }
+                alone => format!("{} waits for itself", alone.concat()),
+            };
             self.problems.push(
                 Problem::at(&first.key.place, message, "part of a circle")
                     .help("remove one of the references or one `after`"),
@@ -313,8 +375,7 @@ impl<'a> Expansion<'a> {
         if !circles.is_empty() {
             return None;
         }
-        let sorted = petgraph::algo::toposort(&graph, None).ok()?;
-        Some(sorted.into_iter().map(|n| graph[n]).collect())
+        Some(in_plan_order(&graph))
     }
 
     /// Finds out what a declaration uses and which instances it has.

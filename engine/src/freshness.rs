@@ -2,7 +2,7 @@
 //! reason.
 
 use crate::key::{Change, Manifest};
-use crate::samples::{SampleSet, now_s};
+use crate::samples::{SampleRecord, SampleSet, now_s};
 use crate::step::Grade;
 use crate::store::{ArtifactRef, Digest, Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -91,10 +91,7 @@ fn write_changes(f: &mut std::fmt::Formatter<'_>, changes: &[Change]) -> std::fm
     let Some(first) = changes.first() else {
         return f.write_str("its key changed");
     };
-    let short = |v: &Option<String>| {
-        v.as_deref()
-            .map_or_else(|| "nothing".to_owned(), |v| format!("`{}`", shorten(v)))
-    };
+    let short = |v: &Option<String>| v.as_deref().map_or_else(|| "nothing".to_owned(), shorten);
     write!(
         f,
         "`{}` changed from {} to {}",
@@ -118,7 +115,10 @@ fn shorten(value: &str) -> String {
         Some((at, _)) => format!("{}…", &value[..at]),
         None => value.to_owned(),
     };
-    if short.is_empty() || short.contains(char::is_whitespace) { format!("`{short}`") } else { short }
+    if short.is_empty() || short.contains(char::is_whitespace) {
+        return format!("`{short}`");
+    }
+    short
 }
 
 impl std::fmt::Display for Freshness {
@@ -281,7 +281,7 @@ pub fn look_up_samples(
         .last()
         .map_or(0, |r| now_s().saturating_sub(r.drawn_at));
     let freshness = match have.have {
-        _ if wanted.fresh => Freshness::Stale {
+        _ if wanted.missing(&samples) > 0 && wanted.wish != &Wish::Enough => Freshness::Stale {
             reason: Reason::Asked,
         },
         n if n >= wanted.target => Freshness::Reused {
@@ -312,10 +312,31 @@ pub struct Wanted<'a> {
     pub target: u32,
     /// Older ones do not count.
     pub max_age: Option<std::time::Duration>,
-    /// Whether the command line asks for new ones.
-    pub fresh: bool,
+    /// Whether those of earlier runs suffice.
+    pub wish: &'a Wish,
     /// The boot of this machine.
     pub boot_id: &'a str,
+}
+
+/// Whether samples of earlier runs suffice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// They do.
+    Enough,
+    /// The target is to be reached by samples of the run with this name alone.
+    NewIn(String),
+}
+
+impl Wanted<'_> {
+    /// Returns how many samples are still to be drawn beside `samples`.
+    pub fn missing(&self, samples: &SampleSet) -> u32 {
+        let counts = |record: &&SampleRecord| match self.wish {
+            Wish::Enough => true,
+            Wish::NewIn(run) => record.run == *run,
+        };
+        let n_counting = samples.records.iter().filter(counts).count();
+        self.target.saturating_sub(count(n_counting))
+    }
 }
 
 fn count(n: usize) -> u32 {

@@ -8,28 +8,51 @@
 
 #![deny(unsafe_code)]
 
-pub mod decide;
-pub mod environment;
-pub mod event;
-pub mod expand;
-pub mod freshness;
-pub mod graph;
-pub mod interpolate;
-pub mod journal;
-pub mod key;
-pub mod library;
-pub mod options;
-pub mod params;
-pub mod plan;
-pub mod pools;
-pub mod problem;
-pub mod process;
-pub mod run;
-pub mod samples;
-pub mod schedule;
-pub mod service;
+// Text and what is wrong with it.
 pub mod source;
-pub mod step;
-pub mod store;
-pub mod types;
+
+pub mod problem;
 pub mod value;
+
+// A plan as it is written, and what its names mean.
+pub mod plan;
+
+pub mod interpolate;
+pub mod params;
+
+// What plans are made of.
+pub mod options;
+
+pub mod types;
+
+pub mod service;
+pub mod step;
+
+pub mod library;
+
+// The sealed graph.
+pub mod expand;
+
+pub mod graph;
+
+// What is there already, and why it is not enough.
+pub mod environment;
+pub mod key;
+
+pub mod freshness;
+pub mod samples;
+
+pub mod decide;
+
+// Running.
+pub mod schedule;
+
+pub mod pools;
+
+pub mod event;
+pub mod run;
+
+// What outlives a run.
+pub mod journal;
+pub mod process;
+pub mod store;

@@ -1,6 +1,6 @@
 //! Parameters: their defaults, overridden by a variant, overridden by the command line.
 
-use crate::plan::{Param, Plan};
+use crate::plan::{Param, ParamKind, Plan};
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::Sources;
 use crate::value::{Kind, Value, parse_argument};
@@ -93,11 +93,16 @@ fn override_one(
 fn check(param: &Param, value: &Value, problems: &mut Problems) -> bool {
     let name = &param.key.name;
     if !param.kind.accepts(value) {
-        let message = format!(
-            "parameter `{name}` is `{}`, and this is {}",
-            param.kind,
-            value.type_name()
+        let is_list = matches!(
+            (&param.kind, &value.kind),
+            (ParamKind::List(_), Kind::List(_))
         );
+        let found = if is_list {
+            "a list with something else in it"
+        } else {
+            value.type_name()
+        };
+        let message = format!("parameter `{name}` takes `{}`, found {found}", param.kind);
         problems.push(Problem::at(
             &value.place,
             message,

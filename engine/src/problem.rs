@@ -89,7 +89,7 @@ pub fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -
     let known: Vec<&str> = known.into_iter().collect();
     match nearest(found, known.iter().copied()) {
         Some(name) => format!("did you mean `{name}`?"),
-        None if known.is_empty() => "none is known here".to_owned(),
+        None if known.is_empty() => "none is declared".to_owned(),
         None => format!(
             "known: {}",
             known

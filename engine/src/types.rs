@@ -129,7 +129,7 @@ impl<K: ArtifactKind> OptionType for Lease<K> {
         if !matches!(&value.kind, Kind::Template(p) if p.len() == 1) {
             return parser.mismatch(
                 value,
-                &format!("{}: `${{services.NAME}}`", Self::type_name()),
+                &format!("a {} such as `${{services.NAME}}`", Self::type_name()),
             );
         }
         let linked = parser.single_link(value)?;
@@ -172,7 +172,7 @@ impl<K: ArtifactKind> OptionType for Samples<K> {
         if !matches!(&value.kind, Kind::Template(p) if p.len() == 1) {
             return parser.mismatch(
                 value,
-                &format!("{}: `${{steps.NAME.all}}`", Self::type_name()),
+                &format!("{} such as `${{steps.NAME.all}}`", Self::type_name()),
             );
         }
         let linked = parser.single_link(value)?;

@@ -16,7 +16,10 @@ pub(super) fn check(arguments: &Check, session: &Session) -> Result<u8, Failure>
     if arguments.json
         && let Err(problems) = &loaded.expanded
     {
-        let problems: Vec<Value> = problems.iter().map(|p| render::problem_json(p, &loaded.sources)).collect();
+        let problems: Vec<Value> = problems
+            .iter()
+            .map(|p| render::problem_json(p, &loaded.sources))
+            .collect();
         terminal::line(json!({ "sound": false, "problems": problems }));
         return Ok(exit::UNSOUND);
     }
@@ -27,7 +30,13 @@ pub(super) fn check(arguments: &Check, session: &Session) -> Result<u8, Failure>
 }
 
 /// Shows what a run would do.
-pub(super) fn show(expanded: &Expanded, plan: &PlanArguments, fresh: bool, json: bool, session: &Session) -> Result<u8, Failure> {
+pub(super) fn show(
+    expanded: &Expanded,
+    plan: &PlanArguments,
+    fresh: bool,
+    json: bool,
+    session: &Session,
+) -> Result<u8, Failure> {
     let prospects = outlook::prospects(expanded, &outputs::peek(&session.out)?, fresh)?;
     if json {
         terminal::line(sound_json(expanded, plan, &prospects));
@@ -38,13 +47,19 @@ pub(super) fn show(expanded: &Expanded, plan: &PlanArguments, fresh: bool, json:
         "" => String::new(),
         text => format!(": {text}"),
     };
-    terminal::line(format!("plan {}{description}", terminal.paint(Ink::Bold, &expanded.name)));
+    terminal::line(format!(
+        "plan {}{description}",
+        terminal.paint(Ink::Bold, &expanded.name)
+    ));
     show_params(expanded, plan, terminal);
     if terminal.is_verbose() {
         prospects.iter().for_each(|p| show_whole(p, terminal));
     } else {
         terminal::line("");
-        table(&prospects).lines("  ", terminal.color).iter().for_each(terminal::line);
+        table(&prospects)
+            .lines("  ", terminal.color)
+            .iter()
+            .for_each(terminal::line);
     }
     terminal::line(format!("\n{}", conclusion(&prospects)));
     Ok(exit::DONE)
@@ -53,15 +68,24 @@ pub(super) fn show(expanded: &Expanded, plan: &PlanArguments, fresh: bool, json:
 fn show_params(expanded: &Expanded, plan: &PlanArguments, terminal: &Terminal) {
     let mut columns = Columns::default();
     for (name, value, is_set) in &expanded.text.params {
-        let origin = Cell::new(if *is_set { Ink::Yellow } else { Ink::Dim }, origin(plan, name, *is_set));
+        let origin = Cell::new(
+            if *is_set { Ink::Yellow } else { Ink::Dim },
+            origin(plan, name, *is_set),
+        );
         columns.row(vec![name.as_str().into(), value.as_str().into(), origin]);
     }
-    columns.lines("  ", terminal.color).iter().for_each(terminal::line);
+    columns
+        .lines("  ", terminal.color)
+        .iter()
+        .for_each(terminal::line);
 }
 
 /// Says where the value of a parameter comes from.
 fn origin(plan: &PlanArguments, name: &str, is_set: bool) -> String {
-    let by_hand = plan.set.iter().any(|(set, _)| set.strip_prefix("params.").unwrap_or(set) == name);
+    let by_hand = plan
+        .set
+        .iter()
+        .any(|(set, _)| set.strip_prefix("params.").unwrap_or(set) == name);
     match (is_set, by_hand, &plan.variant) {
         (false, ..) => "default".to_owned(),
         (true, false, Some(variant)) => format!("variant {variant}"),
@@ -78,35 +102,83 @@ fn ink(will: Will) -> Ink {
 }
 
 fn table(prospects: &[Prospect]) -> Columns {
-    let mut columns = Columns::titled(&["step or service", "uses", "kind", "samples", "what would happen"]);
+    let mut columns = Columns::titled(&[
+        "step or service",
+        "uses",
+        "kind",
+        "samples",
+        "what would happen",
+    ]);
     for p in prospects {
-        let samples = if p.kind == "measure" { p.target.to_string() } else { String::new() };
+        let samples = if p.kind == "measure" {
+            p.target.to_string()
+        } else {
+            String::new()
+        };
         let why = Cell::new(ink(p.will), p.why.as_str());
-        columns.row(vec![Cell::new(Ink::Bold, p.node.as_str()), p.uses.as_str().into(), p.kind.into(), samples.into(), why]);
+        columns.row(vec![
+            Cell::new(Ink::Bold, p.node.as_str()),
+            p.uses.as_str().into(),
+            p.kind.into(),
+            samples.into(),
+            why,
+        ]);
     }
     columns
 }
 
 /// Shows a node with its options, its edges and everything that changed.
 fn show_whole(p: &Prospect, terminal: &Terminal) {
-    let samples = if p.kind == "measure" { format!(", {}", words::plural(p.target as usize, "sample")) } else { String::new() };
-    terminal::line(format!("\n{}  {} ({}{samples})", terminal.paint(Ink::Bold, &p.node), p.uses, p.kind));
+    let samples = if p.kind == "measure" {
+        format!(", {}", words::plural(p.target as usize, "sample"))
+    } else {
+        String::new()
+    };
+    terminal::line(format!(
+        "\n{}  {} ({}{samples})",
+        terminal.paint(Ink::Bold, &p.node),
+        p.uses,
+        p.kind
+    ));
     let changes = outlook::changes(&p.freshness);
-    let why = if changes.is_empty() { p.why.as_str() } else { "will run: what it depends on changed" };
+    let why = if changes.is_empty() {
+        p.why.as_str()
+    } else {
+        "will run: what it depends on changed"
+    };
     terminal::line(format!("  {}", terminal.paint(ink(p.will), why)));
-    changes.iter().for_each(|change| terminal::line(format!("    {change}")));
-    for (word, names) in [("needs", &p.needs), ("after", &p.after), ("leases", &p.leases)] {
+    changes
+        .iter()
+        .for_each(|change| terminal::line(format!("    {change}")));
+    for (word, names) in [
+        ("needs", &p.needs),
+        ("after", &p.after),
+        ("leases", &p.leases),
+    ] {
         if !names.is_empty() {
-            terminal::line(format!("  {} {}", terminal.paint(Ink::Dim, word), names.join(", ")));
+            terminal::line(format!(
+                "  {} {}",
+                terminal.paint(Ink::Dim, word),
+                names.join(", ")
+            ));
         }
     }
     let mut options = Columns::default();
-    p.with.iter().for_each(|(path, value)| options.row(vec![Cell::new(Ink::Dim, path.as_str()), value.as_str().into()]));
-    options.lines("  ", terminal.color).iter().for_each(terminal::line);
+    p.with.iter().for_each(|(path, value)| {
+        options.row(vec![
+            Cell::new(Ink::Dim, path.as_str()),
+            value.as_str().into(),
+        ])
+    });
+    options
+        .lines("  ", terminal.color)
+        .iter()
+        .for_each(terminal::line);
 }
 
 fn conclusion(prospects: &[Prospect]) -> String {
-    let (services, steps): (Vec<&Prospect>, Vec<&Prospect>) = prospects.iter().partition(|p| p.kind == "service");
+    let (services, steps): (Vec<&Prospect>, Vec<&Prospect>) =
+        prospects.iter().partition(|p| p.kind == "service");
     let count = |of: &[&Prospect], will: Will| of.iter().filter(|p| p.will == will).count();
     let launched = match (count(&services, Will::Run), count(&services, Will::Perhaps)) {
         _ if services.is_empty() => String::new(),
@@ -118,7 +190,9 @@ fn conclusion(prospects: &[Prospect]) -> String {
     match (count(&steps, Will::Run), count(&steps, Will::Perhaps)) {
         (0, 0) => format!("nothing would run: the results of {all} are there{launched}"),
         (run, 0) => format!("{run} of {all} would run{launched}"),
-        (run, perhaps) => format!("{run} of {all} would run, {perhaps} more depending on their results{launched}"),
+        (run, perhaps) => {
+            format!("{run} of {all} would run, {perhaps} more depending on their results{launched}")
+        }
     }
 }
 

@@ -7,7 +7,12 @@ use clap::CommandFactory;
 /// Writes the script to standard output.
 pub(super) fn completions(arguments: &Completions) -> u8 {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "benchwright", &mut script);
+    clap_complete::generate(
+        arguments.shell,
+        &mut Arguments::command(),
+        "benchwright",
+        &mut script,
+    );
     terminal::write(&script);
     exit::DONE
 }

@@ -21,15 +21,21 @@ pub(super) fn graph(arguments: &Graph, session: &Session) -> Result<u8, Failure>
         GraphFormat::Svg => drawing::svg(&drawing),
     };
     match &arguments.output {
-        Some(file) => std::fs::write(file, text)
-            .map_err(|e| Failure::new(format!("could not write `{}`: {e}", file.display())).help("give a file in a folder that exists and is writable"))?,
+        Some(file) => std::fs::write(file, text).map_err(|e| {
+            Failure::new(format!("could not write `{}`: {e}", file.display()))
+                .help("give a file in a folder that exists and is writable")
+        })?,
         None => terminal::write(text.as_bytes()),
     }
     Ok(exit::DONE)
 }
 
 fn format(arguments: &Graph) -> GraphFormat {
-    let extension = arguments.output.as_deref().and_then(Path::extension).and_then(|e| e.to_str());
+    let extension = arguments
+        .output
+        .as_deref()
+        .and_then(Path::extension)
+        .and_then(|e| e.to_str());
     arguments.format.unwrap_or(match extension {
         Some("svg") => GraphFormat::Svg,
         Some("md" | "mmd" | "mermaid") => GraphFormat::Mermaid,

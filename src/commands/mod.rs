@@ -34,7 +34,9 @@ pub(crate) fn cli(library: fn() -> Library) -> ExitCode {
     let Arguments { global, command } = Arguments::parse();
     let session = Session::new(global, library);
     let done = dispatch(command, &session).and_then(|code| match terminal::output_error() {
-        Some(error) => Err(Failure::new(format!("could not write to standard output: {error}"))),
+        Some(error) => Err(Failure::new(format!(
+            "could not write to standard output: {error}"
+        ))),
         None => Ok(code),
     });
     match done {
@@ -67,14 +69,21 @@ impl Session {
             (false, true) => Verbosity::Verbose,
             (false, false) => Verbosity::Normal,
         };
-        Self { terminal: Terminal::detect(global.color, verbosity), out: global.out, library }
+        Self {
+            terminal: Terminal::detect(global.color, verbosity),
+            out: global.out,
+            library,
+        }
     }
 
     /// Writes how this command is called again, with the output folder if it is not the usual one.
     pub(crate) fn command(&self, rest: &str) -> String {
-        if self.out == PathBuf::from("outputs") {
+        if self.out.as_os_str() == "outputs" {
             return format!("benchwright {rest}");
         }
-        format!("benchwright {rest} --out {}", crate::words::shell(&self.out.display().to_string()))
+        format!(
+            "benchwright {rest} --out {}",
+            crate::words::shell(&self.out.display().to_string())
+        )
     }
 }

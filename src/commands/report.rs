@@ -12,7 +12,11 @@ use serde_json::{Value, json};
 pub(super) fn report(arguments: &Report, session: &Session) -> Result<u8, Failure> {
     let library = (session.library)();
     let latest = ["latest".to_owned()];
-    let names = if arguments.runs.is_empty() { &latest[..] } else { &arguments.runs };
+    let names = if arguments.runs.is_empty() {
+        &latest[..]
+    } else {
+        &arguments.runs
+    };
     let mut listed: Vec<Value> = Vec::new();
     let mut without = Vec::new();
     for name in names {
@@ -21,7 +25,9 @@ pub(super) fn report(arguments: &Report, session: &Session) -> Result<u8, Failur
         if arguments.json {
             listed.push(json!({ "run": run.run, "reports": reports }));
         } else {
-            reports.iter().for_each(|path| terminal::line(words::path(path)));
+            reports
+                .iter()
+                .for_each(|path| terminal::line(words::path(path)));
         }
         if reports.is_empty() {
             without.push(run.run);
@@ -32,12 +38,19 @@ pub(super) fn report(arguments: &Report, session: &Session) -> Result<u8, Failur
     }
     match without.first() {
         None => Ok(exit::DONE),
-        Some(_) => Err(Failure::new(format!("no report in {}", without.join(", "))).help(how_to_make_one(&library))),
+        Some(_) => Err(Failure::new(format!("no report in {}", without.join(", ")))
+            .help(how_to_make_one(&library))),
     }
 }
 
 fn how_to_make_one(library: &Library) -> String {
-    let makers: Vec<String> =
-        library.steps().filter(|s| s.outputs.iter().any(|o| o.kind == PAGE)).map(|s| format!("`{}`", s.name)).collect();
-    format!("a report is made by a step that uses {}; add one to the plan and run it again: what is there is reused", makers.join(" or "))
+    let makers: Vec<String> = library
+        .steps()
+        .filter(|s| s.outputs.iter().any(|o| o.kind == PAGE))
+        .map(|s| format!("`{}`", s.name))
+        .collect();
+    format!(
+        "a report is made by a step that uses {}; add one to the plan and run it again: what is there is reused",
+        makers.join(" or ")
+    )
 }

@@ -16,29 +16,52 @@ pub(super) fn resume(arguments: &Resume, session: &Session) -> Result<u8, Failur
     let path = history::find(&session.out, arguments.run.as_deref()).map_err(Failure::new)?;
     let failure = |error| outputs::run_failure(&session.out, &error);
     let history = history::load(&path).map_err(failure)?;
-    if let (false, Some(outcome @ (Outcome::Done | Outcome::Invalid))) = (history.live, history.outcome) {
+    if let (false, Some(outcome @ (Outcome::Done | Outcome::Invalid))) =
+        (history.live, history.outcome)
+    {
         say_finished(&history, outcome, arguments.json, session);
         return Ok(outcome.exit_code());
     }
     // Locks the run before anything of it is read.
     let folder = RunFolder::open(&path).map_err(failure)?;
     let (recipe, text) = read_recipe(&path).map_err(failure)?;
-    let loaded = plans::load_kept(&recipe.plan_path, text, &recipe.settings, &(session.library)());
+    let loaded = plans::load_kept(
+        &recipe.plan_path,
+        text,
+        &recipe.settings,
+        &(session.library)(),
+    );
     let expanded = match loaded.or_draw(&session.terminal) {
         Ok(expanded) => expanded,
         Err(code) => return Ok(code),
     };
     warn(&history, &recipe.version, session);
     let store = outputs::open(&session.out)?;
-    let settings = RunSettings { jobs: jobs(arguments.jobs), fresh: recipe.fresh, seed: recipe.seed, resumed: true };
-    Execution { session, expanded, store, folder, settings, json: arguments.json }.to_the_end()
+    let settings = RunSettings {
+        jobs: jobs(arguments.jobs),
+        fresh: recipe.fresh,
+        seed: recipe.seed,
+        resumed: true,
+    };
+    Execution {
+        session,
+        expanded,
+        store,
+        folder,
+        settings,
+        json: arguments.json,
+    }
+    .until_the_end()
 }
 
 fn say_finished(history: &History, outcome: Outcome, json: bool, session: &Session) {
     if json || !session.terminal.is_talkative() {
         return;
     }
-    terminal::line(format!("run {} is finished: there is nothing to resume", history.run));
+    terminal::line(format!(
+        "run {} is finished: there is nothing to resume",
+        history.run
+    ));
     if outcome == Outcome::Invalid {
         terminal::line("a measurement is invalid; `benchwright run PLAN --fresh` measures again");
     }
@@ -46,12 +69,19 @@ fn say_finished(history: &History, outcome: Outcome, json: bool, session: &Sessi
 
 /// Says what is not as it was.
 fn warn(history: &History, version: &str, session: &Session) {
-    let label = session.terminal.paint_error(terminal::Ink::Yellow, "warning");
+    let label = session
+        .terminal
+        .paint_error(terminal::Ink::Yellow, "warning");
     for damage in &history.damage {
-        terminal::error_line(format!("{label}: the journal of run {} is damaged: {damage}", history.run));
+        terminal::error_line(format!(
+            "{label}: the journal of run {} is damaged: {damage}",
+            history.run
+        ));
     }
     if version != env!("CARGO_PKG_VERSION") {
         let now = env!("CARGO_PKG_VERSION");
-        terminal::error_line(format!("{label}: the run was begun by version {version}, and this is {now}"));
+        terminal::error_line(format!(
+            "{label}: the run was begun by version {version}, and this is {now}"
+        ));
     }
 }

@@ -17,7 +17,13 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
         Err(code) => return Ok(code),
     };
     if arguments.dry_run {
-        return check::show(&expanded, &arguments.plan, arguments.fresh, arguments.json, session);
+        return check::show(
+            &expanded,
+            &arguments.plan,
+            arguments.fresh,
+            arguments.json,
+            session,
+        );
     }
     let store = outputs::open(&session.out)?;
     let recipe = Recipe {
@@ -28,9 +34,26 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
         fresh: arguments.fresh,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let text = expanded.text.sources.first().map_or("", |(_, text)| text.as_str());
+    let text = expanded
+        .text
+        .sources
+        .first()
+        .map_or("", |(_, text)| text.as_str());
     let folder = RunFolder::create(&session.out, &expanded.name, text, &recipe)
         .map_err(|error| outputs::run_failure(&session.out, &error))?;
-    let settings = RunSettings { jobs: jobs(arguments.jobs), fresh: arguments.fresh, seed: arguments.seed, resumed: false };
-    Execution { session, expanded, store, folder, settings, json: arguments.json }.to_the_end()
+    let settings = RunSettings {
+        jobs: jobs(arguments.jobs),
+        fresh: arguments.fresh,
+        seed: arguments.seed,
+        resumed: false,
+    };
+    Execution {
+        session,
+        expanded,
+        store,
+        folder,
+        settings,
+        json: arguments.json,
+    }
+    .until_the_end()
 }

@@ -19,8 +19,11 @@ const LEFTOVERS: Duration = Duration::from_secs(5);
 pub(super) fn server(arguments: &Server, session: &Session) -> Result<u8, Failure> {
     let options = options(arguments)?;
     let failed = |e: std::io::Error| Failure::new(format!("could not start threads: {e}"));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(HTTP_THREADS).enable_all().build().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(HTTP_THREADS)
+        .enable_all()
+        .build()
+        .map_err(failed)?;
     let talkative = session.terminal.is_talkative();
     let served = runtime.block_on(serve(options, arguments.address_file.clone(), talkative));
     runtime.shutdown_timeout(LEFTOVERS);
@@ -36,7 +39,8 @@ fn options(arguments: &Server) -> Result<ServerOptions, Failure> {
     let chunk = match arguments.chunked_prefill_size {
         -1 => None,
         size => Some(usize::try_from(size).map_err(|_| {
-            Failure::new(format!("`--chunked-prefill-size` is {size}")).help("give a number of tokens, or -1 for none")
+            Failure::new(format!("`--chunked-prefill-size` is {size}"))
+                .help("give a number of tokens, or -1 for none")
         })?),
     };
     Ok(ServerOptions {
@@ -60,8 +64,13 @@ fn options(arguments: &Server) -> Result<ServerOptions, Failure> {
     })
 }
 
-async fn serve(options: ServerOptions, address_file: Option<PathBuf>, talkative: bool) -> Result<(), Failure> {
-    let mut signals = Signals::listen().map_err(|e| Failure::new(format!("could not listen for signals: {e}")))?;
+async fn serve(
+    options: ServerOptions,
+    address_file: Option<PathBuf>,
+    talkative: bool,
+) -> Result<(), Failure> {
+    let mut signals = Signals::listen()
+        .map_err(|e| Failure::new(format!("could not listen for signals: {e}")))?;
     let say = move |text: String| {
         if talkative {
             terminal::error_line(text);
@@ -83,7 +92,10 @@ async fn serve(options: ServerOptions, address_file: Option<PathBuf>, talkative:
             && let Err(error) = write_address(&file, address)
         {
             // The server ends by itself if nobody waits for this any more.
-            let _ = told.send(Failure::new(format!("could not write `{}`: {error}", file.display())).help("give `--address-file` in a folder that exists and is writable"));
+            let _ = told.send(
+                Failure::new(format!("could not write `{}`: {error}", file.display()))
+                    .help("give `--address-file` in a folder that exists and is writable"),
+            );
         }
     };
     let shutdown = async move {
@@ -119,21 +131,40 @@ mod tests {
     use clap::Parser;
 
     fn parse(flags: &[&str]) -> ServerOptions {
-        let words = ["benchwright", "server", "--model-path", "m"].iter().chain(flags);
-        let Command::Server(server) = Arguments::try_parse_from(words).expect("flags").command else { panic!("a server") };
+        let words = ["benchwright", "server", "--model-path", "m"]
+            .iter()
+            .chain(flags);
+        let Command::Server(server) = Arguments::try_parse_from(words).expect("flags").command
+        else {
+            panic!("a server")
+        };
         options(&server).expect("options")
     }
 
     #[test]
     fn without_flags_it_is_what_the_server_says() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let wanted = ServerOptions { model_path: "m".into(), port: 30000, threads: cores, ..ServerOptions::default() };
+        let wanted = ServerOptions {
+            model_path: "m".into(),
+            port: 30000,
+            threads: cores,
+            ..ServerOptions::default()
+        };
         assert_eq!(parse(&[]), wanted);
     }
 
     #[test]
     fn flags_reach_the_options_that_they_name() {
-        let options = parse(&["--page-size", "32", "--chunked-prefill-size", "-1", "--load-format", "dummy", "--random-seed", "7"]);
+        let options = parse(&[
+            "--page-size",
+            "32",
+            "--chunked-prefill-size",
+            "-1",
+            "--load-format",
+            "dummy",
+            "--random-seed",
+            "7",
+        ]);
         assert_eq!(options.block_tokens, 32);
         assert_eq!(options.chunked_prefill_size, None);
         assert_eq!(options.load_format, embedded_server::LoadFormat::Dummy);
@@ -145,7 +176,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("address");
         write_address(&file, ([127, 0, 0, 1], 8123).into()).expect("written");
-        assert_eq!(std::fs::read_to_string(&file).expect("read"), "http://127.0.0.1:8123");
+        assert_eq!(
+            std::fs::read_to_string(&file).expect("read"),
+            "http://127.0.0.1:8123"
+        );
         assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 1);
     }
 }

@@ -34,16 +34,31 @@ fn all(as_json: bool, session: &Session) -> Result<u8, Failure> {
         return Ok(exit::DONE);
     }
     if runs.is_empty() {
-        terminal::line(format!("no runs in `{}`; `benchwright run PLAN` makes one", session.out.display()));
+        terminal::line(format!(
+            "no runs in `{}`; `benchwright run PLAN` makes one",
+            session.out.display()
+        ));
         return Ok(exit::DONE);
     }
     let mut columns = Columns::titled(&["run", "plan", "began", "state", "steps"]);
     for run in &runs {
         let (state, ink) = state(run);
-        let began = format!("{} ago", age(engine::samples::now_s().saturating_sub(run.began_ms / 1000)));
-        columns.row(vec![Cell::new(Ink::Bold, run.run.as_str()), run.plan.as_str().into(), began.into(), Cell::new(ink, state), counts(run).into()]);
+        let began = format!(
+            "{} ago",
+            age(engine::samples::now_s().saturating_sub(run.began_ms / 1000))
+        );
+        columns.row(vec![
+            Cell::new(Ink::Bold, run.run.as_str()),
+            run.plan.as_str().into(),
+            began.into(),
+            Cell::new(ink, state),
+            counts(run).into(),
+        ]);
     }
-    columns.lines("", session.terminal.color).iter().for_each(terminal::line);
+    columns
+        .lines("", session.terminal.color)
+        .iter()
+        .for_each(terminal::line);
     runs.iter().for_each(|run| warn_of_damage(run, session));
     Ok(exit::DONE)
 }
@@ -61,11 +76,20 @@ fn state(run: &History) -> (&'static str, Ink) {
 }
 
 fn counts(run: &History) -> String {
-    let steps: Vec<NodeState> = run.nodes.iter().filter(|n| n.node.kind.is_some()).map(|n| n.state).collect();
+    let steps: Vec<NodeState> = run
+        .nodes
+        .iter()
+        .filter(|n| n.node.kind.is_some())
+        .map(|n| n.state)
+        .collect();
     let count = |state: NodeState| steps.iter().filter(|s| **s == state).count();
     let done = count(NodeState::Done) + count(NodeState::Reused);
     let mut text = format!("{done}/{}", steps.len());
-    for (state, word) in [(NodeState::Reused, "reused"), (NodeState::Failed, "failed"), (NodeState::Skipped, "skipped")] {
+    for (state, word) in [
+        (NodeState::Reused, "reused"),
+        (NodeState::Failed, "failed"),
+        (NodeState::Skipped, "skipped"),
+    ] {
         if count(state) > 0 {
             text.push_str(&format!(", {} {word}", count(state)));
         }
@@ -81,17 +105,44 @@ fn one(name: &str, as_json: bool, session: &Session) -> Result<u8, Failure> {
     }
     let terminal = &session.terminal;
     let (state, ink) = state(&run);
-    let took = if run.took_ms > 0 { format!(", took {}", words::duration(run.took_ms)) } else { String::new() };
+    let took = if run.took_ms > 0 {
+        format!(", took {}", words::duration(run.took_ms))
+    } else {
+        String::new()
+    };
     let began = words::moment(run.began_ms);
-    terminal::line(format!("run {} of plan {}: {}", terminal.paint(Ink::Bold, &run.run), run.plan, terminal.paint(ink, state)));
-    terminal::line(format!("began {began} UTC{took}, in {}\n", words::path(&run.folder)));
-    summary::table(&run, &Verdicts::default()).lines("", terminal.color).iter().for_each(terminal::line);
-    let failures = run.nodes.iter().filter_map(|node| summary::failure(node, terminal));
+    terminal::line(format!(
+        "run {} of plan {}: {}",
+        terminal.paint(Ink::Bold, &run.run),
+        run.plan,
+        terminal.paint(ink, state)
+    ));
+    terminal::line(format!(
+        "began {began} UTC{took}, in {}\n",
+        words::path(&run.folder)
+    ));
+    summary::table(&run, &Verdicts::default())
+        .lines("", terminal.color)
+        .iter()
+        .for_each(terminal::line);
+    let failures = run
+        .nodes
+        .iter()
+        .filter_map(|node| summary::failure(node, terminal));
     failures.for_each(|text| terminal::line(format!("\n{text}")));
     let reports = outputs::reports(&run, &(session.library)());
-    reports.iter().for_each(|path| terminal::line(format!("\n{} {}", terminal.paint(Ink::Bold, "report"), words::path(path))));
+    reports.iter().for_each(|path| {
+        terminal::line(format!(
+            "\n{} {}",
+            terminal.paint(Ink::Bold, "report"),
+            words::path(path)
+        ))
+    });
     if !run.live && !matches!(run.outcome, Some(Outcome::Done | Outcome::Invalid)) {
-        terminal::line(format!("\n`{}` goes on with it", session.command(&format!("resume {}", words::shell(&run.run)))));
+        terminal::line(format!(
+            "\n`{}` goes on with it",
+            session.command(&format!("resume {}", words::shell(&run.run)))
+        ));
     }
     warn_of_damage(&run, session);
     Ok(exit::DONE)
@@ -99,10 +150,16 @@ fn one(name: &str, as_json: bool, session: &Session) -> Result<u8, Failure> {
 
 fn warn_of_damage(run: &History, session: &Session) {
     for damage in &run.damage {
-        warn(&format!("the journal of run {} is damaged: {damage}", run.run), session);
+        warn(
+            &format!("the journal of run {} is damaged: {damage}", run.run),
+            session,
+        );
     }
 }
 
 fn warn(text: &str, session: &Session) {
-    terminal::error_line(format!("{}: {text}", session.terminal.paint_error(Ink::Yellow, "warning")));
+    terminal::error_line(format!(
+        "{}: {text}",
+        session.terminal.paint_error(Ink::Yellow, "warning")
+    ));
 }

@@ -7,8 +7,8 @@ use crate::exit::{self, Failure};
 use crate::reference::{self, Entry, default_words};
 use crate::terminal::{self, Ink, Terminal};
 use crate::words;
-use engine::problem::did_you_mean;
 use engine::options::OptionSpec;
+use engine::problem::did_you_mean;
 use serde_json::json;
 
 /// Where the meaning of an option is wrapped, in characters.
@@ -22,7 +22,10 @@ pub(super) fn steps(arguments: &Steps, session: &Session) -> Result<u8, Failure>
         None => all.iter().collect(),
     };
     let terminal = &session.terminal;
-    let is_exact = arguments.name.as_deref().is_some_and(|name| chosen.iter().any(|e| e.name == name));
+    let is_exact = arguments
+        .name
+        .as_deref()
+        .is_some_and(|name| chosen.iter().any(|e| e.name == name));
     if arguments.json {
         terminal::line(json!(chosen));
     } else if arguments.markdown {
@@ -51,8 +54,16 @@ fn choose<'a>(name: &str, all: &'a [Entry]) -> Result<Vec<&'a Entry>, Failure> {
 fn list(entries: &[&Entry], terminal: &Terminal) {
     let mut columns = Columns::default();
     for entry in entries {
-        let nature = if entry.sort == "service" { "service" } else { entry.kind };
-        columns.row(vec![Cell::new(Ink::Bold, entry.name), Cell::new(Ink::Dim, nature), entry.summary.into()]);
+        let nature = if entry.sort == "service" {
+            "service"
+        } else {
+            entry.kind
+        };
+        columns.row(vec![
+            Cell::new(Ink::Bold, entry.name),
+            Cell::new(Ink::Dim, nature),
+            entry.summary.into(),
+        ]);
     }
     let mut family = entries.first().map_or("", |e| e.family());
     for (entry, line) in entries.iter().zip(columns.lines("", terminal.color)) {
@@ -63,7 +74,10 @@ fn list(entries: &[&Entry], terminal: &Terminal) {
         terminal::line(line);
     }
     if terminal.is_talkative() {
-        terminal::line(terminal.paint(Ink::Dim, "\n`benchwright steps NAME` shows options, outputs and an example"));
+        terminal::line(terminal.paint(
+            Ink::Dim,
+            "\n`benchwright steps NAME` shows options, outputs and an example",
+        ));
     }
 }
 
@@ -74,26 +88,45 @@ fn show_option(option: &OptionSpec, terminal: &Terminal) {
         "none" => "optional".to_owned(),
         text => format!("default {text}"),
     };
-    let unit = option.unit.map_or_else(String::new, |unit| format!(", in {unit}"));
+    let unit = option
+        .unit
+        .map_or_else(String::new, |unit| format!(", in {unit}"));
     let name = terminal.paint(Ink::Bold, option.name);
     terminal::line(format!("  {name}: {}, {default}{unit}", option.type_name));
-    words::wrap(&option.doc, DOC_WIDTH).iter().for_each(|line| terminal::line(format!("      {line}")));
+    words::wrap(&option.doc, DOC_WIDTH)
+        .iter()
+        .for_each(|line| terminal::line(format!("      {line}")));
 }
 
 fn show(entry: &Entry, all: &[Entry], terminal: &Terminal) {
     let title = |text: &str| terminal::line(format!("\n{}", terminal.paint(Ink::Bold, text)));
-    terminal::line(format!("{}: {}", terminal.paint(Ink::Bold, entry.name), entry.summary));
+    terminal::line(format!(
+        "{}: {}",
+        terminal.paint(Ink::Bold, entry.name),
+        entry.summary
+    ));
     terminal::line(reference::nature(entry));
     if !entry.options.is_empty() {
         title("Options");
-        entry.options.iter().for_each(|option| show_option(option, terminal));
+        entry
+            .options
+            .iter()
+            .for_each(|option| show_option(option, terminal));
     }
     if !entry.outputs.is_empty() {
         title("Outputs");
         let mut columns = Columns::titled(&["name", "kind", "holds"]);
-        entry.outputs.iter().for_each(|o| columns.row(vec![o.name.into(), o.kind.into(), o.doc.into()]));
-        columns.lines("  ", terminal.color).iter().for_each(terminal::line);
+        entry
+            .outputs
+            .iter()
+            .for_each(|o| columns.row(vec![o.name.into(), o.kind.into(), o.doc.into()]));
+        columns
+            .lines("  ", terminal.color)
+            .iter()
+            .for_each(terminal::line);
     }
     title("Example");
-    reference::example(entry, all).lines().for_each(|line| terminal::line(format!("  {line}").trim_end()));
+    reference::example(entry, all)
+        .lines()
+        .for_each(|line| terminal::line(format!("  {line}").trim_end()));
 }

@@ -46,7 +46,9 @@ pub(super) fn layers(drawing: &Drawing) -> Layers {
             sort_by_neighbours(drawing, &mut columns, &depth, at - 1, at);
         }
     }
-    let paths = (0..drawing.arrows.len()).map(|i| path(drawing, &columns, &depth, i)).collect();
+    let paths = (0..drawing.arrows.len())
+        .map(|i| path(drawing, &columns, &depth, i))
+        .collect();
     Layers { columns, paths }
 }
 
@@ -54,7 +56,11 @@ pub(super) fn layers(drawing: &Drawing) -> Layers {
 fn depths(drawing: &Drawing) -> Vec<usize> {
     let mut depth = vec![0; drawing.boxes.len()];
     for to in 0..drawing.boxes.len() {
-        let before = drawing.arrows.iter().filter(|a| a.to == to).map(|a| depth[a.from] + 1);
+        let before = drawing
+            .arrows
+            .iter()
+            .filter(|a| a.to == to)
+            .map(|a| depth[a.from] + 1);
         depth[to] = before.max().unwrap_or(0);
     }
     depth
@@ -71,21 +77,38 @@ fn slot(drawing: &Drawing, depth: &[usize], arrow: usize, column: usize) -> Slot
 }
 
 /// Orders the column `at` by the mean place of each slot's neighbours in the column `beside`.
-fn sort_by_neighbours(drawing: &Drawing, columns: &mut [Vec<Slot>], depth: &[usize], at: usize, beside: usize) {
+fn sort_by_neighbours(
+    drawing: &Drawing,
+    columns: &mut [Vec<Slot>],
+    depth: &[usize],
+    at: usize,
+    beside: usize,
+) {
     let (low, high) = (at.min(beside), at.max(beside));
     let mut means: Vec<(Slot, f64)> = Vec::with_capacity(columns[at].len());
     for (row, own) in columns[at].iter().enumerate() {
         let touching = (0..drawing.arrows.len()).filter(|i| {
-            depth[drawing.arrows[*i].from] <= low && depth[drawing.arrows[*i].to] >= high && slot(drawing, depth, *i, at) == *own
+            depth[drawing.arrows[*i].from] <= low
+                && depth[drawing.arrows[*i].to] >= high
+                && slot(drawing, depth, *i, at) == *own
         });
         let rows: Vec<usize> = touching
-            .filter_map(|i| columns[beside].iter().position(|s| *s == slot(drawing, depth, i, beside)))
+            .filter_map(|i| {
+                columns[beside]
+                    .iter()
+                    .position(|s| *s == slot(drawing, depth, i, beside))
+            })
             .collect();
         // Rows are relative, since columns have different lengths.
         let relative = |row: usize, of: usize| (row as f64 + 0.5) / of as f64;
         let mean = match rows.len() {
             0 => relative(row, columns[at].len()),
-            n => rows.iter().map(|r| relative(*r, columns[beside].len())).sum::<f64>() / n as f64,
+            n => {
+                rows.iter()
+                    .map(|r| relative(*r, columns[beside].len()))
+                    .sum::<f64>()
+                    / n as f64
+            }
         };
         means.push((*own, mean));
     }
@@ -93,7 +116,12 @@ fn sort_by_neighbours(drawing: &Drawing, columns: &mut [Vec<Slot>], depth: &[usi
     columns[at] = means.into_iter().map(|(slot, _)| slot).collect();
 }
 
-fn path(drawing: &Drawing, columns: &[Vec<Slot>], depth: &[usize], arrow: usize) -> Vec<(usize, usize)> {
+fn path(
+    drawing: &Drawing,
+    columns: &[Vec<Slot>],
+    depth: &[usize],
+    arrow: usize,
+) -> Vec<(usize, usize)> {
     let (from, to) = (drawing.arrows[arrow].from, drawing.arrows[arrow].to);
     (depth[from]..=depth[to])
         .filter_map(|column| {
@@ -116,21 +144,46 @@ mod tests {
         assert_eq!(layers.columns.len(), 4);
         for (arrow, path) in drawing.arrows.iter().zip(&layers.paths) {
             let columns: Vec<usize> = path.iter().map(|(column, _)| *column).collect();
-            assert!(columns.windows(2).all(|w| w[1] == w[0] + 1), "{arrow:?}: {path:?}");
-            assert!(matches!(layers.columns[path[0].0][path[0].1], Slot::Box(i) if i == arrow.from));
+            assert!(
+                columns.windows(2).all(|w| w[1] == w[0] + 1),
+                "{arrow:?}: {path:?}"
+            );
+            assert!(
+                matches!(layers.columns[path[0].0][path[0].1], Slot::Box(i) if i == arrow.from)
+            );
         }
-        let long = drawing.arrows.iter().position(|a| a.from == 0 && a.to == 3).expect("an arrow");
+        let long = drawing
+            .arrows
+            .iter()
+            .position(|a| a.from == 0 && a.to == 3)
+            .expect("an arrow");
         assert_eq!(layers.paths[long].len(), 4);
     }
 
     #[test]
     fn crossed_arrows_are_uncrossed() {
-        let boxes = ["a", "b", "c", "d"].map(|n| NodeBox { name: n.into(), uses: "x.y".into(), kind: "pure" });
-        let arrow = |from, to| Arrow { from, to, edge: Edge::Needs };
-        let drawing = Drawing { title: String::new(), boxes: boxes.into(), arrows: vec![arrow(0, 3), arrow(1, 2)] };
+        let boxes = ["a", "b", "c", "d"].map(|n| NodeBox {
+            name: n.into(),
+            uses: "x.y".into(),
+            kind: "pure",
+        });
+        let arrow = |from, to| Arrow {
+            from,
+            to,
+            edge: Edge::Needs,
+        };
+        let drawing = Drawing {
+            title: String::new(),
+            boxes: boxes.into(),
+            arrows: vec![arrow(0, 3), arrow(1, 2)],
+        };
         let paths = layers(&drawing).paths;
         let (first, second) = (&paths[0], &paths[1]);
-        assert_eq!(first[0].1 < second[0].1, first[1].1 < second[1].1, "{paths:?}");
+        assert_eq!(
+            first[0].1 < second[0].1,
+            first[1].1 < second[1].1,
+            "{paths:?}"
+        );
     }
 
     #[test]

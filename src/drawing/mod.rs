@@ -51,7 +51,12 @@ pub(crate) struct Arrow {
 impl Drawing {
     /// Takes every node and edge of a graph.
     pub(crate) fn of(title: &str, graph: &Graph) -> Self {
-        let place: BTreeMap<NodeId, usize> = graph.order().iter().enumerate().map(|(i, id)| (*id, i)).collect();
+        let place: BTreeMap<NodeId, usize> = graph
+            .order()
+            .iter()
+            .enumerate()
+            .map(|(i, id)| (*id, i))
+            .collect();
         let draw = |id: &NodeId| NodeBox {
             name: graph.name(*id),
             uses: uses(graph, *id).to_owned(),
@@ -59,17 +64,31 @@ impl Drawing {
         };
         let mut arrows = Vec::new();
         for (to, id) in graph.order().iter().enumerate() {
-            arrows.extend(graph.incoming(*id).filter_map(|(from, edge)| Some(Arrow { from: *place.get(&from)?, to, edge })));
+            arrows.extend(graph.incoming(*id).filter_map(|(from, edge)| {
+                Some(Arrow {
+                    from: *place.get(&from)?,
+                    to,
+                    edge,
+                })
+            }));
         }
         arrows.sort_by_key(|a| (a.to, a.from));
-        Self { title: title.to_owned(), boxes: graph.order().iter().map(draw).collect(), arrows }
+        Self {
+            title: title.to_owned(),
+            boxes: graph.order().iter().map(draw).collect(),
+            arrows,
+        }
     }
 }
 
 /// A small drawing with every kind of box and arrow.
 #[cfg(test)]
 fn sample() -> Drawing {
-    let node = |name: &str, uses: &str, kind| NodeBox { name: name.into(), uses: uses.into(), kind };
+    let node = |name: &str, uses: &str, kind| NodeBox {
+        name: name.into(),
+        uses: uses.into(),
+        kind,
+    };
     let arrow = |from, to, edge| Arrow { from, to, edge };
     Drawing {
         title: "a <plan>".into(),

@@ -56,7 +56,10 @@ pub(crate) fn svg(drawing: &Drawing) -> String {
             Edge::Leases => "arrow leases",
             Edge::After => "arrow after",
         };
-        text.push_str(&format!("<path class=\"{class}\" marker-end=\"url(#head)\" d=\"{}\"/>\n", picture.curve(path)));
+        text.push_str(&format!(
+            "<path class=\"{class}\" marker-end=\"url(#head)\" d=\"{}\"/>\n",
+            picture.curve(path)
+        ));
     }
     for (at, column) in layers.columns.iter().enumerate() {
         for (row, slot) in column.iter().enumerate() {
@@ -85,11 +88,20 @@ impl Picture {
         let mut columns = Vec::new();
         let mut left = MARGIN;
         for column in &layers.columns {
-            let width = column.iter().map(|slot| slot_width(drawing, *slot)).fold(0.0, f64::max);
+            let width = column
+                .iter()
+                .map(|slot| slot_width(drawing, *slot))
+                .fold(0.0, f64::max);
             columns.push((left, width));
             left += width + COLUMN_GAP;
         }
-        let height_of = |column: &Vec<Slot>| column.iter().map(|s| slot_height(*s) + ROW_GAP).sum::<f64>() - ROW_GAP;
+        let height_of = |column: &Vec<Slot>| {
+            column
+                .iter()
+                .map(|s| slot_height(*s) + ROW_GAP)
+                .sum::<f64>()
+                - ROW_GAP
+        };
         let tallest = layers.columns.iter().map(height_of).fold(0.0, f64::max);
         let top = MARGIN + TITLE_HEIGHT;
         let middles = layers.columns.iter().map(|column| {
@@ -119,7 +131,11 @@ impl Picture {
             let middle = self.middles[*column][*row];
             if i > 0 {
                 let bend = (left - x) / 2.0;
-                text.push_str(&format!("C{:.1} {y:.1} {:.1} {middle:.1} {left:.1} {middle:.1}", x + bend, left - bend));
+                text.push_str(&format!(
+                    "C{:.1} {y:.1} {:.1} {middle:.1} {left:.1} {middle:.1}",
+                    x + bend,
+                    left - bend
+                ));
             } else {
                 text.push_str(&format!("M{:.1} {middle:.1}", left + width));
             }
@@ -134,7 +150,11 @@ impl Picture {
     fn node(&self, node: &NodeBox, column: usize, row: usize) -> String {
         let (left, width) = self.columns[column];
         let middle = self.middles[column][row];
-        let radius = if node.is_service() { BOX_HEIGHT / 2.0 } else { 4.0 };
+        let radius = if node.is_service() {
+            BOX_HEIGHT / 2.0
+        } else {
+            4.0
+        };
         let (x, top) = (left + width / 2.0, middle - BOX_HEIGHT / 2.0);
         format!(
             "<rect class=\"box {}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{BOX_HEIGHT}\" rx=\"{radius}\"/>\
@@ -165,7 +185,11 @@ fn slot_height(slot: Slot) -> f64 {
 
 fn legend(height: f64) -> String {
     let y = height - MARGIN / 2.0 - 4.0;
-    let entries = [("arrow", "reads its result"), ("arrow leases", "uses the service while it runs"), ("arrow after", "only comes later")];
+    let entries = [
+        ("arrow", "reads its result"),
+        ("arrow leases", "uses the service while it runs"),
+        ("arrow after", "only comes later"),
+    ];
     let mut x = MARGIN;
     let mut text = String::new();
     for (class, words) in entries {
@@ -180,7 +204,10 @@ fn legend(height: f64) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]

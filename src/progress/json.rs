@@ -15,7 +15,9 @@ impl Listener for Json {
 
 fn encode(at_ms: u64, event: &Event) -> Value {
     let mut object = json!({ "at_ms": at_ms });
-    if let (Some(object), Ok(Value::Object(fields))) = (object.as_object_mut(), serde_json::to_value(event)) {
+    if let (Some(object), Ok(Value::Object(fields))) =
+        (object.as_object_mut(), serde_json::to_value(event))
+    {
         object.extend(fields);
     }
     object
@@ -27,11 +29,17 @@ mod tests {
 
     #[test]
     fn an_event_is_one_flat_object_that_reads_back() {
-        let event = Event::Skipped { node: "a".into(), because: "b\nc".into() };
+        let event = Event::Skipped {
+            node: "a".into(),
+            because: "b\nc".into(),
+        };
         let line = encode(7, &event).to_string();
         assert!(!line.contains('\n'));
         let value: Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(value["at_ms"], 7);
-        assert_eq!(serde_json::from_value::<Event>(value).expect("an event"), event);
+        assert_eq!(
+            serde_json::from_value::<Event>(value).expect("an event"),
+            event
+        );
     }
 }

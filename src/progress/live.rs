@@ -8,7 +8,7 @@ use engine::event::{Event, Failure, Listener};
 use engine::freshness::Freshness;
 use engine::step::{FailureClass, Grade, Progress, Verdict};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How often spinners turn and clocks tick.
@@ -29,9 +29,10 @@ pub(super) struct Live {
     lines: BTreeMap<String, ProgressBar>,
     nodes: Nodes,
     name_width: usize,
-    n_steps: usize,
-    n_settled: usize,
+    settled: BTreeSet<String>,
     n_reused: usize,
+    /// Which sample each running measurement draws.
+    samples: BTreeMap<String, String>,
 }
 
 /// Reads one of the templates above, without its colours unless they are wanted.
@@ -43,13 +44,16 @@ fn style(template: &str, color: bool) -> ProgressStyle {
         }
     }
     // The templates are constants, and a test reads each of them.
-    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+    ProgressStyle::with_template(&template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸─")
 }
 
 impl Live {
     pub(super) fn new(terminal: Terminal) -> Self {
         let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        let overall = multi.add(ProgressBar::new_spinner().with_style(style(OVERALL, terminal.error_color)));
+        let overall =
+            multi.add(ProgressBar::new_spinner().with_style(style(OVERALL, terminal.error_color)));
         Self {
             terminal,
             multi,
@@ -57,9 +61,9 @@ impl Live {
             lines: BTreeMap::new(),
             nodes: Nodes::default(),
             name_width: 0,
-            n_steps: 0,
-            n_settled: 0,
+            settled: BTreeSet::new(),
             n_reused: 0,
+            samples: BTreeMap::new(),
         }
     }
 
@@ -81,12 +85,18 @@ impl Live {
         let prefix = self.padded(node);
         let (multi, overall, color) = (&self.multi, &self.overall, self.terminal.error_color);
         let add = || {
-            let bar = multi.insert_before(overall, ProgressBar::new_spinner().with_style(style(template, color)));
+            let bar = multi.insert_before(
+                overall,
+                ProgressBar::new_spinner().with_style(style(template, color)),
+            );
             bar.set_prefix(prefix);
             bar.enable_steady_tick(TICK);
             bar
         };
-        self.lines.entry(node.to_owned()).or_insert_with(add).clone()
+        self.lines
+            .entry(node.to_owned())
+            .or_insert_with(add)
+            .clone()
     }
 
     fn drop_line(&mut self, node: &str) {
@@ -96,43 +106,80 @@ impl Live {
         }
     }
 
-    fn settle(&mut self, n_steps: usize) {
-        self.n_settled += n_steps;
-        let reused = if self.n_reused > 0 { format!(", {} reused", self.n_reused) } else { String::new() };
-        self.overall.set_message(format!("{} of {}{reused}", self.n_settled, words::plural(self.n_steps, "step")));
+    /// Counts a step that needs nothing more; an effect may come twice, a service is no step.
+    fn settle(&mut self, node: &str) {
+        if self.nodes.steps.contains(node) {
+            self.settled.insert(node.to_owned());
+        }
+        self.count();
     }
 
-    fn begin(&mut self, run: &str, plan: &str, resumed: bool, nodes: &[engine::event::NodeSummary]) {
+    fn count(&self) {
+        let reused = match self.n_reused {
+            0 => String::new(),
+            n => format!(", {n} reused"),
+        };
+        let steps = words::plural(self.nodes.steps.len(), "step");
+        self.overall
+            .set_message(format!("{} of {steps}{reused}", self.settled.len()));
+    }
+
+    fn begin(
+        &mut self,
+        run: &str,
+        plan: &str,
+        resumed: bool,
+        nodes: &[engine::event::NodeSummary],
+    ) {
         self.nodes.learn(nodes);
-        self.n_steps = nodes.iter().filter(|n| n.kind.is_some()).count();
-        let longest = nodes.iter().map(|n| n.node.chars().count()).max().unwrap_or(0);
+        let longest = nodes
+            .iter()
+            .map(|n| n.node.chars().count())
+            .max()
+            .unwrap_or(0);
         self.name_width = longest.min(MAX_NAME);
         let word = if resumed { "resuming" } else { "running" };
         let plan = self.terminal.paint_error(Ink::Bold, plan);
         let _ = self.multi.println(format!("{word} {plan} as {run}"));
         self.overall.enable_steady_tick(TICK);
-        self.settle(0);
+        self.count();
     }
 
     fn decided(&mut self, node: &str, freshness: &Freshness) {
         if matches!(freshness, Freshness::Reused { .. }) {
             self.n_reused += 1;
-            self.settle(1);
+            self.settle(node);
             let text = self.terminal.paint_error(Ink::Dim, freshness);
             self.keep((Ink::Green, "✓"), node, &text);
-        } else if is_news(freshness) || (self.terminal.is_verbose() && matches!(freshness, Freshness::Stale { .. })) {
+        } else if is_news(freshness)
+            || (self.terminal.is_verbose() && matches!(freshness, Freshness::Stale { .. }))
+        {
             self.keep((Ink::Yellow, "→"), node, &freshness.to_string());
         }
     }
 
     fn started(&mut self, node: &str, sample: Option<u32>) {
         self.drop_line(node);
-        let sample = self.nodes.sample(node, sample);
-        self.line(node, SPINNING).set_message(sample.unwrap_or_else(|| "started".to_owned()));
+        self.samples.remove(node);
+        if let Some(sample) = self.nodes.sample(node, sample) {
+            self.samples.insert(node.to_owned(), sample);
+        }
+        let doing = self.doing(node, "starting");
+        self.line(node, SPINNING).set_message(doing);
+    }
+
+    /// Says what a node does, and for which sample.
+    fn doing(&self, node: &str, doing: &str) -> String {
+        match self.samples.get(node) {
+            Some(sample) => format!("{sample}: {doing}"),
+            None => doing.to_owned(),
+        }
     }
 
     fn progressed(&mut self, node: &str, progress: &Progress) {
-        let Some(line) = self.lines.get(node) else { return };
+        let Some(line) = self.lines.get(node) else {
+            return;
+        };
         let color = self.terminal.error_color;
         match progress.done {
             Some((done, total)) if total > 0 => {
@@ -148,10 +195,17 @@ impl Live {
             }
             _ => {}
         }
-        line.set_message(progress.doing.clone());
+        line.set_message(self.doing(node, &progress.doing));
     }
 
-    fn finished(&mut self, node: &str, sample: Option<u32>, took_ms: u64, summary: Option<&str>, verdict: Option<&Verdict>) {
+    fn finished(
+        &mut self,
+        node: &str,
+        sample: Option<u32>,
+        took_ms: u64,
+        summary: Option<&str>,
+        verdict: Option<&Verdict>,
+    ) {
         self.drop_line(node);
         let grade = verdict.map(|v| v.grade);
         let mark = match grade {
@@ -160,20 +214,33 @@ impl Live {
             Some(Grade::Invalid) => (Ink::Red, "✗"),
         };
         let grade = grade.map(|g| self.terminal.paint_error(mark.0, g));
-        let took = self.terminal.paint_error(Ink::Dim, words::duration(took_ms));
-        let parts = [self.nodes.sample(node, sample), Some(took), grade, summary.map(str::to_owned)];
+        let took = self
+            .terminal
+            .paint_error(Ink::Dim, words::duration(took_ms));
+        let parts = [
+            self.nodes.sample(node, sample),
+            Some(took),
+            grade,
+            summary.map(str::to_owned),
+        ];
         let text = parts.into_iter().flatten().collect::<Vec<_>>().join("  ");
         self.keep(mark, node, &text);
         let target = self.nodes.targets.get(node).copied().unwrap_or(1);
         let is_last = sample.is_none_or(|index| index + 1 >= target);
-        self.settle(usize::from(is_last));
+        if is_last {
+            self.settle(node);
+        }
     }
 
     fn failed(&mut self, failure: &Failure) {
         self.drop_line(&failure.node);
-        self.settle(1);
+        self.settle(&failure.node);
         if failure.class == FailureClass::Interrupted {
-            return self.keep((Ink::Yellow, "■"), &failure.node, "stopped before it was done");
+            return self.keep(
+                (Ink::Yellow, "■"),
+                &failure.node,
+                "stopped before it was done",
+            );
         }
         let text = self.terminal.paint_error(Ink::Red, &failure.message);
         self.keep((Ink::Red, "✗"), &failure.node, &text);
@@ -183,29 +250,53 @@ impl Live {
         match event {
             Event::ServiceLaunching { node, incarnation } => {
                 self.drop_line(node);
-                let again = if *incarnation > 1 { format!(" (launch {incarnation})") } else { String::new() };
-                self.line(node, SPINNING).set_message(format!("launching{again}"));
+                let again = if *incarnation > 1 {
+                    format!(" (launch {incarnation})")
+                } else {
+                    String::new()
+                };
+                self.line(node, SPINNING)
+                    .set_message(format!("launching{again}"));
             }
             Event::ServiceReady { node, url, took_ms } => {
                 self.drop_line(node);
                 let text = format!("ready after {} at {url}", words::duration(*took_ms));
-                self.keep((Ink::Cyan, "●"), node, &self.terminal.paint_error(Ink::Dim, text));
-                let (mark, name) = (self.terminal.paint_error(Ink::Cyan, "●"), self.terminal.paint_error(Ink::Bold, self.padded(node)));
+                self.keep(
+                    (Ink::Cyan, "●"),
+                    node,
+                    &self.terminal.paint_error(Ink::Dim, text),
+                );
+                let (mark, name) = (
+                    self.terminal.paint_error(Ink::Cyan, "●"),
+                    self.terminal.paint_error(Ink::Bold, self.padded(node)),
+                );
                 let line = self.line(node, SERVING);
                 line.set_prefix(format!("{mark} {name}"));
                 line.set_message(format!("serving at {url}"));
             }
             Event::ServiceDied { node, how, .. } => {
                 self.drop_line(node);
-                let text = self.terminal.paint_error(Ink::Red, format!("died: it {how}"));
+                let text = self
+                    .terminal
+                    .paint_error(Ink::Red, format!("died: it {how}"));
                 self.keep((Ink::Red, "✗"), node, &text);
             }
-            Event::ServiceStopped { node, took_ms, trouble } => {
+            Event::ServiceStopped {
+                node,
+                took_ms,
+                trouble,
+            } => {
                 self.drop_line(node);
                 let text = format!("stopped in {}", words::duration(*took_ms));
                 match trouble {
-                    Some(trouble) => self.keep((Ink::Red, "✗"), node, &format!("{text}, but {trouble}")),
-                    None => self.keep((Ink::Cyan, "○"), node, &self.terminal.paint_error(Ink::Dim, text)),
+                    Some(trouble) => {
+                        self.keep((Ink::Red, "✗"), node, &format!("{text}, but {trouble}"))
+                    }
+                    None => self.keep(
+                        (Ink::Cyan, "○"),
+                        node,
+                        &self.terminal.paint_error(Ink::Dim, text),
+                    ),
                 }
             }
             _ => {}
@@ -224,21 +315,44 @@ impl Live {
 impl Listener for Live {
     fn hear(&mut self, _at_ms: u64, event: &Event) {
         match event {
-            Event::RunStarted { run, plan, resumed, nodes, .. } => self.begin(run, plan, *resumed, nodes),
+            Event::RunStarted {
+                run,
+                plan,
+                resumed,
+                nodes,
+                ..
+            } => self.begin(run, plan, *resumed, nodes),
             Event::Decided { node, freshness } => self.decided(node, freshness),
             Event::Started { node, sample, .. } => self.started(node, *sample),
             Event::Progressed { node, progress } => self.progressed(node, progress),
-            Event::Finished { node, sample, took_ms, summary, verdict, .. } => {
-                self.finished(node, *sample, *took_ms, summary.as_deref(), verdict.as_ref());
+            Event::Finished {
+                node,
+                sample,
+                took_ms,
+                summary,
+                verdict,
+                ..
+            } => {
+                self.finished(
+                    node,
+                    *sample,
+                    *took_ms,
+                    summary.as_deref(),
+                    verdict.as_ref(),
+                );
             }
             Event::Failed(failure) => self.failed(failure),
             Event::Skipped { node, because } => {
-                self.settle(1);
-                let because = self.terminal.paint_error(Ink::Dim, format!("skipped: {because}"));
+                self.settle(node);
+                let because = self
+                    .terminal
+                    .paint_error(Ink::Dim, format!("skipped: {because}"));
                 self.keep((Ink::Dim, "-"), node, &because);
             }
             Event::Interrupted { at_once } => {
-                let text = self.terminal.paint_error(Ink::Yellow, interruption(*at_once));
+                let text = self
+                    .terminal
+                    .paint_error(Ink::Yellow, interruption(*at_once));
                 let _ = self.multi.println(text);
             }
             Event::RunFinished { .. } => self.end(),

@@ -9,7 +9,7 @@ mod plain;
 use crate::terminal::Terminal;
 use engine::event::{Event, Listener, NodeSummary};
 use engine::freshness::{Freshness, Reason};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Chooses how a run is watched.
 pub(crate) fn listener(terminal: &Terminal, json: bool) -> Box<dyn Listener> {
@@ -31,17 +31,22 @@ impl Listener for Silent {
 #[derive(Debug, Default)]
 struct Nodes {
     targets: BTreeMap<String, u32>,
+    steps: BTreeSet<String>,
 }
 
 impl Nodes {
     fn learn(&mut self, nodes: &[NodeSummary]) {
         self.targets = nodes.iter().map(|n| (n.node.clone(), n.target)).collect();
+        let steps = nodes.iter().filter(|n| n.kind.is_some());
+        self.steps = steps.map(|n| n.node.clone()).collect();
     }
 
     /// Names the sample of a measurement that wants several.
     fn sample(&self, node: &str, sample: Option<u32>) -> Option<String> {
         let target = self.targets.get(node).copied().unwrap_or(1);
-        sample.filter(|index| target > 1 || *index > 0).map(|index| crate::words::sample(index, target))
+        sample
+            .filter(|index| target > 1 || *index > 0)
+            .map(|index| crate::words::sample(index, target))
     }
 }
 
@@ -50,7 +55,10 @@ fn is_news(freshness: &Freshness) -> bool {
     match freshness {
         Freshness::Stale { reason } => *reason != Reason::NeverRan,
         Freshness::ToppedUp { .. } => true,
-        Freshness::Reused { .. } | Freshness::OnDemand | Freshness::Service | Freshness::Undecided { .. } => false,
+        Freshness::Reused { .. }
+        | Freshness::OnDemand
+        | Freshness::Service
+        | Freshness::Undecided { .. } => false,
     }
 }
 

@@ -18,15 +18,26 @@ pub(super) struct Plain {
 
 impl Plain {
     pub(super) fn new(terminal: Terminal) -> Self {
-        Self { terminal, nodes: Nodes::default(), doing: BTreeMap::new() }
+        Self {
+            terminal,
+            nodes: Nodes::default(),
+            doing: BTreeMap::new(),
+        }
     }
 
     fn text(&mut self, event: &Event) -> Option<String> {
         Some(match event {
-            Event::RunStarted { run, plan, resumed, nodes, .. } => {
+            Event::RunStarted {
+                run,
+                plan,
+                resumed,
+                nodes,
+                ..
+            } => {
                 self.nodes.learn(nodes);
                 let word = if *resumed { "goes on with" } else { "begins" };
-                let steps = words::plural(nodes.iter().filter(|n| n.kind.is_some()).count(), "step");
+                let steps =
+                    words::plural(nodes.iter().filter(|n| n.kind.is_some()).count(), "step");
                 format!("run {run} {word}: plan {plan}, {steps}")
             }
             Event::Decided { node, freshness } => return self.decided(node, freshness),
@@ -35,9 +46,20 @@ impl Plain {
                 None => format!("{}: started", self.bold(node)),
             },
             Event::Progressed { node, progress } => return self.progressed(node, progress),
-            Event::Finished { node, sample, took_ms, summary, verdict, .. } => {
-                self.finished(node, *sample, *took_ms, summary.as_deref(), verdict.as_ref())
-            }
+            Event::Finished {
+                node,
+                sample,
+                took_ms,
+                summary,
+                verdict,
+                ..
+            } => self.finished(
+                node,
+                *sample,
+                *took_ms,
+                summary.as_deref(),
+                verdict.as_ref(),
+            ),
             Event::Failed(failure) => self.failed(failure),
             Event::Skipped { node, because } => format!("{}: skipped: {because}", self.bold(node)),
             other => return self.service(other),
@@ -47,20 +69,44 @@ impl Plain {
     fn service(&self, event: &Event) -> Option<String> {
         Some(match event {
             Event::ServiceLaunching { node, incarnation } => {
-                let again = if *incarnation > 1 { format!(", launch {incarnation}") } else { String::new() };
+                let again = if *incarnation > 1 {
+                    format!(", launch {incarnation}")
+                } else {
+                    String::new()
+                };
                 format!("{}: launching{again}", self.bold(node))
             }
             Event::ServiceReady { node, url, took_ms } => {
-                format!("{}: ready at {url} after {}", self.bold(node), words::duration(*took_ms))
+                format!(
+                    "{}: ready at {url} after {}",
+                    self.bold(node),
+                    words::duration(*took_ms)
+                )
             }
             Event::ServiceDied { node, how, .. } => {
-                format!("{}: {}: it {how}", self.bold(node), self.terminal.paint(Ink::Red, "died"))
+                format!(
+                    "{}: {}: it {how}",
+                    self.bold(node),
+                    self.terminal.paint(Ink::Red, "died")
+                )
             }
-            Event::ServiceStopped { node, took_ms, trouble } => {
-                let trouble = trouble.as_ref().map_or_else(String::new, |t| format!(", but {t}"));
-                format!("{}: stopped in {}{trouble}", self.bold(node), words::duration(*took_ms))
+            Event::ServiceStopped {
+                node,
+                took_ms,
+                trouble,
+            } => {
+                let trouble = trouble
+                    .as_ref()
+                    .map_or_else(String::new, |t| format!(", but {t}"));
+                format!(
+                    "{}: stopped in {}{trouble}",
+                    self.bold(node),
+                    words::duration(*took_ms)
+                )
             }
-            Event::Interrupted { at_once } => self.terminal.paint(Ink::Yellow, interruption(*at_once)),
+            Event::Interrupted { at_once } => {
+                self.terminal.paint(Ink::Yellow, interruption(*at_once))
+            }
             _ => return None,
         })
     }
@@ -70,7 +116,10 @@ impl Plain {
     }
 
     fn decided(&self, node: &str, freshness: &Freshness) -> Option<String> {
-        let is_said = !matches!(freshness, Freshness::Service | Freshness::OnDemand | Freshness::Undecided { .. });
+        let is_said = !matches!(
+            freshness,
+            Freshness::Service | Freshness::OnDemand | Freshness::Undecided { .. }
+        );
         (is_said || self.terminal.is_verbose()).then(|| format!("{}: {freshness}", self.bold(node)))
     }
 
@@ -82,12 +131,28 @@ impl Plain {
         Some(format!("{}: {}", self.bold(node), progress.doing))
     }
 
-    fn finished(&mut self, node: &str, sample: Option<u32>, took_ms: u64, summary: Option<&str>, verdict: Option<&Verdict>) -> String {
+    fn finished(
+        &mut self,
+        node: &str,
+        sample: Option<u32>,
+        took_ms: u64,
+        summary: Option<&str>,
+        verdict: Option<&Verdict>,
+    ) -> String {
         self.doing.remove(node);
-        let sample = self.nodes.sample(node, sample).map_or_else(String::new, |s| format!("{s} "));
-        let verdict = verdict.map_or_else(String::new, |v| format!(", {}", self.terminal.paint(grade_ink(v.grade), v.grade)));
+        let sample = self
+            .nodes
+            .sample(node, sample)
+            .map_or_else(String::new, |s| format!("{s} "));
+        let verdict = verdict.map_or_else(String::new, |v| {
+            format!(", {}", self.terminal.paint(grade_ink(v.grade), v.grade))
+        });
         let summary = summary.map_or_else(String::new, |s| format!(": {s}"));
-        format!("{}: {sample}done in {}{verdict}{summary}", self.bold(node), words::duration(took_ms))
+        format!(
+            "{}: {sample}done in {}{verdict}{summary}",
+            self.bold(node),
+            words::duration(took_ms)
+        )
     }
 
     fn failed(&self, failure: &Failure) -> String {
@@ -95,8 +160,15 @@ impl Plain {
         if failure.class == FailureClass::Interrupted {
             return format!("{node}: stopped before it was done");
         }
-        let sample = self.nodes.sample(&failure.node, failure.sample).map_or_else(String::new, |s| format!("{s} "));
-        format!("{node}: {sample}{}: {}", self.terminal.paint(Ink::Red, "failed"), failure.message)
+        let sample = self
+            .nodes
+            .sample(&failure.node, failure.sample)
+            .map_or_else(String::new, |s| format!("{s} "));
+        format!(
+            "{node}: {sample}{}: {}",
+            self.terminal.paint(Ink::Red, "failed"),
+            failure.message
+        )
     }
 }
 
@@ -125,16 +197,38 @@ mod tests {
     use engine::step::StepKind;
 
     fn plain(verbosity: Verbosity) -> Plain {
-        let mut plain = Plain::new(Terminal { verbosity, color: false, error_color: false, live: false });
-        let load = NodeSummary { node: "load".into(), uses: "load.test".into(), kind: Some(StepKind::Measure), target: 3 };
-        let begun = Event::RunStarted { run: "r".into(), plan: "p".into(), resumed: false, seed: 0, nodes: vec![load] };
-        assert_eq!(plain.text(&begun).as_deref(), Some("run r begins: plan p, 1 step"));
+        let mut plain = Plain::new(Terminal {
+            verbosity,
+            color: false,
+            error_color: false,
+            live: false,
+        });
+        let load = NodeSummary {
+            node: "load".into(),
+            uses: "load.test".into(),
+            kind: Some(StepKind::Measure),
+            target: 3,
+        };
+        let begun = Event::RunStarted {
+            run: "r".into(),
+            plan: "p".into(),
+            resumed: false,
+            seed: 0,
+            nodes: vec![load],
+        };
+        assert_eq!(
+            plain.text(&begun).as_deref(),
+            Some("run r begins: plan p, 1 step")
+        );
         plain
     }
 
     #[test]
     fn a_sample_says_which_it_is_how_long_it_took_and_what_it_is_worth() {
-        let verdict = Some(Verdict { grade: Grade::Degraded, reasons: vec![] });
+        let verdict = Some(Verdict {
+            grade: Grade::Degraded,
+            reasons: vec![],
+        });
         let done = Event::Finished {
             node: "load".into(),
             sample: Some(1),
@@ -144,12 +238,21 @@ mod tests {
             outputs: BTreeMap::new(),
         };
         let text = plain(Verbosity::Normal).text(&done);
-        assert_eq!(text.as_deref(), Some("load: sample 2 of 3 done in 1.5 s, degraded: TTFT p50 12 ms"));
+        assert_eq!(
+            text.as_deref(),
+            Some("load: sample 2 of 3 done in 1.5 s, degraded: TTFT p50 12 ms")
+        );
     }
 
     #[test]
     fn progress_is_written_only_when_asked_for_and_only_when_it_is_new() {
-        let doing = |n: u64| Event::Progressed { node: "load".into(), progress: Progress { doing: "sending".into(), done: Some((n, 9)) } };
+        let doing = |n: u64| Event::Progressed {
+            node: "load".into(),
+            progress: Progress {
+                doing: "sending".into(),
+                done: Some((n, 9)),
+            },
+        };
         assert_eq!(plain(Verbosity::Normal).text(&doing(1)), None);
         let mut verbose = plain(Verbosity::Verbose);
         assert_eq!(verbose.text(&doing(1)).as_deref(), Some("load: sending"));

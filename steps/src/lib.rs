@@ -5,18 +5,29 @@
 
 #![forbid(unsafe_code)]
 
-mod files;
-mod http;
+// Shared by the families.
 mod kinds;
+
 mod result;
 
-mod dataset;
-mod load;
+mod files;
+mod http;
+
+// The families, in the order in which a plan uses them.
 mod model;
-mod plot;
-mod profile;
-mod report;
+
+mod dataset;
+
 mod server;
+
+mod load;
+
+mod profile;
+
+mod plot;
+
+mod report;
+
 mod shell;
 
 use engine::library::Library;

@@ -12,24 +12,41 @@ fn folder() -> PathBuf {
 }
 
 fn plans() -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder()).expect("bad plans").flatten().map(|e| e.path());
-    let mut plans: Vec<PathBuf> = entries.filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+    let entries = fs::read_dir(folder())
+        .expect("bad plans")
+        .flatten()
+        .map(|e| e.path());
+    let mut plans: Vec<PathBuf> = entries
+        .filter(|p| p.extension().is_some_and(|e| e == "toml"))
+        .collect();
     plans.sort();
     plans
 }
 
 fn check(plan: &Path, more: &[&str]) -> Said {
     let text = fs::read_to_string(plan).expect("a plan");
-    let flags = text.lines().next().and_then(|line| line.strip_prefix("# flags: ")).unwrap_or("");
+    let flags = text
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("# flags: "))
+        .unwrap_or("");
     let name = plan.file_name().and_then(|n| n.to_str()).expect("a name");
-    let arguments: Vec<&str> = ["check", name].into_iter().chain(flags.split_whitespace()).chain(more.iter().copied()).collect();
-    benchwright(&folder(), &arguments).output().expect("the binary").into()
+    let arguments: Vec<&str> = ["check", name]
+        .into_iter()
+        .chain(flags.split_whitespace())
+        .chain(more.iter().copied())
+        .collect();
+    benchwright(&folder(), &arguments)
+        .output()
+        .expect("the binary")
+        .into()
 }
 
 /// Replaces what differs from machine to machine.
 fn portable(text: &str) -> String {
     let tests = folder().parent().expect("tests").display().to_string();
-    text.replace(&format!("{tests}/bad_plans"), "[HERE]").replace(&tests, "[ABOVE]")
+    text.replace(&format!("{tests}/bad_plans"), "[HERE]")
+        .replace(&tests, "[ABOVE]")
 }
 
 #[test]
@@ -59,9 +76,16 @@ fn ten_mistakes_are_ten_problems_in_the_order_of_their_places() {
     let value: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
     let problems = value["problems"].as_array().expect("problems");
     assert_eq!(problems.len(), 10, "{problems:#?}");
-    let lines: Vec<u64> = problems.iter().map(|p| p["place"]["line"].as_u64().expect("a line")).collect();
+    let lines: Vec<u64> = problems
+        .iter()
+        .map(|p| p["place"]["line"].as_u64().expect("a line"))
+        .collect();
     assert!(lines.is_sorted(), "{lines:?}");
-    assert!(problems.iter().all(|p| p["message"].is_string() && p["place"]["file"] == "ten_mistakes.toml"));
+    assert!(
+        problems
+            .iter()
+            .all(|p| p["message"].is_string() && p["place"]["file"] == "ten_mistakes.toml")
+    );
     assert_eq!(value["sound"], false);
 }
 
@@ -70,9 +94,21 @@ fn a_bad_plan_runs_nothing_and_leaves_nothing() {
     let out = tempfile::tempdir().expect("a folder");
     let kept = out.path().join("outputs");
     let plan = folder().join("ten_mistakes.toml");
-    let arguments = ["run".as_ref(), plan.as_os_str(), "--out".as_ref(), kept.as_os_str()];
-    let said: Said = benchwright(out.path(), &arguments).output().expect("the binary").into();
+    let arguments = [
+        "run".as_ref(),
+        plan.as_os_str(),
+        "--out".as_ref(),
+        kept.as_os_str(),
+    ];
+    let said: Said = benchwright(out.path(), &arguments)
+        .output()
+        .expect("the binary")
+        .into();
     assert_eq!(said.code, Some(2));
-    assert!(said.err.ends_with("ten_mistakes.toml; nothing ran\n"), "{}", said.err);
+    assert!(
+        said.err.ends_with("ten_mistakes.toml; nothing ran\n"),
+        "{}",
+        said.err
+    );
     assert!(!kept.exists());
 }

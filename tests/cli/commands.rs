@@ -35,19 +35,49 @@ fn json(said: &Said) -> Value {
 #[test]
 fn the_version_is_one_line() {
     let said = Folder::new().run(&["--version"]);
-    assert_eq!((said.code, said.out.as_str()), (Some(0), concat!("benchwright ", env!("CARGO_PKG_VERSION"), "\n")));
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (
+            Some(0),
+            concat!("benchwright ", env!("CARGO_PKG_VERSION"), "\n")
+        )
+    );
 }
 
 #[test]
 fn help_lists_every_command_and_the_exit_codes() {
     let said = Folder::new().run(&["--help"]);
     assert_eq!(said.code, Some(0));
-    for command in ["run", "resume", "check", "graph", "steps", "status", "report", "server", "completions"] {
-        assert!(said.out.contains(&format!("\n  {command} ")), "{command}: {}", said.out);
+    for command in [
+        "run",
+        "resume",
+        "check",
+        "graph",
+        "steps",
+        "status",
+        "report",
+        "server",
+        "completions",
+    ] {
+        assert!(
+            said.out.contains(&format!("\n  {command} ")),
+            "{command}: {}",
+            said.out
+        );
         let help = Folder::new().run(&[command, "--help"]);
-        assert!(help.out.contains(&format!("Examples:\n  benchwright {command}")), "{}", help.out);
+        assert!(
+            help.out
+                .contains(&format!("Examples:\n  benchwright {command}")),
+            "{}",
+            help.out
+        );
     }
-    assert!(said.out.contains("  130  interrupted; `benchwright resume` goes on\n"), "{}", said.out);
+    assert!(
+        said.out
+            .contains("  130  interrupted; `benchwright resume` goes on\n"),
+        "{}",
+        said.out
+    );
 }
 
 #[test]
@@ -57,14 +87,23 @@ fn a_wrong_command_line_is_2_and_says_what_is_meant() {
     assert!(said.err.contains("check"), "{}", said.err);
     let said = Folder::new().run(&["run", "p.toml", "--set", "layers"]);
     assert_eq!(said.code, Some(2));
-    assert!(said.err.contains("expected NAME=VALUE, such as `layers=4`"), "{}", said.err);
+    assert!(
+        said.err.contains("expected NAME=VALUE, such as `layers=4`"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
 fn a_plan_that_is_not_there_is_named() {
     let said = Folder::new().run(&["check", "nope.toml"]);
     assert_eq!(said.code, Some(2));
-    assert!(said.err.starts_with("error: could not read the plan `nope.toml`: "), "{}", said.err);
+    assert!(
+        said.err
+            .starts_with("error: could not read the plan `nope.toml`: "),
+        "{}",
+        said.err
+    );
     assert!(said.err.contains("\nhelp: "), "{}", said.err);
 }
 
@@ -72,12 +111,28 @@ fn a_plan_that_is_not_there_is_named() {
 fn a_sound_plan_is_expanded_with_the_origin_of_every_value() {
     let folder = Folder::new();
     folder.plan("two", TWO_STEPS);
-    let said = folder.run(&["check", "two.toml", "--set", "word=b", "--variant", "many", "--json"]);
+    let said = folder.run(&[
+        "check",
+        "two.toml",
+        "--set",
+        "word=b",
+        "--variant",
+        "many",
+        "--json",
+    ]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     let value = json(&said);
-    assert_eq!(value["params"][0], serde_json::json!({ "name": "word", "value": "\"b\"", "origin": "--set" }));
+    assert_eq!(
+        value["params"][0],
+        serde_json::json!({ "name": "word", "value": "\"b\"", "origin": "--set" })
+    );
     assert_eq!(value["params"][1]["origin"], "variant many");
-    let nodes: Vec<&str> = value["nodes"].as_array().expect("nodes").iter().map(|n| n["node"].as_str().expect("a name")).collect();
+    let nodes: Vec<&str> = value["nodes"]
+        .as_array()
+        .expect("nodes")
+        .iter()
+        .map(|n| n["node"].as_str().expect("a name"))
+        .collect();
     assert_eq!(nodes, ["write", "read[size=1]", "read[size=2]"]);
     assert_eq!(value["nodes"][0]["will"], "run");
     assert_eq!(value["nodes"][1]["will"], "perhaps");
@@ -90,9 +145,23 @@ fn a_sound_plan_for_people_says_what_would_run_and_why() {
     let folder = Folder::new();
     folder.plan("two", TWO_STEPS);
     let said = folder.run(&["check", "two.toml"]);
-    assert!(said.out.starts_with("plan two: one after the other\n  word   \"a\"  default\n"), "{}", said.out);
-    assert!(said.out.contains("runs or is reused after `write`"), "{}", said.out);
-    assert!(said.out.ends_with("\n1 of 3 steps would run, 2 more depending on their results\n"), "{}", said.out);
+    assert!(
+        said.out
+            .starts_with("plan two: one after the other\n  word   \"a\"  default\n"),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.out.contains("runs or is reused after `write`"),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.out
+            .ends_with("\n1 of 3 steps would run, 2 more depending on their results\n"),
+        "{}",
+        said.out
+    );
 }
 
 #[test]
@@ -100,13 +169,24 @@ fn a_graph_comes_in_three_forms_and_by_the_name_of_its_file() {
     let folder = Folder::new();
     folder.plan("two", TWO_STEPS);
     let dot = folder.run(&["graph", "two.toml"]).out;
-    assert!(dot.starts_with("digraph \"two\" {") && dot.contains("\"write\" -> \"read[size=2]\";"), "{dot}");
-    let mermaid = folder.run(&["graph", "two.toml", "--format", "mermaid"]).out;
-    assert!(mermaid.starts_with("flowchart LR\n") && mermaid.contains("n0 --> n1\n"), "{mermaid}");
+    assert!(
+        dot.starts_with("digraph \"two\" {") && dot.contains("\"write\" -> \"read[size=2]\";"),
+        "{dot}"
+    );
+    let mermaid = folder
+        .run(&["graph", "two.toml", "--format", "mermaid"])
+        .out;
+    assert!(
+        mermaid.starts_with("flowchart LR\n") && mermaid.contains("n0 --> n1\n"),
+        "{mermaid}"
+    );
     let said = folder.run(&["graph", "two.toml", "-o", "two.svg"]);
     assert_eq!((said.code, said.out.as_str()), (Some(0), ""));
     let svg = fs::read_to_string(folder.path("two.svg")).expect("a picture");
-    assert!(svg.starts_with("<svg ") && svg.contains("read[size=1]") && svg.ends_with("</svg>\n"), "{svg}");
+    assert!(
+        svg.starts_with("<svg ") && svg.contains("read[size=1]") && svg.ends_with("</svg>\n"),
+        "{svg}"
+    );
 }
 
 #[test]
@@ -115,7 +195,12 @@ fn a_graph_that_cannot_be_written_is_a_failure() {
     folder.plan("two", TWO_STEPS);
     let said = folder.run(&["graph", "two.toml", "-o", "no/such/folder.svg"]);
     assert_eq!(said.code, Some(1));
-    assert!(said.err.starts_with("error: could not write `no/such/folder.svg`: "), "{}", said.err);
+    assert!(
+        said.err
+            .starts_with("error: could not write `no/such/folder.svg`: "),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -127,14 +212,28 @@ fn the_library_is_listed_for_people_for_machines_and_as_a_document() {
     let document = folder.run(&["steps", "--markdown"]).out;
     assert!(entries.len() > 5);
     for entry in entries {
-        let (name, summary) = (entry["name"].as_str().expect("a name"), entry["summary"].as_str().expect("a summary"));
-        assert!(list.lines().any(|line| line.starts_with(name) && line.ends_with(summary)), "{name}: {list}");
-        assert!(document.contains(&format!("\n### `{name}`\n\n{summary}\n")), "{name}");
+        let (name, summary) = (
+            entry["name"].as_str().expect("a name"),
+            entry["summary"].as_str().expect("a summary"),
+        );
+        assert!(
+            list.lines()
+                .any(|line| line.starts_with(name) && line.ends_with(summary)),
+            "{name}: {list}"
+        );
+        assert!(
+            document.contains(&format!("\n### `{name}`\n\n{summary}\n")),
+            "{name}"
+        );
         let shown = folder.run(&["steps", name]);
         assert_eq!(shown.code, Some(0));
         for option in entry["options"].as_array().expect("options") {
             let option = option["name"].as_str().expect("a name");
-            assert!(shown.out.contains(&format!("\n  {option}: ")), "{name}.{option}: {}", shown.out);
+            assert!(
+                shown.out.contains(&format!("\n  {option}: ")),
+                "{name}.{option}: {}",
+                shown.out
+            );
         }
     }
 }
@@ -144,18 +243,32 @@ fn a_family_is_listed_and_an_unknown_name_has_a_nearest_one() {
     let folder = Folder::new();
     let plots = folder.run(&["steps", "plot"]);
     assert_eq!(plots.code, Some(0));
-    assert!(plots.out.contains("plot.lines") && !plots.out.contains("load.test"), "{}", plots.out);
+    assert!(
+        plots.out.contains("plot.lines") && !plots.out.contains("load.test"),
+        "{}",
+        plots.out
+    );
     let said = folder.run(&["steps", "shel.run"]);
     assert_eq!(said.code, Some(1));
-    assert_eq!(said.err, "error: the library has no step or service `shel.run`\nhelp: did you mean `shell.run`?\n");
+    assert_eq!(
+        said.err,
+        "error: the library has no step or service `shel.run`\nhelp: did you mean `shell.run`?\n"
+    );
 }
 
 #[test]
 fn completions_know_the_commands() {
-    for (shell, mark) in [("bash", "complete -F _benchwright"), ("zsh", "#compdef benchwright"), ("fish", "complete -c benchwright")] {
+    for (shell, mark) in [
+        ("bash", "complete -F _benchwright"),
+        ("zsh", "#compdef benchwright"),
+        ("fish", "complete -c benchwright"),
+    ] {
         let said = Folder::new().run(&["completions", shell]);
         assert_eq!(said.code, Some(0));
-        assert!(said.out.contains(mark) && said.out.contains("resume"), "{shell}");
+        assert!(
+            said.out.contains(mark) && said.out.contains("resume"),
+            "{shell}"
+        );
     }
 }
 
@@ -163,11 +276,24 @@ fn completions_know_the_commands() {
 fn without_runs_the_status_says_how_to_make_one_and_a_resume_fails() {
     let folder = Folder::new();
     let said = folder.run(&["status"]);
-    assert_eq!((said.code, said.out.as_str()), (Some(0), "no runs in `outputs`; `benchwright run PLAN` makes one\n"));
-    assert_eq!(json(&folder.run(&["status", "--json"])), serde_json::json!([]));
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (
+            Some(0),
+            "no runs in `outputs`; `benchwright run PLAN` makes one\n"
+        )
+    );
+    assert_eq!(
+        json(&folder.run(&["status", "--json"])),
+        serde_json::json!([])
+    );
     for command in ["resume", "report"] {
         let said = folder.run(&[command]);
-        assert_eq!((said.code, said.err.as_str()), (Some(1), "error: there are no runs in `outputs`\n"), "{command}");
+        assert_eq!(
+            (said.code, said.err.as_str()),
+            (Some(1), "error: there are no runs in `outputs`\n"),
+            "{command}"
+        );
     }
     assert!(!folder.path("outputs").exists());
 }
@@ -182,13 +308,22 @@ fn a_server_without_a_model_or_a_port_says_so() {
     let port = taken.local_addr().expect("an address").port().to_string();
     let said = folder.run(&["server", "--model-path", "nowhere", "--port", &port]);
     assert_eq!(said.code, Some(1));
-    assert!(said.err.starts_with(&format!("error: address 127.0.0.1:{port} is in use")), "{}", said.err);
+    assert!(
+        said.err
+            .starts_with(&format!("error: address 127.0.0.1:{port} is in use")),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
 fn a_reader_that_goes_away_ends_nothing_badly() {
     let folder = Folder::new();
-    let mut child = benchwright(&folder.path(""), &["steps", "--markdown"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
+    let mut child = benchwright(&folder.path(""), &["steps", "--markdown"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary");
     drop(child.stdout.take());
     let said = Said::from(child.wait_with_output().expect("its end"));
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));

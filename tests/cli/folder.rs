@@ -14,7 +14,10 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Builds the command `benchwright` as a script would run it.
 pub(crate) fn benchwright<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_benchwright"));
-    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null());
     command.env_remove("NO_COLOR").env("TERM", "xterm");
     command
 }
@@ -30,7 +33,11 @@ pub(crate) struct Said {
 impl From<Output> for Said {
     fn from(output: Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+        Self {
+            code: output.status.code(),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
     }
 }
 
@@ -54,22 +61,35 @@ impl Folder {
 
     /// Runs a command to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Said {
-        benchwright(self.0.path(), arguments).output().expect("the binary").into()
+        benchwright(self.0.path(), arguments)
+            .output()
+            .expect("the binary")
+            .into()
     }
 
     /// Starts a command whose standard output goes to the file `events`.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         let events = self.path("events");
         let file = File::create(&events).expect("a file");
-        let child = benchwright(self.0.path(), arguments).stdout(file).stderr(Stdio::piped()).spawn().expect("the binary");
-        Running { child: Some(child), events }
+        let child = benchwright(self.0.path(), arguments)
+            .stdout(file)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary");
+        Running {
+            child: Some(child),
+            events,
+        }
     }
 
     /// Command lines of living processes that mention `word`, other than this test's.
     pub(crate) fn processes(word: &str) -> Vec<String> {
         let all = fs::read_dir("/proc").expect("/proc").flatten();
         let lines = all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-        lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(word)).collect()
+        lines
+            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+            .filter(|line| line.contains(word))
+            .collect()
     }
 }
 
@@ -84,7 +104,9 @@ impl Running {
     pub(crate) fn wait_for(&self, event: &str, node: &str) {
         wait_until(&format!("`{event}` of `{node}`"), || {
             let text = fs::read_to_string(&self.events).unwrap_or_default();
-            text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).any(|v| v["event"] == event && v["node"] == node)
+            text.lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+                .any(|v| v["event"] == event && v["node"] == node)
         });
     }
 
@@ -96,7 +118,9 @@ impl Running {
 
     pub(crate) fn finish(mut self) -> Said {
         let mut child = self.child.take().expect("a running command");
-        wait_until("the command to end", || child.try_wait().expect("a child").is_some());
+        wait_until("the command to end", || {
+            child.try_wait().expect("a child").is_some()
+        });
         let mut said = Said::from(child.wait_with_output().expect("its output"));
         said.out = fs::read_to_string(&self.events).expect("its events");
         said

@@ -55,15 +55,35 @@ fn a_second_run_reuses_everything_and_a_change_is_explained() {
     folder.plan("two", TWO_STEPS);
     let first = folder.run(&["run", "two.toml"]);
     assert_eq!(first.code, Some(0), "{}{}", first.out, first.err);
-    assert!(first.out.contains("write: will run: never ran"), "{}", first.out);
+    assert!(
+        first.out.contains("write: will run: never ran"),
+        "{}",
+        first.out
+    );
     let second = folder.run(&["run", "two.toml"]);
     assert_eq!(second.code, Some(0));
-    assert!(second.out.contains("everything is reused: nothing ran\n"), "{}", second.out);
+    assert!(
+        second.out.contains("everything is reused: nothing ran\n"),
+        "{}",
+        second.out
+    );
     let check = folder.run(&["check", "two.toml"]);
-    assert!(check.out.ends_with("nothing would run: the results of 2 steps are there\n"), "{}", check.out);
+    assert!(
+        check
+            .out
+            .ends_with("nothing would run: the results of 2 steps are there\n"),
+        "{}",
+        check.out
+    );
     let third = folder.run(&["run", "two.toml", "--set", "word=b"]);
     assert_eq!(third.code, Some(0));
-    assert!(third.out.contains("write: will run: `with.argv.1` changed from a to b"), "{}", third.out);
+    assert!(
+        third
+            .out
+            .contains("write: will run: `with.argv.1` changed from a to b"),
+        "{}",
+        third.out
+    );
     assert!(!third.out.contains("everything is reused"), "{}", third.out);
 }
 
@@ -83,10 +103,17 @@ fn json_is_events_and_nothing_else() {
     folder.plan("two", TWO_STEPS);
     let said = folder.run(&["run", "two.toml", "--json"]);
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
-    let events: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let events: Vec<Value> = said
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
     assert_eq!(events.first().expect("events")["event"], "run_started");
     assert_eq!(events.last().expect("events")["outcome"], "done");
-    assert_eq!(events.iter().filter(|e| e["event"] == "finished").count(), 2);
+    assert_eq!(
+        events.iter().filter(|e| e["event"] == "finished").count(),
+        2
+    );
     assert!(events.iter().all(|e| e["at_ms"].is_u64()));
 }
 
@@ -95,7 +122,10 @@ fn quiet_is_quiet_and_colours_come_when_asked_for() {
     let folder = Folder::new();
     folder.plan("two", TWO_STEPS);
     let said = folder.run(&["run", "two.toml", "--quiet"]);
-    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), "", ""));
+    assert_eq!(
+        (said.code, said.out.as_str(), said.err.as_str()),
+        (Some(0), "", "")
+    );
     let said = folder.run(&["run", "two.toml"]);
     assert!(!said.out.contains('\x1b'), "{}", said.out);
     let said = folder.run(&["run", "two.toml", "--color", "always"]);
@@ -118,10 +148,18 @@ fn a_failure_shows_the_step_its_log_and_how_to_go_on() {
          the run failed; what is done is kept, and `benchwright resume {run}` goes on\n"
     );
     assert_eq!(said.err, wanted);
-    assert!(said.out.contains("later: skipped: `bad` did not end well"), "{}", said.out);
+    assert!(
+        said.out.contains("later: skipped: `bad` did not end well"),
+        "{}",
+        said.out
+    );
     assert_eq!(status(&folder)["outcome"], "failed");
     let shown = folder.run(&["status", "latest"]);
-    assert!(shown.out.contains("error: step `bad` failed"), "{}", shown.out);
+    assert!(
+        shown.out.contains("error: step `bad` failed"),
+        "{}",
+        shown.out
+    );
 }
 
 #[test]
@@ -133,13 +171,22 @@ fn an_interrupted_run_tears_down_and_is_resumed_in_its_folder() {
     wait_until("the command to run", || !is_gone(&mark));
     let busy = folder.run(&["resume"]);
     assert_eq!(busy.code, Some(1));
-    assert!(busy.err.contains("is in use by another process"), "{}", busy.err);
+    assert!(
+        busy.err.contains("is in use by another process"),
+        "{}",
+        busy.err
+    );
     assert_eq!(status(&folder)["live"], true);
     run.signal(Signal::INT);
     let said = run.finish();
     assert_eq!(said.code, Some(130), "{}", said.err);
     assert!(is_gone(&mark), "{:?}", Folder::processes(&mark));
-    assert!(said.err.starts_with("the run was interrupted; what is done is kept, and `benchwright resume "), "{}", said.err);
+    assert!(
+        said.err
+            .starts_with("the run was interrupted; what is done is kept, and `benchwright resume "),
+        "{}",
+        said.err
+    );
 
     // The plan is taken as it was: that of now would not even be sound.
     fs::write(folder.path("endless.toml"), "broken").expect("written");
@@ -149,20 +196,29 @@ fn an_interrupted_run_tears_down_and_is_resumed_in_its_folder() {
     again.signal(Signal::TERM);
     assert_eq!(again.finish().code, Some(130));
     assert!(is_gone(&mark));
-    assert_eq!(fs::read_dir(folder.path("outputs/runs")).expect("runs").count(), 1);
+    assert_eq!(
+        fs::read_dir(folder.path("outputs/runs"))
+            .expect("runs")
+            .count(),
+        1
+    );
 }
 
 #[test]
 fn a_second_interrupt_ends_at_once() {
     let (folder, mark) = (Folder::new(), mark(2));
     // It does not heed the first request to end.
-    let text = format!("[steps.endless]\nuse = \"shell.run\"\nwith = {{ argv = [\"sh\", \"-c\", \"trap '' TERM; sleep {mark}; sleep {mark}\"] }}\n");
+    let text = format!(
+        "[steps.endless]\nuse = \"shell.run\"\nwith = {{ argv = [\"sh\", \"-c\", \"trap '' TERM; sleep {mark}; sleep {mark}\"] }}\n"
+    );
     folder.plan("endless", &text);
     let run = folder.start(&["run", "endless.toml", "--json"]);
     run.wait_for("started", "endless");
     wait_until("the command to run", || !is_gone(&mark));
     run.signal(Signal::INT);
-    let interrupted = || fs::read_to_string(folder.path("events")).is_ok_and(|text| text.contains("\"interrupted\""));
+    let interrupted = || {
+        fs::read_to_string(folder.path("events")).is_ok_and(|text| text.contains("\"interrupted\""))
+    };
     wait_until("the first interrupt", interrupted);
     run.signal(Signal::INT);
     let said = run.finish();
@@ -182,7 +238,10 @@ fn an_engine_that_is_killed_leaves_no_process_and_a_run_to_resume() {
     assert_eq!(run.finish().code, None);
     wait_until("every process to be gone", || is_gone(&mark));
     let status = status(&folder);
-    assert_eq!((&status["live"], &status["outcome"]), (&Value::Bool(false), &Value::Null));
+    assert_eq!(
+        (&status["live"], &status["outcome"]),
+        (&Value::Bool(false), &Value::Null)
+    );
     let shown = folder.run(&["status"]);
     assert!(shown.out.contains("cut off"), "{}", shown.out);
 }
@@ -194,10 +253,20 @@ fn a_finished_run_is_not_resumed_and_has_no_report_of_its_own() {
     assert_eq!(folder.run(&["run", "two.toml"]).code, Some(0));
     let said = folder.run(&["resume"]);
     assert_eq!(said.code, Some(0));
-    assert!(said.out.ends_with("is finished: there is nothing to resume\n"), "{}", said.out);
+    assert!(
+        said.out
+            .ends_with("is finished: there is nothing to resume\n"),
+        "{}",
+        said.out
+    );
     let said = folder.run(&["report"]);
     assert_eq!(said.code, Some(1));
-    assert!(said.err.contains("help: a report is made by a step that uses `report.page`"), "{}", said.err);
+    assert!(
+        said.err
+            .contains("help: a report is made by a step that uses `report.page`"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -207,17 +276,34 @@ fn an_output_folder_that_cannot_be_written_is_named_with_the_mend() {
     fs::write(folder.path("file"), "").expect("a file");
     let said = folder.run(&["run", "two.toml", "--out", "file"]);
     assert_eq!(said.code, Some(1));
-    assert!(said.err.starts_with("error: cannot write to the output folder `file`: "), "{}", said.err);
-    assert!(said.err.contains("help: choose another folder with `--out DIR`"), "{}", said.err);
+    assert!(
+        said.err
+            .starts_with("error: cannot write to the output folder `file`: "),
+        "{}",
+        said.err
+    );
+    assert!(
+        said.err
+            .contains("help: choose another folder with `--out DIR`"),
+        "{}",
+        said.err
+    );
     assert_eq!(fs::read(folder.path("file")).expect("still a file"), b"");
 }
 
 #[test]
 fn another_output_folder_is_part_of_the_advice() {
     let folder = Folder::new();
-    folder.plan("fail", "[steps.bad]\nuse = \"shell.run\"\nwith = { argv = [\"false\"] }\n");
+    folder.plan(
+        "fail",
+        "[steps.bad]\nuse = \"shell.run\"\nwith = { argv = [\"false\"] }\n",
+    );
     let said = folder.run(&["run", "fail.toml", "--out", "else where"]);
-    assert!(said.err.contains("--out 'else where'` goes on"), "{}", said.err);
+    assert!(
+        said.err.contains("--out 'else where'` goes on"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]

@@ -19,22 +19,37 @@ const FLAGS: &[&str] = &[
 ];
 
 fn chromium() -> Option<&'static str> {
-    let works = |name: &&str| Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
-    ["chromium", "chromium-browser", "google-chrome"].into_iter().find(works)
+    let works = |name: &&str| {
+        Command::new(name)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+    };
+    ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(works)
 }
 
 /// Opens the report and returns the page as the browser has made it.
 fn dump(report: &Path) -> Option<String> {
     let Some(browser) = chromium() else {
-        println!("skipped: the report in a browser: no chromium (apt-get install chromium)");
+        // `cargo xtask test` installs it, or says in one line that this is skipped.
         return None;
     };
     let profile = tempfile::tempdir().expect("a folder");
     let out = profile.path().join("dom.html");
     let mut child = Command::new(browser)
         .args(FLAGS)
-        .arg(format!("--user-data-dir={}", profile.path().join("profile").display()))
-        .arg(format!("file://{}", fs::canonicalize(report).expect("a report").display()))
+        .arg(format!(
+            "--user-data-dir={}",
+            profile.path().join("profile").display()
+        ))
+        .arg(format!(
+            "file://{}",
+            fs::canonicalize(report).expect("a report").display()
+        ))
         .stdin(Stdio::null())
         .stdout(fs::File::create(&out).expect("a file"))
         .stderr(Stdio::null())
@@ -54,14 +69,30 @@ fn data(dom: &str, name: &str) -> Option<String> {
 pub(crate) fn check_report(report: &Path) {
     let html = fs::read_to_string(report).expect("a report");
     for outside in ["src=\"http", "href=\"http", "@import", "url(http"] {
-        assert!(!html.contains(outside), "the page asks the network: {outside}");
+        assert!(
+            !html.contains(outside),
+            "the page asks the network: {outside}"
+        );
     }
     let Some(dom) = dump(report) else { return };
-    assert_eq!(data(&dom, "charts-drawn").as_deref(), Some("4"), "{:.600}", dom);
+    assert_eq!(
+        data(&dom, "charts-drawn").as_deref(),
+        Some("4"),
+        "{:.600}",
+        dom
+    );
     let errors = data(&dom, "errors").unwrap_or_default();
-    assert!(errors.is_empty() || errors == "0" || errors == "[]", "errors in the page: {errors}");
-    let points: usize = data(&dom, "points-drawn").and_then(|n| n.parse().ok()).expect("a number of points");
+    assert!(
+        errors.is_empty() || errors == "0" || errors == "[]",
+        "errors in the page: {errors}"
+    );
+    let points: usize = data(&dom, "points-drawn")
+        .and_then(|n| n.parse().ok())
+        .expect("a number of points");
     // Two lines of three points twice, one of three, and seven kinds of work in four windows.
     assert!(points >= 6 + 6 + 3 + 7 * 4, "only {points} points");
-    assert!(dom.matches("class=\"point\"").count() + dom.matches("class=\"points\"").count() > 0, "no point in the page");
+    assert!(
+        dom.matches("class=\"point\"").count() + dom.matches("class=\"points\"").count() > 0,
+        "no point in the page"
+    );
 }

@@ -2,5 +2,6 @@
 
 mod in_browser;
 mod misbehaving;
+mod other_servers;
 mod quickstart;
 mod world;

@@ -53,7 +53,16 @@ fn a_server_that_exits_during_its_start_is_quoted() {
     let world = World::new();
     let service = "use = \"server.command\"\nwith = { argv = [\"sh\", \"-c\", \"echo no memory left >&2; exit 7\"] }";
     let said = failing(&world, &plan_with(service, FEW));
-    assert_says(&said, &["server", "ended before it was ready", "exited with status 7", "no memory left", "server.log"]);
+    assert_says(
+        &said,
+        &[
+            "server",
+            "ended before it was ready",
+            "exited with status 7",
+            "no memory left",
+            "server.log",
+        ],
+    );
 }
 
 #[test]
@@ -61,7 +70,14 @@ fn a_server_that_is_never_ready_is_ended() {
     let world = World::new();
     let service = "use = \"server.command\"\nready = { timeout = \"1s\" }\nwith = { argv = [\"sleep\", \"600\"] }";
     let said = failing(&world, &plan_with(service, FEW));
-    assert_says(&said, &["not ready after 1s", "nothing answers at", "ready = { timeout"]);
+    assert_says(
+        &said,
+        &[
+            "not ready after 1s",
+            "nothing answers at",
+            "ready = { timeout",
+        ],
+    );
 }
 
 #[test]
@@ -77,7 +93,9 @@ fn a_port_in_use_is_named() {
     let world = World::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port();
-    let service = format!("use = \"server.embedded\"\nwith = {{ model = \"${{steps.model.dir}}\", port = {port} }}");
+    let service = format!(
+        "use = \"server.embedded\"\nwith = {{ model = \"${{steps.model.dir}}\", port = {port} }}"
+    );
     let said = failing(&world, &plan_with(&service, FEW));
     assert_says(&said, &[&format!("port {port} is in use"), "remove `port`"]);
 }
@@ -88,7 +106,10 @@ fn a_missing_model_folder_is_found_before_anything_runs() {
     let plan = world.plan(&plan_with(EMBEDDED, FEW).replace("qwen2.5-0.5b", "qwen2.5-0.6b"));
     let finished = world.run(&["run", plan.to_str().expect("a path")]);
     assert_eq!(finished.code(), 2, "{}", finished.said());
-    assert_says(&finished.said(), &["there is no file or folder", "qwen2.5-0.6b", "plan.toml:6"]);
+    assert_says(
+        &finished.said(),
+        &["there is no file or folder", "qwen2.5-0.6b", "plan.toml:6"],
+    );
     assert!(!world.out().join("runs").exists(), "a run was begun");
 }
 
@@ -100,18 +121,45 @@ fn a_server_that_dies_under_load_fails_the_step_and_keeps_no_sample() {
     wait_for("the load to begin", || {
         assert!(!running.is_done(), "it ended early: {}", running.stdout());
         let said = running.stdout();
-        let begun = said.lines().any(|l| l.contains("\"progressed\"") && l.contains("in flight") && l.contains("\"load\""));
+        let begun = said.lines().any(|l| {
+            l.contains("\"progressed\"") && l.contains("in flight") && l.contains("\"load\"")
+        });
         begun.then_some(())
     });
-    let is_server = |(_, line): &(u32, String)| line.contains("--address-file") && !line.contains("__guardian");
-    let (server, _) = world.processes().into_iter().find(is_server).expect("the server's process");
-    let killed = Command::new("kill").args(["-9", &server.to_string()]).status().expect("kill");
+    let is_server =
+        |(_, line): &(u32, String)| line.contains("--address-file") && !line.contains("__guardian");
+    let (server, _) = world
+        .processes()
+        .into_iter()
+        .find(is_server)
+        .expect("the server's process");
+    let killed = Command::new("kill")
+        .args(["-9", &server.to_string()])
+        .status()
+        .expect("kill");
     assert!(killed.success());
     let finished = running.finish();
     assert_eq!(finished.code(), 1, "{}", finished.said());
-    assert_says(&finished.stdout, &["service_died", "killed by signal 9", "its service `server` died while it ran"]);
+    assert_says(
+        &finished.stdout,
+        &[
+            "service_died",
+            "killed by signal 9",
+            "its service `server` died while it ran",
+        ],
+    );
     world.assert_nothing_left();
-    assert!(!world.out().join("store/records/samples").exists(), "a sample of a dead server was kept");
-    let work: Vec<_> = fs::read_dir(world.out().join("runs")).expect("runs").flatten().map(|r| r.path().join("work")).collect();
-    assert!(work.iter().all(|w| !w.exists()), "half-written outputs were left");
+    assert!(
+        !world.out().join("store/records/samples").exists(),
+        "a sample of a dead server was kept"
+    );
+    let work: Vec<_> = fs::read_dir(world.out().join("runs"))
+        .expect("runs")
+        .flatten()
+        .map(|r| r.path().join("work"))
+        .collect();
+    assert!(
+        work.iter().all(|w| !w.exists()),
+        "half-written outputs were left"
+    );
 }

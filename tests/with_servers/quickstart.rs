@@ -22,14 +22,26 @@ fn tree_memory(root: u32) -> u64 {
         .filter_map(|e| e.file_name().to_str()?.parse().ok())
         .filter_map(|pid: u32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+            let parent = stat
+                .rsplit_once(')')?
+                .1
+                .split_whitespace()
+                .nth(1)?
+                .parse()
+                .ok()?;
             Some((pid, parent))
         })
         .collect();
     let mut tree = vec![root];
     let mut at = 0;
     while at < tree.len() {
-        tree.extend(stats.iter().filter(|(_, parent)| *parent == tree[at]).map(|(pid, _)| *pid));
+        let here = tree[at];
+        tree.extend(
+            stats
+                .iter()
+                .filter(|(_, parent)| *parent == here)
+                .map(|(pid, _)| *pid),
+        );
         at += 1;
     }
     tree.iter().map(|pid| resident(*pid)).sum()
@@ -38,7 +50,9 @@ fn tree_memory(root: u32) -> u64 {
 fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
 }
 
 #[test]
@@ -52,7 +66,12 @@ fn the_quickstart_runs_whole_then_reuses_everything_then_explains_a_change() {
     }
     let first = running.finish();
     // On a machine that is busy with other things a sample may be invalid, which is exit code 3.
-    assert!(matches!(first.code(), 0 | 3), "exit {}: {}", first.code(), first.said());
+    assert!(
+        matches!(first.code(), 0 | 3),
+        "exit {}: {}",
+        first.code(),
+        first.said()
+    );
     assert!(peak < MEMORY, "{peak} bytes");
     world.assert_nothing_left();
     assert!(report(&world).exists(), "{}", first.said());
@@ -61,12 +80,26 @@ fn the_quickstart_runs_whole_then_reuses_everything_then_explains_a_change() {
 
     let second = world.run(&["run", PLAN]);
     assert_eq!(second.code(), first.code(), "{}", second.said());
-    assert!(second.stdout.contains("everything is reused"), "{}", second.said());
-    assert!(!second.said().contains("launching"), "the server was launched: {}", second.said());
+    assert!(
+        second.stdout.contains("everything is reused"),
+        "{}",
+        second.said()
+    );
+    assert!(
+        !second.said().contains("launching"),
+        "the server was launched: {}",
+        second.said()
+    );
 
     let third = world.run(&["check", PLAN, "--set", "layers=4"]);
     assert_eq!(third.code(), 0, "{}", third.said());
-    assert!(third.stdout.contains("num_hidden_layers` changed from 2 to 4"), "{}", third.said());
+    assert!(
+        third
+            .stdout
+            .contains("num_hidden_layers` changed from `2` to `4`"),
+        "{}",
+        third.said()
+    );
 
     in_browser::check_report(&report(&world));
 }
@@ -76,19 +109,35 @@ fn check_results(world: &World) {
     let results = world.out().join("latest/results");
     for rate in ["2", "4", "8"] {
         for sample in ["0", "1"] {
-            let folder = results.join(format!("load[request_rate={rate}]")).join(sample);
+            let folder = results
+                .join(format!("load[request_rate={rate}]"))
+                .join(sample);
             let text = fs::read_to_string(folder.join("result.json")).expect("a result");
             let result: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-            let completed = result.pointer("/rows/0/values/completed").and_then(serde_json::Value::as_f64);
+            let completed = result
+                .pointer("/rows/0/values/completed")
+                .and_then(serde_json::Value::as_f64);
             assert_eq!(completed, Some(32.0), "{text}");
             assert!(folder.join("records/part-00000.parquet").exists());
         }
     }
-    for name in ["chart.json", "chart.svg", "chart-dark.svg", "chart.png", "points.csv"] {
-        assert!(is_filled(&results.join("latency/chart").join(name)), "{name}");
+    for name in [
+        "chart.json",
+        "chart.svg",
+        "chart-dark.svg",
+        "chart.png",
+        "points.csv",
+    ] {
+        assert!(
+            is_filled(&results.join("latency/chart").join(name)),
+            "{name}"
+        );
     }
     for name in ["01.svg", "01-dark.svg", "01.png", "04.png"] {
-        assert!(is_filled(&results.join("report/page/charts").join(name)), "{name}");
+        assert!(
+            is_filled(&results.join("report/page/charts").join(name)),
+            "{name}"
+        );
     }
 }
 

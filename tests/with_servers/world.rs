@@ -31,7 +31,9 @@ impl Finished {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder") }
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -54,7 +56,9 @@ impl World {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_benchwright"));
         command.args(arguments).arg("--out").arg(self.out());
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdin(Stdio::null());
         command
     }
 
@@ -62,8 +66,16 @@ impl World {
         let (stdout, stderr) = (self.path("stdout"), self.path("stderr"));
         let file = |path: &Path| fs::File::create(path).expect("a file");
         let mut command = self.command(arguments);
-        let child = command.stdout(file(&stdout)).stderr(file(&stderr)).spawn().expect("the binary");
-        Running { child, stdout, stderr }
+        let child = command
+            .stdout(file(&stdout))
+            .stderr(file(&stderr))
+            .spawn()
+            .expect("the binary");
+        Running {
+            child,
+            stdout,
+            stderr,
+        }
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
@@ -82,7 +94,9 @@ impl World {
 
     /// Waits until no process of this world is left.
     pub(crate) fn assert_nothing_left(&self) {
-        wait_for("every process to be gone", || self.processes().is_empty().then_some(()));
+        wait_for("every process to be gone", || {
+            self.processes().is_empty().then_some(())
+        });
     }
 }
 
@@ -111,9 +125,15 @@ impl Running {
     }
 
     pub(crate) fn finish(mut self) -> Finished {
-        let status = wait_for("the binary to end", || self.child.try_wait().expect("a child"));
+        let status = wait_for("the binary to end", || {
+            self.child.try_wait().expect("a child")
+        });
         let stderr = fs::read_to_string(&self.stderr).unwrap_or_default();
-        Finished { status, stdout: self.stdout(), stderr }
+        Finished {
+            status,
+            stdout: self.stdout(),
+            stderr,
+        }
     }
 }
 

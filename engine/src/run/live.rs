@@ -141,7 +141,7 @@ impl LiveServices {
             stopped,
             sender: self.sender.clone(),
         };
-        self.tasks.spawn(launching.to_the_end());
+        self.tasks.spawn(launching.until_the_end());
     }
 
     /// Tears a service down; ends in [`ServiceNews::Down`].
@@ -260,7 +260,7 @@ impl Launching {
         let _ = self.sender.send(Message::Service(news)).await;
     }
 
-    async fn to_the_end(mut self) {
+    async fn until_the_end(mut self) {
         let began = Instant::now();
         let (mut endpoint, process) = match self.start().await {
             Ok(started) => started,

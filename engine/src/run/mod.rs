@@ -13,6 +13,7 @@ use crate::decide::Ledger;
 use crate::environment::Environment;
 use crate::event::{Event, Failure, Listener, NodeSummary, Outcome};
 use crate::expand::Expanded;
+use crate::freshness::Wish;
 use crate::graph::{Graph, NodeId};
 use crate::process::{Supervisor, log_tail};
 use crate::samples::SampleRecord;
@@ -104,6 +105,11 @@ pub async fn run(
     let (sender, receiver) = mpsc::channel(MESSAGES);
     let environment = Arc::new(Environment::detect());
     let graph = expanded.graph.clone();
+    let wish = if settings.fresh {
+        Wish::NewIn(folder.name().to_owned())
+    } else {
+        Wish::Enough
+    };
     let run = Run {
         schedule: Schedule::of(&graph, settings.jobs, settings.seed),
         ledger: Ledger::new(
@@ -111,7 +117,7 @@ pub async fn run(
             store.clone(),
             environment.clone(),
             expanded.text.clone(),
-            settings.fresh,
+            wish,
         ),
         live: LiveServices::new(graph.clone(), sender.clone()),
         graph,
@@ -127,7 +133,7 @@ pub async fn run(
         tasks: tokio::task::JoinSet::new(),
         tally: Tally::default(),
     };
-    run.to_the_end(&expanded.name, settings, receiver, interrupts)
+    run.until_the_end(&expanded.name, settings, receiver, interrupts)
         .await
 }
 
@@ -171,7 +177,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_the_end(
+    async fn until_the_end(
         mut self,
         plan: &str,
         settings: &RunSettings,
@@ -351,7 +357,7 @@ impl Run {
         };
         let sender = self.sender.clone();
         self.tasks.spawn(async move {
-            let ended = performance.to_the_end().await;
+            let ended = performance.until_the_end().await;
             // An error means that the run is over already.
             let _ = sender.send(Message::Ended(Box::new(ended))).await;
         });

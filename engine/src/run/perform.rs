@@ -51,7 +51,7 @@ pub(super) struct DoneStep {
 }
 
 impl Performance {
-    pub(super) async fn to_the_end(mut self) -> Ended {
+    pub(super) async fn until_the_end(mut self) -> Ended {
         let began = Instant::now();
         let (node, sample) = (self.node, self.sample);
         let heartbeat = self.watch_progress();
