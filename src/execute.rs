@@ -9,7 +9,7 @@ use engine::expand::Expanded;
 use engine::run::folder::RunFolder;
 use engine::run::{RunSettings, history};
 use engine::store::Store;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -77,7 +77,11 @@ pub(crate) fn prospects(
     let graph = &expanded.graph;
     let environment = Arc::new(Environment::detect());
     // No run has begun, so none of the samples is of this one.
-    let wish = if fresh { Wish::NewIn(String::new()) } else { Wish::Enough };
+    let wish = if fresh {
+        Wish::NewIn(String::new())
+    } else {
+        Wish::Enough
+    };
     let mut ledger = Ledger::new(
         graph.clone(),
         peek.store.clone(),

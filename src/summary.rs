@@ -177,6 +177,8 @@ fn state(node: &NodeHistory, live: bool) -> (&'static str, Ink) {
         NodeState::Reused => ("reused", Ink::Green),
         NodeState::Failed if was_interrupted => ("interrupted", Ink::Yellow),
         NodeState::Failed => ("failed", Ink::Red),
+        // An effect that was performed and not asked for again.
+        NodeState::Skipped if node.finished > 0 => ("done", Ink::Green),
         NodeState::Skipped => ("skipped", Ink::Dim),
     }
 }

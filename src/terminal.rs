@@ -4,6 +4,8 @@
 //! Knows colours and whether a person is watching; not what is said.
 
 use crate::args::ColorChoice;
+use rustix::process::getpgrp;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
@@ -115,6 +117,36 @@ impl Terminal {
     pub(crate) fn paint_error(&self, ink: Ink, text: impl Display) -> String {
         ink.paint(text, self.error_color)
     }
+}
+
+/// Keeps a terminal from writing `^C` where lines are redrawn, until it is dropped.
+///
+/// The two characters would begin a new line, and what is redrawn would no longer be where it was.
+pub(crate) struct NoKeyEcho(Termios);
+
+impl NoKeyEcho {
+    /// Returns nothing where there is no terminal, or it is somebody else's at the moment: a
+    /// command in the background would be stopped for touching it.
+    pub(crate) fn begin() -> Option<Self> {
+        let before = tcgetattr(io::stdin()).ok().filter(|_| is_in_foreground())?;
+        let mut without = before.clone();
+        without.local_modes.remove(LocalModes::ECHOCTL);
+        tcsetattr(io::stdin(), OptionalActions::Now, &without).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for NoKeyEcho {
+    fn drop(&mut self) {
+        if is_in_foreground() {
+            // A terminal that is gone needs no mending.
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+        }
+    }
+}
+
+fn is_in_foreground() -> bool {
+    tcgetpgrp(io::stdin()).is_ok_and(|group| group == getpgrp())
 }
 
 /// Writes a line to standard output.

@@ -1,8 +1,8 @@
 //! A run on a terminal: a line per running step and per service that is up, redrawn in place, and
 //! above them, for good, what is done.
 
-use super::{Nodes, interruption, is_news};
-use crate::terminal::{Ink, Terminal};
+use super::{Nodes, interruption, is_news, was_interrupted};
+use crate::terminal::{Ink, NoKeyEcho, Terminal};
 use crate::words;
 use engine::event::{Event, Failure, Listener};
 use engine::freshness::Freshness;
@@ -31,6 +31,7 @@ pub(super) struct Live {
     name_width: usize,
     settled: BTreeSet<String>,
     n_reused: usize,
+    _echo: Option<NoKeyEcho>,
     /// Which sample each running measurement draws.
     samples: BTreeMap<String, String>,
 }
@@ -64,6 +65,7 @@ impl Live {
             settled: BTreeSet::new(),
             n_reused: 0,
             samples: BTreeMap::new(),
+            _echo: NoKeyEcho::begin(),
         }
     }
 
@@ -344,6 +346,9 @@ impl Listener for Live {
             Event::Failed(failure) => self.failed(failure),
             Event::Skipped { node, because } => {
                 self.settle(node);
+                if was_interrupted(because) && !self.terminal.is_verbose() {
+                    return;
+                }
                 let because = self
                     .terminal
                     .paint_error(Ink::Dim, format!("skipped: {because}"));

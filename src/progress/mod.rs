@@ -62,6 +62,11 @@ fn is_news(freshness: &Freshness) -> bool {
     }
 }
 
+/// Whether a node was skipped since the whole run ends: said once for all of them.
+fn was_interrupted(because: &str) -> bool {
+    because == "interrupted"
+}
+
 /// What is said when somebody wants the run to end.
 fn interruption(at_once: bool) -> &'static str {
     if at_once {

@@ -1,6 +1,6 @@
 //! One line per event with the time since the run began: for logs, pipes and plain terminals.
 
-use super::{Nodes, interruption};
+use super::{Nodes, interruption, was_interrupted};
 use crate::terminal::{self, Ink, Terminal};
 use crate::words;
 use engine::event::{Event, Failure, Listener};
@@ -61,6 +61,11 @@ impl Plain {
                 verdict.as_ref(),
             ),
             Event::Failed(failure) => self.failed(failure),
+            Event::Skipped { because, .. }
+                if was_interrupted(because) && !self.terminal.is_verbose() =>
+            {
+                return None;
+            }
             Event::Skipped { node, because } => format!("{}: skipped: {because}", self.bold(node)),
             other => return self.service(other),
         })

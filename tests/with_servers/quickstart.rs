@@ -96,7 +96,8 @@ fn the_quickstart_runs_whole_then_reuses_everything_then_explains_a_change() {
     assert!(
         third
             .stdout
-            .contains("num_hidden_layers` changed from `2` to `4`"),
+            .replace('`', "")
+            .contains("num_hidden_layers changed from 2 to 4"),
         "{}",
         third.said()
     );
