@@ -1,6 +1,5 @@
 //! `server.command`: any server that a command starts.
 
-use crate::http;
 use crate::kinds::InferenceServer;
 use engine::options::Parser;
 use engine::process::ProcessSpec;
@@ -92,13 +91,7 @@ impl Service for ServerCommand {
     }
 
     async fn probe(&self, endpoint: &Endpoint) -> Probe {
-        match (http::probe(&endpoint.url, &self.health).await, &self.model) {
-            (Probe::Ready(mut facts), Some(model)) => {
-                facts.insert("model".to_owned(), model.clone());
-                Probe::Ready(facts)
-            }
-            (probe, _) => probe,
-        }
+        super::probe(endpoint, &self.health, self.model.as_deref()).await
     }
 
     async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {

@@ -9,7 +9,7 @@ pub(crate) use embedded::ServerEmbedded;
 pub(crate) use external::ServerExternal;
 
 use crate::http;
-use engine::service::Endpoint;
+use engine::service::{Endpoint, Probe};
 use engine::step::StepError;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -46,6 +46,18 @@ fn port_released(endpoint: &Endpoint) -> Result<(), String> {
             Err(format!("port {port} still answers"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Asks whether a server serves; a model that the plan names counts more than the first one that
+/// the server names.
+async fn probe(endpoint: &Endpoint, health: &str, model: Option<&str>) -> Probe {
+    match (http::probe(&endpoint.url, health).await, model) {
+        (Probe::Ready(mut facts), Some(model)) => {
+            facts.insert("model".to_owned(), model.to_owned());
+            Probe::Ready(facts)
+        }
+        (probe, _) => probe,
     }
 }
 

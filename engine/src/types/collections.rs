@@ -1,0 +1,132 @@
+//! Options that hold others: lists, tables, optional values, free-form tables.
+
+use crate::options::{OptionType, Parser, Walk};
+use crate::value::{Kind, Value};
+use std::collections::BTreeMap;
+
+impl<T: OptionType> OptionType for Vec<T> {
+    fn type_name() -> String {
+        format!("list<{}>", T::type_name())
+    }
+
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
+        let Kind::List(list) = &value.kind else {
+            return parser.mismatch(value, &Self::type_name());
+        };
+        let read: Vec<Option<T>> = list.iter().map(|v| T::parse(v, parser)).collect();
+        read.into_iter().collect()
+    }
+
+    fn walk(&self, path: &str, walk: &mut dyn Walk) {
+        if self.is_empty() {
+            walk.value(path, "[]");
+        }
+        for (i, item) in self.iter().enumerate() {
+            item.walk(&join(path, &i.to_string()), walk);
+        }
+    }
+}
+
+impl<T: OptionType> OptionType for BTreeMap<String, T> {
+    fn type_name() -> String {
+        format!("table<{}>", T::type_name())
+    }
+
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
+        let Kind::Table(table) = &value.kind else {
+            return parser.mismatch(value, &Self::type_name());
+        };
+        let read: Vec<Option<(String, T)>> = table
+            .entries
+            .iter()
+            .map(|(k, v)| T::parse(v, parser).map(|v| (k.name.clone(), v)))
+            .collect();
+        read.into_iter().collect()
+    }
+
+    fn walk(&self, path: &str, walk: &mut dyn Walk) {
+        if self.is_empty() {
+            walk.value(path, "{}");
+        }
+        for (key, item) in self {
+            item.walk(&join(path, key), walk);
+        }
+    }
+}
+
+impl<T: OptionType> OptionType for Option<T> {
+    fn type_name() -> String {
+        T::type_name()
+    }
+
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
+        T::parse(value, parser).map(Some)
+    }
+
+    fn walk(&self, path: &str, walk: &mut dyn Walk) {
+        match self {
+            Some(item) => item.walk(path, walk),
+            None => walk.value(path, "none"),
+        }
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+}
+
+/// A free-form table of plain values, such as overrides of a configuration file.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Json(pub serde_json::Map<String, serde_json::Value>);
+
+impl OptionType for Json {
+    fn type_name() -> String {
+        "table".to_owned()
+    }
+
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
+        match to_json(value, parser)? {
+            serde_json::Value::Object(map) => Some(Self(map)),
+            _ => parser.mismatch(value, "a table"),
+        }
+    }
+
+    fn walk(&self, path: &str, walk: &mut dyn Walk) {
+        if self.0.is_empty() {
+            return walk.value(path, "{}");
+        }
+        for (key, value) in &self.0 {
+            walk.value(&join(path, key), &value.to_string());
+        }
+    }
+}
+
+fn to_json(value: &Value, parser: &mut Parser<'_>) -> Option<serde_json::Value> {
+    Some(match &value.kind {
+        Kind::Text(t) => t.clone().into(),
+        Kind::Int(i) => (*i).into(),
+        Kind::Float(f) => (*f).into(),
+        Kind::Bool(b) => (*b).into(),
+        Kind::List(list) => list
+            .iter()
+            .map(|v| to_json(v, parser))
+            .collect::<Option<Vec<_>>>()?
+            .into(),
+        Kind::Table(table) => {
+            let mut map = serde_json::Map::new();
+            for (key, value) in &table.entries {
+                map.insert(key.name.clone(), to_json(value, parser)?);
+            }
+            map.into()
+        }
+        Kind::Template(_) => return parser.mismatch(value, "a plain value"),
+    })
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}

@@ -1,0 +1,14 @@
+//! The types that options can have.
+
+mod references;
+
+mod plain;
+
+mod durations;
+
+mod collections;
+
+pub use collections::Json;
+pub use durations::{duration_text, parse_duration};
+pub use plain::{Positive, number_text};
+pub use references::{Any, Artifact, ArtifactKind, Lease, Origin, Samples, Text, TextPart};
