@@ -7,7 +7,7 @@ use crate::{outputs, progress, signals, summary, words};
 use engine::event::Outcome;
 use engine::expand::Expanded;
 use engine::run::folder::RunFolder;
-use engine::run::{RunSettings, history};
+use engine::run::{RunError, RunSettings, history};
 use engine::store::Store;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,70 +36,59 @@ pub(crate) fn jobs(asked: Option<u32>) -> u32 {
 impl Execution<'_> {
     /// Runs and returns the exit code.
     pub(crate) fn until_the_end(self) -> Result<u8, Failure> {
-        let Self {
-            session,
-            expanded,
-            store,
-            folder,
-            settings,
-            json,
-        } = self;
-        let (name, path) = (folder.name().to_owned(), folder.path().to_owned());
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| Failure::new(format!("could not start threads: {e}")))?;
-        let ended = runtime.block_on(async {
-            let interrupts = signals::interrupts()?;
-            let listeners = vec![progress::listener(&session.terminal, json)];
-            Ok(engine::run::run(
-                &expanded,
-                &settings,
-                store.clone(),
-                folder,
-                listeners,
-                interrupts,
-            )
-            .await)
-        });
-        runtime.shutdown_timeout(LEFTOVERS);
+        let (name, path) = (self.folder.name().to_owned(), self.folder.path().to_owned());
+        let (session, store, json) = (self.session, self.store.clone(), self.json);
+        let (expanded, ended) = self.perform()?;
         for warning in store.take_warnings() {
-            terminal::error_line(format!(
-                "{}: {warning}",
-                session.terminal.paint_error(Ink::Yellow, "warning")
-            ));
+            let label = session.terminal.paint_error(Ink::Yellow, "warning");
+            terminal::error_line(format!("{label}: {warning}"));
         }
-        let ended = ended.map_err(|e: std::io::Error| {
-            Failure::new(format!("could not listen for signals: {e}"))
-        })?;
+        let again = session.command(&format!("resume {}", words::shell(&name)));
         let outcome = ended.map_err(|error| {
             let mut failure = outputs::run_failure(&session.out, &error);
-            failure.message.push_str(&format!(
-                "; `{}` goes on with the run",
-                resume_command(session, &name)
-            ));
+            failure
+                .message
+                .push_str(&format!("; `{again}` goes on with the run"));
             failure
         })?;
         if !json {
             sum_up(session, &expanded, &store, &path)?;
         }
-        if matches!(outcome, Outcome::Failed | Outcome::Interrupted) {
-            let word = if outcome == Outcome::Failed {
-                "failed"
-            } else {
-                "was interrupted"
-            };
-            terminal::error_line(format!(
-                "the run {word}; what is done is kept, and `{}` goes on",
-                resume_command(session, &name)
-            ));
-        }
+        let word = match outcome {
+            Outcome::Done | Outcome::Invalid => return Ok(outcome.exit_code()),
+            Outcome::Failed => "failed",
+            Outcome::Interrupted => "was interrupted",
+        };
+        terminal::error_line(format!(
+            "the run {word}; what is done is kept, and `{again}` goes on"
+        ));
         Ok(outcome.exit_code())
     }
-}
 
-fn resume_command(session: &Session, run: &str) -> String {
-    session.command(&format!("resume {}", words::shell(run)))
+    /// Runs on threads of its own, watched, until it ends or signals end it.
+    fn perform(self) -> Result<(Expanded, Result<Outcome, RunError>), Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::new(format!("could not start threads: {e}")))?;
+        let ended = runtime.block_on(async {
+            let interrupts = signals::interrupts()
+                .map_err(|e| Failure::new(format!("could not listen for signals: {e}")))?;
+            let listeners = vec![progress::listener(&self.session.terminal, self.json)];
+            let (expanded, settings) = (&self.expanded, &self.settings);
+            let run = engine::run::run(
+                expanded,
+                settings,
+                self.store,
+                self.folder,
+                listeners,
+                interrupts,
+            );
+            Ok(run.await)
+        });
+        runtime.shutdown_timeout(LEFTOVERS);
+        Ok((self.expanded, ended?))
+    }
 }
 
 /// Shows what came of the run, from the journal: what is said is what was kept.

@@ -26,16 +26,25 @@ impl Pools {
 
     /// Takes what a step of this kind needs; false if it is not free.
     pub fn take(&mut self, node: NodeId, kind: StepKind) -> bool {
-        let wanted = match kind {
-            StepKind::Measure | StepKind::Effect => self.all,
-            StepKind::Pure | StepKind::Fetch | StepKind::Report => 1,
-        };
-        if self.free < wanted {
+        if !self.could_take(kind) {
             return false;
         }
+        let wanted = self.wanted(kind);
         self.free -= wanted;
         self.taken.insert(node, wanted);
         true
+    }
+
+    /// Whether what a step of this kind needs is free.
+    pub fn could_take(&self, kind: StepKind) -> bool {
+        self.free >= self.wanted(kind)
+    }
+
+    fn wanted(&self, kind: StepKind) -> u32 {
+        match kind {
+            StepKind::Measure | StepKind::Effect => self.all,
+            StepKind::Pure | StepKind::Fetch | StepKind::Report => 1,
+        }
     }
 
     /// Gives back what `node` has taken, if anything.

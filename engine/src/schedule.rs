@@ -10,6 +10,9 @@ use crate::pools::Pools;
 use crate::step::StepKind;
 use std::collections::BTreeMap;
 
+/// A service that died so often without any step ending well on it is given up.
+const MOST_DEATHS: u32 = 3;
+
 /// What the schedule knows of one node.
 #[derive(Debug, Clone)]
 pub struct Shape {
@@ -140,11 +143,15 @@ impl State {
 pub struct Schedule {
     shapes: Vec<Shape>,
     order: Vec<NodeId>,
+    /// Where each node stands in `order`.
+    positions: Vec<usize>,
     dependents: Vec<Vec<NodeId>>,
     states: Vec<State>,
     incarnations: Vec<u32>,
-    /// On which incarnations of its services an effect was performed.
-    performed: BTreeMap<NodeId, Vec<u32>>,
+    /// For effects that were performed: on which incarnation of each service.
+    performed: BTreeMap<NodeId, BTreeMap<NodeId, u32>>,
+    /// Deaths of each service since a step last ended well on it.
+    deaths: Vec<u32>,
     pools: Pools,
     seed: u64,
     halt: Option<Because>,
@@ -192,10 +199,16 @@ impl Schedule {
                 dependents[from.0 as usize].push(NodeId(u32::try_from(i).unwrap_or(u32::MAX)));
             }
         }
+        let mut positions = vec![0; n_nodes];
+        for (at, node) in order.iter().enumerate() {
+            positions[node.0 as usize] = at;
+        }
         Self {
+            positions,
             states: vec![State::Waiting; n_nodes],
             incarnations: vec![0; n_nodes],
             performed: BTreeMap::new(),
+            deaths: vec![0; n_nodes],
             pools: Pools::new(jobs.max(1)),
             shapes,
             order,
@@ -230,6 +243,11 @@ impl Schedule {
     /// Returns how often a service was launched so far.
     pub fn incarnation(&self, service: NodeId) -> u32 {
         self.incarnations[service.0 as usize]
+    }
+
+    /// Whether a node failed; a service does so too when it dies again and again.
+    pub fn has_failed(&self, node: NodeId) -> bool {
+        self.state(node) == State::Failed
     }
 
     /// Whether a node ended well or had nothing to do.
@@ -277,8 +295,12 @@ impl Schedule {
             return;
         };
         self.pools.release(node);
+        for service in self.shape(node).leases.clone() {
+            self.deaths[service.0 as usize] = 0;
+        }
         if self.is_effect(node) {
-            let on = self.current_incarnations(node);
+            let leases = &self.shape(node).leases;
+            let on = leases.iter().map(|s| (*s, self.incarnation(*s))).collect();
             self.performed.insert(node, on);
             return self.set(node, State::Idle);
         }
@@ -310,12 +332,22 @@ impl Schedule {
         if !self.state(node).is_up() {
             return Vec::new();
         }
-        self.set(node, State::Idle);
-        let lessees = self.dependents[node.0 as usize].clone();
-        lessees
+        self.deaths[node.0 as usize] += 1;
+        if self.deaths[node.0 as usize] >= MOST_DEATHS {
+            self.failed(node);
+        } else {
+            self.set(node, State::Idle);
+        }
+        self.running_on(node)
             .into_iter()
-            .filter(|n| matches!(self.state(*n), State::Running { .. }))
             .map(Action::Cancel)
+            .collect()
+    }
+
+    fn running_on(&self, service: NodeId) -> Vec<NodeId> {
+        let lessees = self.dependents[service.0 as usize].iter().copied();
+        lessees
+            .filter(|n| matches!(self.state(*n), State::Running { .. }))
             .collect()
     }
 
@@ -413,7 +445,7 @@ impl Schedule {
             .order
             .iter()
             .copied()
-            .filter(|n| self.wants_to_run(*n) && self.order_allows(*n) && self.leases_ready(*n))
+            .filter(|n| self.is_startable(*n) && !self.is_disturbed(*n))
             .collect();
         candidates.sort_by_key(|n| self.rank(*n));
         for node in candidates {
@@ -432,83 +464,75 @@ impl Schedule {
         }
     }
 
+    /// Whether a node wants to run, everything came before it, and its services serve.
+    fn is_startable(&self, node: NodeId) -> bool {
+        let leases = &self.shape(node).leases;
+        self.wants_to_run(node)
+            && self.order_allows(node)
+            && leases.iter().all(|s| self.state(*s) == State::Ready)
+    }
+
+    /// Whether a service that a measurement does not use is up beside it.
+    fn is_disturbed(&self, node: NodeId) -> bool {
+        self.sort(node) == Sort::Step(StepKind::Measure)
+            && self
+                .services_up()
+                .any(|s| !self.shape(node).leases.contains(&s))
+    }
+
+    fn services_up(&self) -> impl Iterator<Item = NodeId> {
+        let is_up = |n: &NodeId| self.sort(*n) == Sort::Service && self.state(*n).is_up();
+        self.order.iter().copied().filter(is_up)
+    }
+
     /// Steps with work to do, and effects that such a step asks for.
     fn wants_to_run(&self, node: NodeId) -> bool {
         match self.state(node) {
             State::Wanted { .. } => true,
             State::Idle if self.is_effect(node) => {
-                self.is_demanded(node) && !self.is_performed(node)
+                let is_end = self.dependents[node.0 as usize].is_empty();
+                (is_end && !self.performed.contains_key(&node))
+                    || self.asking(node).next().is_some()
             }
             _ => false,
         }
     }
 
-    /// Whether a step that has to run comes after this effect, or nothing does at all.
-    fn is_demanded(&self, effect: NodeId) -> bool {
-        let dependents = &self.dependents[effect.0 as usize];
-        if dependents.is_empty() {
-            return true;
-        }
-        dependents.iter().any(|n| match self.state(*n) {
-            State::Wanted { .. } => self.order_allows_but(*n, effect),
-            State::Idle if self.is_effect(*n) => self.is_demanded(*n),
-            _ => false,
+    /// The nodes that want to run, wait only for effects, and for this one among them.
+    fn asking(&self, effect: NodeId) -> impl Iterator<Item = NodeId> {
+        let dependents = self.dependents[effect.0 as usize].iter().copied();
+        dependents.filter(move |n| {
+            self.wants_to_run(*n) && self.launch_may_help(*n) && !self.has_come(effect, *n)
         })
-    }
-
-    fn is_performed(&self, effect: NodeId) -> bool {
-        let services = &self.shape(effect).leases;
-        self.performed.get(&effect).is_some_and(|on| {
-            *on == self.current_incarnations(effect)
-                && services.iter().all(|s| {
-                    matches!(self.state(*s), State::Ready)
-                        || self.dependents[effect.0 as usize].is_empty()
-                })
-        })
-    }
-
-    fn current_incarnations(&self, node: NodeId) -> Vec<u32> {
-        self.shape(node)
-            .leases
-            .iter()
-            .map(|s| self.incarnation(*s))
-            .collect()
     }
 
     fn order_allows(&self, node: NodeId) -> bool {
-        self.shape(node).after.iter().all(|n| self.has_come(*n))
-    }
-
-    fn order_allows_but(&self, node: NodeId, effect: NodeId) -> bool {
         self.shape(node)
             .after
             .iter()
-            .all(|n| *n == effect || self.is_effect(*n) || self.has_come(*n))
+            .all(|n| self.has_come(*n, node))
     }
 
-    fn has_come(&self, node: NodeId) -> bool {
-        if self.is_effect(node) {
-            self.is_performed(node)
-        } else {
-            self.state(node) == State::Done
+    /// Whether `before` has come as far as `node` is concerned. An effect lasts as long as the
+    /// incarnation of the services that both use; where they share none, once is enough.
+    fn has_come(&self, before: NodeId, node: NodeId) -> bool {
+        if !self.is_effect(before) {
+            return self.state(before) == State::Done;
         }
-    }
-
-    fn leases_ready(&self, node: NodeId) -> bool {
-        self.shape(node)
-            .leases
-            .iter()
-            .all(|s| self.state(*s) == State::Ready)
+        let leases = &self.shape(node).leases;
+        self.performed.get(&before).is_some_and(|on| {
+            on.iter()
+                .filter(|(service, _)| leases.contains(service))
+                .all(|(service, then)| {
+                    *then == self.incarnation(*service) && self.state(*service) == State::Ready
+                })
+        })
     }
 
     /// Earlier samples first, so that a cut leaves whole rounds; within a round by a shuffle that
     /// the seed decides, so that drift of the machine does not look like an effect of an axis.
     fn rank(&self, node: NodeId) -> (u32, u64, usize) {
-        let at = self
-            .order
-            .iter()
-            .position(|n| *n == node)
-            .unwrap_or(usize::MAX);
+        let at = self.positions[node.0 as usize];
         match (self.sort(node), self.state(node)) {
             (Sort::Step(StepKind::Measure), State::Wanted { next, .. }) => (
                 next + 1,
@@ -521,11 +545,13 @@ impl Schedule {
 
     fn launch_demanded(&mut self, actions: &mut Vec<Action>) {
         for node in self.order.clone() {
-            if !(self.wants_to_run(node) && self.launch_may_help(node)) {
+            if !self.needs_services(node) {
                 continue;
             }
             for service in self.shape(node).leases.clone() {
-                if self.state(service) == State::Idle && self.is_alone_for(service, node) {
+                let is_free =
+                    self.state(service) == State::Idle && self.running_on(service).is_empty();
+                if is_free && self.is_alone_for(service, node) {
                     self.incarnations[service.0 as usize] += 1;
                     self.set(service, State::Launching);
                     actions.push(Action::Launch(service));
@@ -534,22 +560,43 @@ impl Schedule {
         }
     }
 
-    /// Whether only services, or effects on them, stand between the node and its start.
+    /// Whether nothing but services stands between the node and its start.
+    fn needs_services(&self, node: NodeId) -> bool {
+        let Sort::Step(kind) = self.sort(node) else {
+            return false;
+        };
+        let asked = match self.is_effect(node) {
+            // What comes before the effect may itself need a service first.
+            true => self.wants_to_run(node) && self.order_allows(node),
+            false => self.wants_to_run(node) && self.launch_may_help(node),
+        };
+        asked && self.pools.could_take(kind)
+    }
+
+    /// Whether all that comes before the node, other than effects, has come.
     fn launch_may_help(&self, node: NodeId) -> bool {
-        self.shape(node)
-            .after
+        let after = &self.shape(node).after;
+        after
             .iter()
             .all(|n| self.is_effect(*n) || self.state(*n) == State::Done)
     }
 
+    /// The services that may be up together for the sake of `node`: its own, and those of the
+    /// steps on whose behalf an effect is performed.
+    fn company(&self, node: NodeId) -> Vec<NodeId> {
+        let mut services = self.shape(node).leases.clone();
+        if self.is_effect(node) {
+            for step in self.asking(node) {
+                services.extend(&self.shape(step).leases);
+            }
+        }
+        services
+    }
+
     fn is_alone_for(&self, service: NodeId, node: NodeId) -> bool {
-        let leases = &self.shape(node).leases;
-        self.order.iter().all(|n| {
-            *n == service
-                || leases.contains(n)
-                || self.sort(*n) != Sort::Service
-                || !self.state(*n).is_up()
-        })
+        let company = self.company(node);
+        self.services_up()
+            .all(|s| s == service || company.contains(&s))
     }
 
     fn stop_unwanted(&mut self, actions: &mut Vec<Action>) {
@@ -559,7 +606,8 @@ impl Schedule {
                 continue;
             }
             let unwanted = !self.can_still_be_wanted(service);
-            if unwanted || (self.state(service) == State::Ready && self.is_in_the_way(service)) {
+            let in_the_way = self.state(service) == State::Ready && self.is_in_the_way(service);
+            if unwanted || in_the_way {
                 self.set(service, State::Stopping);
                 actions.push(Action::Stop(service));
             }
@@ -567,35 +615,47 @@ impl Schedule {
     }
 
     fn can_still_be_wanted(&self, service: NodeId) -> bool {
-        self.dependents[service.0 as usize]
-            .iter()
-            .any(|n| match self.state(*n) {
-                State::Idle => {
-                    self.is_effect(*n)
-                        && self.dependents[n.0 as usize].is_empty()
-                        && !self.performed.contains_key(n)
-                }
-                state => !state.is_terminal(),
-            })
+        let lessees = &self.dependents[service.0 as usize];
+        lessees.iter().any(|n| match self.state(*n) {
+            State::Idle => self.wants_to_run(*n),
+            state => !state.is_terminal(),
+        })
     }
 
-    /// Whether nothing uses the service now while a step waits for another one.
+    /// Whether nothing can use the service now, or nothing that comes first, while another node
+    /// waits for it to go.
     fn is_in_the_way(&self, service: NodeId) -> bool {
-        let lessees = &self.dependents[service.0 as usize];
-        let busy = lessees.iter().any(|n| {
-            matches!(self.state(*n), State::Running { .. })
-                || (self.wants_to_run(*n) && self.launch_may_help(*n))
-        });
-        let waited_for = self.order.iter().any(|n| {
-            self.wants_to_run(*n)
-                && self.launch_may_help(*n)
-                && self
-                    .shape(*n)
-                    .leases
-                    .iter()
-                    .any(|s| self.state(*s) == State::Idle)
-        });
-        !busy && waited_for
+        if !self.running_on(service).is_empty() {
+            return false;
+        }
+        let lessees = self.dependents[service.0 as usize].iter().copied();
+        let claims: Vec<NodeId> = lessees
+            .filter(|n| self.needs_services(*n) && self.order_allows(*n))
+            .collect();
+        // Two measurements whose services came up together would wait for each other.
+        let gives_way = |claim: NodeId, waiting: NodeId| {
+            self.is_startable(claim)
+                && self.is_disturbed(claim)
+                && self.rank(claim) > self.rank(waiting)
+        };
+        self.order.iter().any(|waiting| {
+            self.waits_for_departure(*waiting, service)
+                && claims.iter().all(|claim| gives_way(*claim, *waiting))
+        })
+    }
+
+    fn waits_for_departure(&self, node: NodeId, service: NodeId) -> bool {
+        if self.company(node).contains(&service) {
+            return false;
+        }
+        let lacks = |n: NodeId| {
+            self.shape(n)
+                .leases
+                .iter()
+                .any(|s| self.state(*s) == State::Idle)
+        };
+        (self.needs_services(node) && lacks(node))
+            || (self.is_startable(node) && self.is_disturbed(node))
     }
 
     fn finish(&mut self, actions: &mut Vec<Action>) {

@@ -168,6 +168,17 @@ impl World {
         });
     }
 
+    /// A service that serves dies; its lessees are told to stop, and say so later.
+    fn kill_one(&mut self, luck: u8) {
+        let serving = |n: &&NodeId| {
+            !self.pending.iter().any(|h| matches!(h, Happened::Ready(s) | Happened::Failed(s) | Happened::Stopped(s) if s == *n))
+        };
+        let victim = self.up.iter().find(serving).copied();
+        if let Some(victim) = victim {
+            self.happen(Happened::Died(victim), luck);
+        }
+    }
+
     fn happen(&mut self, happened: Happened, luck: u8) {
         match &happened {
             Happened::Done(node) | Happened::Failed(node) => {
@@ -189,11 +200,11 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
     fn it_never_starts_too_early_never_exceeds_a_pool_and_always_ends(
-        shapes in shapes(), luck in prop::collection::vec(any::<u8>(), 400), seed in any::<u64>(), interrupt_at in 0usize..120,
+        shapes in shapes(), luck in prop::collection::vec(any::<u8>(), 600), seed in any::<u64>(), interrupt_at in 0usize..900,
     ) {
         let mut world = World::new(shapes, seed);
         let begin = world.schedule.begin();
@@ -204,6 +215,9 @@ proptest! {
             }
             if i == interrupt_at {
                 world.happen(Happened::Interrupted, *luck);
+            }
+            if *luck % 29 == 28 && !world.ended {
+                world.kill_one(*luck);
             }
             if world.ended {
                 break;
@@ -258,6 +272,114 @@ fn a_satisfied_measurement_never_launches_its_server() {
         end,
         [Action::Skip(NodeId(1), Because::NotNeeded), Action::Finish]
     );
+}
+
+/// Decides everything, then lets every launch, start and stop end well, at most 100 of them.
+fn play(schedule: &mut Schedule, runs: &[u32]) -> Vec<Action> {
+    let mut told = Vec::new();
+    let mut queue: std::collections::VecDeque<Action> = schedule.begin().into();
+    while let Some(action) = queue.pop_front() {
+        assert!(told.len() < 100, "it goes on and on: {told:?}");
+        told.push(action.clone());
+        let happened = match action {
+            Action::Decide(n) => match runs[n.0 as usize] {
+                0 if schedule.sort(n) == Sort::Service => Happened::Decided(n, Decision::Known),
+                0 => Happened::Decided(n, Decision::OnDemand),
+                times => Happened::Decided(n, Decision::Run { times, first: 0 }),
+            },
+            Action::Start(n, _) => Happened::Done(n),
+            Action::Launch(s) => Happened::Ready(s),
+            Action::Stop(s) => Happened::Stopped(s),
+            Action::Cancel(_) | Action::Skip(..) | Action::Finish => continue,
+        };
+        queue.extend(schedule.on(happened));
+    }
+    assert_eq!(told.last(), Some(&Action::Finish), "{told:?}");
+    told
+}
+
+fn shape(sort: Sort, after: &[u32], leases: &[u32]) -> Shape {
+    let ids = |list: &[u32]| list.iter().map(|n| NodeId(*n)).collect();
+    Shape {
+        sort,
+        needs: vec![],
+        after: ids(after),
+        leases: ids(leases),
+    }
+}
+
+fn schedule_of(shapes: Vec<Shape>) -> Schedule {
+    let order = (0..u32::try_from(shapes.len()).unwrap())
+        .map(NodeId)
+        .collect();
+    Schedule::new(shapes, order, 2, 1)
+}
+
+#[test]
+fn an_effect_before_a_step_without_its_server_is_performed_once() {
+    let effect = shape(Sort::Step(StepKind::Effect), &[], &[0]);
+    let pure = shape(Sort::Step(StepKind::Pure), &[1], &[]);
+    let mut schedule = schedule_of(vec![shape(Sort::Service, &[], &[]), effect, pure]);
+    let told = play(&mut schedule, &[0, 0, 1]);
+    assert_eq!(
+        told.iter()
+            .filter(|a| matches!(a, Action::Launch(_)))
+            .count(),
+        1,
+        "{told:?}"
+    );
+}
+
+#[test]
+fn effects_on_two_servers_before_one_load_end() {
+    let (service, effect) = (shape(Sort::Service, &[], &[]), Sort::Step(StepKind::Effect));
+    let load = shape(Sort::Step(StepKind::Measure), &[2, 3], &[0]);
+    let shapes = vec![
+        service.clone(),
+        service,
+        shape(effect, &[], &[0]),
+        shape(effect, &[], &[1]),
+        load,
+    ];
+    let told = play(&mut schedule_of(shapes), &[0, 0, 0, 0, 2]);
+    assert_eq!(
+        told.iter()
+            .filter(|a| matches!(a, Action::Start(NodeId(4), _)))
+            .count(),
+        2,
+        "{told:?}"
+    );
+}
+
+#[test]
+fn two_measurements_whose_servers_came_up_together_run_one_after_the_other() {
+    let service = shape(Sort::Service, &[], &[]);
+    let both = shape(Sort::Step(StepKind::Effect), &[], &[0, 1]);
+    let load = |on: u32| shape(Sort::Step(StepKind::Measure), &[2], &[on]);
+    let shapes = vec![service.clone(), service, both, load(0), load(1)];
+    play(&mut schedule_of(shapes), &[0, 0, 0, 2, 2]);
+}
+
+#[test]
+fn a_server_is_not_launched_again_while_a_step_on_the_dead_one_is_ending() {
+    let load = || shape(Sort::Step(StepKind::Measure), &[], &[0]);
+    let mut schedule = schedule_of(vec![shape(Sort::Service, &[], &[]), load(), load()]);
+    schedule.begin();
+    schedule.on(Happened::Decided(NodeId(0), Decision::Known));
+    let run = Decision::Run { times: 1, first: 0 };
+    schedule.on(Happened::Decided(NodeId(1), run));
+    schedule.on(Happened::Decided(NodeId(2), run));
+    let started = schedule.on(Happened::Ready(NodeId(0)));
+    let [Action::Start(first, 0)] = started[..] else {
+        panic!("{started:?}")
+    };
+    assert_eq!(
+        schedule.on(Happened::Died(NodeId(0))),
+        [Action::Cancel(first)]
+    );
+    let ended = schedule.on(Happened::Failed(first));
+    assert!(ended.contains(&Action::Finish), "{ended:?}");
+    assert!(schedule.has_failed(first));
 }
 
 #[test]
