@@ -56,9 +56,10 @@ impl Ledger {
         self.manifests.get(&node)
     }
 
-    /// Returns the samples of a measurement that was decided.
-    pub fn samples(&self, node: NodeId) -> Option<&SampleSet> {
-        self.samples.get(&node)
+    /// Returns the samples that the result of a measurement rests on, once it was decided.
+    pub fn samples(&self, node: NodeId) -> Option<SampleSet> {
+        let target = self.graph.step(node)?.target;
+        Some(self.samples.get(&node)?.current(target))
     }
 
     /// Returns one output of a step that is done.
@@ -210,8 +211,10 @@ impl Ledger {
     }
 
     fn take_samples(&mut self, node: NodeId, set: SampleSet) {
-        self.known.samples.insert(node, set.digest());
         self.samples.insert(node, set);
+        if let Some(current) = self.samples(node) {
+            self.known.samples.insert(node, current.digest());
+        }
     }
 
     /// Returns what the references of `node` mean now, but for the addresses of services.
@@ -227,8 +230,8 @@ impl Ledger {
                     .outputs
                     .insert((from, output.clone()), self.store.path(artifact));
             }
-            if let Some(set) = self.samples.get(&from) {
-                resolved.samples.insert(from, self.sample_views(from, set));
+            if let Some(set) = self.samples(from) {
+                resolved.samples.insert(from, self.sample_views(from, &set));
             }
         }
         resolved

@@ -3,12 +3,14 @@
 //!
 //! Order of work: `params` → declarations in order of what they mention → instances → options.
 
-use crate::graph::{Body, Graph, Link, Node, NodeId, NodeName, ServiceNode, StepNode};
+use crate::graph::{
+    Body, Graph, Link, Node, NodeId, NodeName, ServiceNode, StepNode, stable_order,
+};
 use crate::interpolate::{self, Mentions, Scope};
 use crate::library::{Library, ServiceEntry, StepEntry};
-use crate::options::{Linked, Linker, Options, Parser};
+use crate::options::{Linked, Linker, Options, Parser, Walk};
 use crate::params::{self, ParamValue, Settings};
-use crate::plan::{NodeDecl, NodeSort, Plan, SamplesDecl};
+use crate::plan::{NodeDecl, NodeSort, Plan, SettingsDecl};
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::{Place, Sources};
 use crate::step::{AxisValue, PlanText, StepKind, Timeout};
@@ -29,6 +31,24 @@ crate::options! {
         target: NonZeroU32 = NonZeroU32::MIN;
         /// Older samples do not count.
         max_age: Option<Duration>;
+    }
+}
+
+crate::options! {
+    /// The `timeout` of a step.
+    pub struct TimeoutOptions {
+        /// The longest that it may take.
+        run: Duration = RUN_TIMEOUT;
+        /// The longest that it may say nothing.
+        idle: Option<Duration>;
+    }
+}
+
+crate::options! {
+    /// The `ready` of a service.
+    pub struct ReadyOptions {
+        /// The longest that a launch may take; the kind of service says if absent.
+        timeout: Option<Duration>;
     }
 }
 
@@ -137,28 +157,6 @@ fn once_per_broken_line(
     problems.into_iter().filter(is_news).collect()
 }
 
-/// Orders declarations so that each follows what it waits for, and otherwise as they are written.
-fn in_plan_order(graph: &petgraph::graph::DiGraph<usize, ()>) -> Vec<usize> {
-    use petgraph::Direction::{Incoming, Outgoing};
-    let mut left: Vec<usize> = graph
-        .node_indices()
-        .map(|n| graph.neighbors_directed(n, Incoming).count())
-        .collect();
-    let mut ready: BTreeSet<usize> = (0..left.len()).filter(|i| left[*i] == 0).collect();
-    let mut order = Vec::with_capacity(left.len());
-    while let Some(next) = ready.pop_first() {
-        order.push(graph[petgraph::graph::NodeIndex::new(next)]);
-        let after = graph.neighbors_directed(petgraph::graph::NodeIndex::new(next), Outgoing);
-        for node in after {
-            left[node.index()] -= 1;
-            if left[node.index()] == 0 {
-                ready.insert(node.index());
-            }
-        }
-    }
-    order
-}
-
 /// What a declaration uses.
 #[derive(Clone)]
 enum Entry {
@@ -211,6 +209,7 @@ impl<'a> Expansion<'a> {
                 .iter()
                 .map(|(k, v)| (k.clone(), v.value.clone()))
                 .collect(),
+            broken: plan.broken_params.clone(),
             axes: None,
             steps: named(NodeSort::Step),
             services: named(NodeSort::Service),
@@ -250,25 +249,38 @@ impl<'a> Expansion<'a> {
             }
         }
         for (place, table) in &self.plan.exclude {
-            for (key, _) in &table.entries {
-                if !self.axes.iter().any(|(name, _)| *name == key.name) {
-                    let help = did_you_mean(&key.name, self.axes.iter().map(|(n, _)| n.as_str()));
-                    self.problems.push(
-                        Problem::at(
-                            place,
-                            format!("there is no axis `{}`", key.name),
-                            "unknown axis",
-                        )
-                        .help(help),
-                    );
-                }
+            let rule = interpolate::table(table, &self.scope, self.sources, self.problems);
+            self.check_exclude(place, &rule);
+            // Without any instance nothing else could be found wrong.
+            if !rule.entries.is_empty() {
+                self.exclude.push(rule);
             }
-            self.exclude.push(interpolate::table(
-                table,
-                &self.scope,
-                self.sources,
-                self.problems,
-            ));
+        }
+    }
+
+    /// A rule that names nothing would exclude everything, and one that names what is not there
+    /// nothing.
+    fn check_exclude(&mut self, place: &Place, rule: &Table) {
+        if rule.entries.is_empty() {
+            let problem = Problem::at(place, "this excludes every combination", "no axis");
+            self.problems
+                .push(problem.help("name axes and values: `{ axis = value }`"));
+        }
+        for (key, value) in &rule.entries {
+            let Some((name, values)) = self.axes.iter().find(|(name, _)| *name == key.name) else {
+                let help = did_you_mean(&key.name, self.axes.iter().map(|(n, _)| n.as_str()));
+                let message = format!("there is no axis `{}`", key.name);
+                let problem = Problem::at(&key.place, message, "unknown axis");
+                self.problems.push(problem.help(help));
+                continue;
+            };
+            if !values.iter().any(|v| axis_value(v) == axis_value(value)) {
+                let message = format!("axis `{name}` has no value {}", value.to_line());
+                let known: Vec<String> = values.iter().map(Value::to_line).collect();
+                let problem = Problem::at(&value.place, message, "excludes nothing");
+                self.problems
+                    .push(problem.help(format!("known: {}", known.join(", "))));
+            }
         }
     }
 
@@ -375,7 +387,7 @@ impl<'a> Expansion<'a> {
         if !circles.is_empty() {
             return None;
         }
-        Some(in_plan_order(&graph))
+        Some(stable_order(&graph))
     }
 
     /// Finds out what a declaration uses and which instances it has.
@@ -404,7 +416,7 @@ impl<'a> Expansion<'a> {
     }
 
     fn entry(&mut self, decl: &NodeDecl) -> Option<Entry> {
-        let (name, place) = &decl.uses;
+        let (name, place) = decl.uses.as_ref()?;
         let found = match decl.sort {
             NodeSort::Step => self.library.find_step(name).cloned().map(Entry::Step),
             NodeSort::Service => self.library.find_service(name).cloned().map(Entry::Service),
@@ -514,13 +526,17 @@ impl<'a> Expansion<'a> {
                 .collect(),
         };
         let with = interpolate::table(&decl.with, &scope, self.sources, self.problems);
-        let samples = decl.samples.as_ref().map(|samples| {
-            let table = interpolate::table(&samples.table, &scope, self.sources, self.problems);
-            SamplesDecl {
-                table,
-                place: samples.place.clone(),
-            }
-        });
+        let mut resolve = |settings: &Option<SettingsDecl>| {
+            settings.as_ref().map(|settings| SettingsDecl {
+                table: interpolate::table(&settings.table, &scope, self.sources, self.problems),
+                place: settings.place.clone(),
+            })
+        };
+        let samples = resolve(&decl.samples);
+        let limits = match decl.sort {
+            NodeSort::Step => resolve(&decl.timeout),
+            NodeSort::Service => resolve(&decl.ready),
+        };
         let linker = InstanceLinker {
             declared: &self.declared,
             axes,
@@ -532,8 +548,8 @@ impl<'a> Expansion<'a> {
         };
         let mut parser = Parser::new(what, &linker, self.problems);
         let body = match entry? {
-            Entry::Step(entry) => step_body(decl, entry, &with, samples, &mut parser),
-            Entry::Service(entry) => service_body(decl, entry, &with, &mut parser),
+            Entry::Step(entry) => step_body(decl, entry, &with, samples, limits, &mut parser),
+            Entry::Service(entry) => service_body(decl, entry, &with, limits, &mut parser),
         };
         let after = after(decl, &self.declared, axes, self.problems);
         Some(Node {
@@ -549,31 +565,29 @@ fn step_body(
     decl: &NodeDecl,
     entry: Arc<StepEntry>,
     with: &Table,
-    samples: Option<SamplesDecl>,
+    samples: Option<SettingsDecl>,
+    limits: Option<SettingsDecl>,
     parser: &mut Parser<'_>,
 ) -> Option<Body> {
     let step = (entry.parse)(with, &decl.with_place, parser);
-    let (mut target, mut max_age) = (1, None);
-    if let Some(SamplesDecl { table, place }) = samples {
-        if entry.kind != StepKind::Measure {
-            let message = format!(
-                "`{}` is not a measurement, so it has no samples",
-                entry.name
-            );
-            parser
-                .problems
-                .push(Problem::at(&place, message, "not possible here").help("remove `samples`"));
-        }
-        let read = SamplesOptions::parse(&table, &place, parser)?;
-        (target, max_age) = (read.target.get(), read.max_age);
+    if let Some(samples) = samples.as_ref().filter(|_| entry.kind != StepKind::Measure) {
+        let message = format!(
+            "`{}` is not a measurement, so it has no samples",
+            entry.name
+        );
+        let problem = Problem::at(&samples.place, message, "not possible here");
+        parser.problems.push(problem.help("remove `samples`"));
     }
+    let samples: Option<SamplesOptions> = settings(samples, "`samples`", decl, parser);
+    let limits: Option<TimeoutOptions> = settings(limits, "`timeout`", decl, parser);
+    let (samples, limits) = (samples?, limits?);
     Some(Body::Step(StepNode {
         step: step?,
-        target,
-        max_age,
+        target: samples.target.get(),
+        max_age: samples.max_age,
         timeout: Timeout {
-            run: decl.run_timeout.unwrap_or(RUN_TIMEOUT),
-            idle: decl.idle_timeout,
+            run: limits.run,
+            idle: limits.idle,
         },
         entry,
     }))
@@ -583,15 +597,62 @@ fn service_body(
     decl: &NodeDecl,
     entry: Arc<ServiceEntry>,
     with: &Table,
+    limits: Option<SettingsDecl>,
     parser: &mut Parser<'_>,
 ) -> Option<Body> {
-    let service = (entry.parse)(with, &decl.with_place, parser)?;
-    let ready_timeout = decl.ready_timeout.unwrap_or(entry.ready_timeout);
+    let service = (entry.parse)(with, &decl.with_place, parser);
+    let limits: Option<ReadyOptions> = settings(limits, "`ready`", decl, parser);
+    let service = service?;
+    let mut leases = LeaseWalk::default();
+    service.walk(&mut leases);
+    if leases.found {
+        let message = format!("service `{}` refers to another service", decl.key.name);
+        let problem = Problem::at(
+            &decl.with_place,
+            message,
+            "services cannot wait for each other",
+        );
+        let help = "give the other one a fixed `port`, and write its address";
+        parser.problems.push(problem.help(help));
+    }
+    let ready_timeout = limits?.timeout.unwrap_or(entry.ready_timeout);
     Some(Body::Service(ServiceNode {
         service,
         ready_timeout,
         entry,
     }))
+}
+
+/// Reads a table of settings, or its defaults where there is none.
+fn settings<T: Options>(
+    given: Option<SettingsDecl>,
+    what: &str,
+    decl: &NodeDecl,
+    parser: &mut Parser<'_>,
+) -> Option<T> {
+    let given = given.unwrap_or_else(|| SettingsDecl {
+        table: Table::default(),
+        place: decl.key.place.clone(),
+    });
+    let owner = format!("{what} of `{}`", decl.key.name);
+    let mut parser = Parser::new(owner, parser.linker(), parser.problems);
+    T::parse(&given.table, &given.place, &mut parser)
+}
+
+/// Finds out whether options refer to a service.
+#[derive(Default)]
+struct LeaseWalk {
+    found: bool,
+}
+
+impl Walk for LeaseWalk {
+    fn value(&mut self, _: &str, _: &str) {}
+
+    fn link(&mut self, _: &str, link: &Link) {
+        self.found |= matches!(link, Link::Service { .. } | Link::Fact { .. });
+    }
+
+    fn file(&mut self, _: &str, _: &Path) {}
 }
 
 /// Links `after`: to every instance that agrees on the axes that both have.
@@ -657,6 +718,8 @@ fn axis_value(value: &Value) -> Option<AxisValue> {
         Kind::Bool(b) => AxisValue::Bool(*b),
         #[expect(clippy::cast_precision_loss, reason = "axis values are far below 2^53")]
         Kind::Int(i) => AxisValue::Number(*i as f64),
+        // A NaN equals nothing, not even itself.
+        Kind::Float(f) if f.is_nan() => return None,
         Kind::Float(f) => AxisValue::Number(*f),
         Kind::Text(t) => AxisValue::Text(t.clone()),
         _ => return None,
@@ -779,6 +842,13 @@ impl Linker for InstanceLinker<'_> {
                     },
                     kind: "text",
                 })
+            }
+            Target::Secret { name } if std::env::var_os(name).is_none() => {
+                let problem =
+                    Problem::at(place, format!("the secret `{name}` is not set"), "not set");
+                Err(Some(problem.help(format!(
+                    "set it in the environment: `export {name}=…`"
+                ))))
             }
             Target::Secret { name } => Ok(Linked {
                 link: Link::Secret { name: name.clone() },

@@ -265,16 +265,17 @@ pub fn look_up_samples(
 ) -> Result<Found, StoreError> {
     let class = manifest.digest();
     let samples = SampleSet::load(store, &class, wanted.max_age)?;
+    let current = samples.current(wanted.target);
     let have = SampleCount {
-        have: u32::try_from(samples.records.len()).unwrap_or(u32::MAX),
+        have: count(current.records.len()),
         invalid: count(
-            samples
+            current
                 .records
                 .iter()
                 .filter(|r| r.verdict.grade == Grade::Invalid)
                 .count(),
         ),
-        same_boot: samples.records.iter().all(|r| r.boot_id == wanted.boot_id),
+        same_boot: current.records.iter().all(|r| r.boot_id == wanted.boot_id),
     };
     let newest = samples
         .records

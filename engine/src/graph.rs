@@ -11,6 +11,7 @@ use crate::source::Place;
 use crate::step::{AxisValue, DynStep, StepKind, Timeout};
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -283,22 +284,20 @@ impl Walk for EdgeWalk {
     fn file(&mut self, _: &str, _: &Path) {}
 }
 
-/// Orders nodes so that each follows what it waits for, and otherwise by id.
-fn stable_order(edges: &DiGraph<NodeId, Edge>) -> Vec<NodeId> {
-    let mut left: Vec<usize> = edges
+/// Orders nodes so that each follows what it waits for, and otherwise as they were added; nodes
+/// that wait for each other are left out.
+pub(crate) fn stable_order<N: Copy, E>(graph: &DiGraph<N, E>) -> Vec<N> {
+    use petgraph::Direction::{Incoming, Outgoing};
+    let mut left: Vec<usize> = graph
         .node_indices()
-        .map(|n| {
-            edges
-                .edges_directed(n, petgraph::Direction::Incoming)
-                .count()
-        })
+        .map(|n| graph.edges_directed(n, Incoming).count())
         .collect();
-    let mut ready: std::collections::BTreeSet<usize> =
-        (0..left.len()).filter(|i| left[*i] == 0).collect();
+    let mut ready: BTreeSet<usize> = (0..left.len()).filter(|i| left[*i] == 0).collect();
     let mut order = Vec::with_capacity(left.len());
     while let Some(next) = ready.pop_first() {
-        order.push(edges[NodeIndex::new(next)]);
-        for edge in edges.edges(NodeIndex::new(next)) {
+        let node = NodeIndex::new(next);
+        order.push(graph[node]);
+        for edge in graph.edges_directed(node, Outgoing) {
             let target = edge.target().index();
             left[target] -= 1;
             if left[target] == 0 {

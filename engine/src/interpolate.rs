@@ -12,12 +12,21 @@ use std::collections::BTreeMap;
 pub struct Scope {
     /// Parameters with their values.
     pub params: BTreeMap<String, Value>,
+    /// Parameters that could not be read, which is a problem already.
+    pub broken: Vec<String>,
     /// Axes with the values of this instance; `None` where axes may not be used.
     pub axes: Option<BTreeMap<String, Value>>,
     /// Names of steps.
     pub steps: Vec<String>,
     /// Names of services.
     pub services: Vec<String>,
+}
+
+impl Scope {
+    fn is_broken(&self, expression: &str) -> bool {
+        let name = expression.trim().strip_prefix("params.");
+        name.is_some_and(|name| self.broken.iter().any(|broken| broken == name))
+    }
 }
 
 /// Replaces references in every value of a table.
@@ -101,10 +110,11 @@ fn string(
     for part in raw {
         let resolved = match part {
             Raw::Text(plain) => Ok(Resolved::Now(Kind::Text(plain))),
-            Raw::Unclosed => Err(unclosed(place)),
+            Raw::Unclosed => Err(Some(unclosed(place))),
+            Raw::Reference(expression) if scope.is_broken(expression) => Err(None),
             Raw::Reference(expression) => {
                 let at = locate(sources, place, expression, &mut from);
-                resolve(expression, &at, scope)
+                resolve(expression, &at, scope).map_err(Some)
             }
         };
         match resolved {
@@ -112,7 +122,7 @@ fn string(
             Ok(Resolved::Now(kind)) => pieces.push(Piece::Text(plain_text(kind, place))),
             Ok(Resolved::Late(late)) => pieces.push(Piece::Late(late)),
             Err(problem) => {
-                problems.push(problem);
+                problem.into_iter().for_each(|p| problems.push(p));
                 return at_place(Kind::Template(vec![]), place);
             }
         }
@@ -324,6 +334,7 @@ mod tests {
         };
         let scope = Scope {
             params: BTreeMap::from([("layers".to_owned(), five)]),
+            broken: vec!["torn".into()],
             axes: None,
             steps: vec!["prompts".into()],
             services: vec!["server".into()],
@@ -365,6 +376,13 @@ mod tests {
         let (value, problems) = resolved("--url ${services.server.url}/v1");
         assert!(problems.is_empty());
         assert!(matches!(&value.kind, Kind::Template(p) if p.len() == 3));
+    }
+
+    #[test]
+    fn what_is_reported_where_it_is_declared_is_not_reported_again() {
+        let (value, problems) = resolved("${params.torn}");
+        assert!(problems.is_empty());
+        assert_eq!(value.kind, Kind::Template(vec![]));
     }
 
     #[test]

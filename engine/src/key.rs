@@ -4,6 +4,7 @@
 use crate::environment::Environment;
 use crate::graph::{Body, Graph, Link, NodeId};
 use crate::options::Walk;
+use crate::step::StepKind;
 use crate::store::{Digest, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -143,7 +144,10 @@ impl Keys<'_> {
 
     /// What was done to a service before belongs to the recipe of what is measured on it.
     fn effects(&self, node: NodeId, manifest: &mut Manifest) {
-        for effect in &self.graph.node(node).after {
+        let after = self.graph.node(node).after.iter();
+        // Other steps that only come before change nothing in the result.
+        let effects = after.filter(|n| self.graph.step_kind(**n) == Some(StepKind::Effect));
+        for effect in effects {
             if let Some(key) = self.known.keys.get(effect) {
                 manifest.push(
                     format!("after.{}", self.graph.name(*effect)),
@@ -157,7 +161,7 @@ impl Keys<'_> {
         let Some(step) = self.graph.step(node) else {
             return;
         };
-        if step.entry.kind == crate::step::StepKind::Measure {
+        if step.entry.kind == StepKind::Measure {
             for (field, value) in &self.environment.identity {
                 manifest.push(format!("environment.{field}"), value);
             }

@@ -5,9 +5,7 @@
 
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::{Place, SourceId};
-use crate::types::parse_duration;
 use crate::value::{Key, Kind, Table, Value};
-use std::time::Duration;
 
 /// A plan as written.
 #[derive(Debug, Clone)]
@@ -18,6 +16,8 @@ pub struct Plan {
     pub description: String,
     /// Parameters in order.
     pub params: Vec<Param>,
+    /// Names of parameters that could not be read, which is a problem already.
+    pub broken_params: Vec<String>,
     /// Variants in order.
     pub variants: Vec<Variant>,
     /// Axes in order; the first varies slowest.
@@ -123,8 +123,8 @@ pub struct NodeDecl {
     pub sort: NodeSort,
     /// Its name.
     pub key: Key,
-    /// The kind of step or service.
-    pub uses: (String, Place),
+    /// The kind of step or service; `None` if that could not be read, which is a problem already.
+    pub uses: Option<(String, Place)>,
     /// Its options.
     pub with: Table,
     /// Where the options stand, or would.
@@ -133,22 +133,20 @@ pub struct NodeDecl {
     pub axes: Vec<(String, Place)>,
     /// Steps that come before it.
     pub after: Vec<(String, Place)>,
-    /// Samples wanted, for measurements.
-    pub samples: Option<SamplesDecl>,
-    /// Limit of the whole run.
-    pub run_timeout: Option<Duration>,
-    /// Limit without progress.
-    pub idle_timeout: Option<Duration>,
-    /// Limit of a launch, for services.
-    pub ready_timeout: Option<Duration>,
+    /// `samples`, for measurements.
+    pub samples: Option<SettingsDecl>,
+    /// `timeout`, for steps.
+    pub timeout: Option<SettingsDecl>,
+    /// `ready`, for services.
+    pub ready: Option<SettingsDecl>,
 }
 
-/// How many samples a measurement wants, before references in it are resolved.
+/// A table of settings, before references in it are resolved.
 #[derive(Debug, Clone)]
-pub struct SamplesDecl {
-    /// See [`SamplesOptions`](crate::expand::SamplesOptions).
+pub struct SettingsDecl {
+    /// The settings.
     pub table: Table,
-    /// Where that stands.
+    /// Where they stand.
     pub place: Place,
 }
 
@@ -184,12 +182,15 @@ impl Plan {
                     .help("add one: `[steps.NAME]` with `use = \"…\"`"),
             );
         }
+        reader.check_distinct(&nodes);
+        let params = reader.params(root);
         Self {
             name: reader
                 .text(root, "name")
                 .unwrap_or_else(|| "plan".to_owned()),
             description: reader.text(root, "description").unwrap_or_default(),
-            params: reader.params(root),
+            broken_params: reader.broken_params(root, &params),
+            params,
             variants: reader.variants(root),
             exclude: reader.exclude(&axes),
             axes: axes
@@ -273,24 +274,6 @@ impl Reader<'_> {
         }
     }
 
-    fn duration(&mut self, table: &Table, name: &str) -> Option<Duration> {
-        let value = table.get(name)?;
-        let Kind::Text(text) = &value.kind else {
-            return self.wrong(value, "a duration such as \"10s\"");
-        };
-        let read = parse_duration(text);
-        if read.is_none() {
-            let problem = Problem::at(
-                &value.place,
-                format!("`{text}` is not a duration"),
-                "not understood",
-            );
-            self.problems
-                .push(problem.help("write a number and a unit: `500ms`, `10s`, `20m`, `2h`, `7d`"));
-        }
-        read
-    }
-
     fn names(&mut self, table: &Table, name: &str) -> Vec<(String, Place)> {
         let Some(value) = table.get(name) else {
             return Vec::new();
@@ -342,6 +325,30 @@ impl Reader<'_> {
             .into_iter()
             .filter_map(|(key, table, place)| self.param(key, &table, &place))
             .collect()
+    }
+
+    fn broken_params(&self, root: &Table, read: &[Param]) -> Vec<String> {
+        let Some(Kind::Table(all)) = root.get("params").map(|v| &v.kind) else {
+            return Vec::new();
+        };
+        let names = all.entries.iter().map(|(key, _)| &key.name);
+        let is_read = |name: &&String| read.iter().any(|p| p.key.name == **name);
+        names.filter(|name| !is_read(name)).cloned().collect()
+    }
+
+    /// A step and a service of one name could not be told apart in results.
+    fn check_distinct(&mut self, nodes: &[NodeDecl]) {
+        for (i, node) in nodes.iter().enumerate() {
+            if nodes[..i]
+                .iter()
+                .any(|other| other.key.name == node.key.name)
+            {
+                let message = format!("a step and a service are both called `{}`", node.key.name);
+                let problem = Problem::at(&node.key.place, message, "the same name again");
+                self.problems
+                    .push(problem.help("give one of them another name"));
+            }
+        }
     }
 
     fn param(&mut self, key: Key, table: &Table, place: &Place) -> Option<Param> {
@@ -424,11 +431,11 @@ impl Reader<'_> {
         let tables = self.tables(root, section);
         tables
             .into_iter()
-            .filter_map(|(key, table, _)| self.node(key, &table, sort))
+            .map(|(key, table, _)| self.node(key, &table, sort))
             .collect()
     }
 
-    fn node(&mut self, key: Key, table: &Table, sort: NodeSort) -> Option<NodeDecl> {
+    fn node(&mut self, key: Key, table: &Table, sort: NodeSort) -> NodeDecl {
         self.what = match sort {
             NodeSort::Step => format!("step `{}`", key.name),
             NodeSort::Service => format!("service `{}`", key.name),
@@ -441,42 +448,38 @@ impl Reader<'_> {
             NodeSort::Service => self.only(table, &["use", "with", "axes", "ready"]),
         }
         self.check_name(&key);
+        let uses = self.uses(&key, table);
+        let stands = uses.as_ref().map_or(&key.place, |(_, place)| place);
+        let with_place = table.get("with").map_or(stands, |v| &v.place).clone();
+        NodeDecl {
+            sort,
+            with: self.table(table, "with").unwrap_or_default(),
+            with_place,
+            uses,
+            axes: self.names(table, "axes"),
+            after: self.names(table, "after"),
+            samples: self.settings(table, "samples"),
+            timeout: self.settings(table, "timeout"),
+            ready: self.settings(table, "ready"),
+            key,
+        }
+    }
+
+    fn uses(&mut self, key: &Key, table: &Table) -> Option<(String, Place)> {
         let Some(uses) = table.get("use") else {
-            let problem = Problem::at(
-                &key.place,
-                format!("{} does not say what it uses", self.what),
-                "`use` is missing",
-            );
+            let message = format!("{} does not say what it uses", self.what);
+            let problem = Problem::at(&key.place, message, "`use` is missing");
             self.problems
                 .push(problem.help("add `use = \"…\"`; `benchwright steps` lists what there is"));
             return None;
         };
-        let uses = (self.text(table, "use")?, uses.place.clone());
-        let timeout = self.table(table, "timeout").unwrap_or_default();
-        self.only(&timeout, &["run", "idle"]);
-        let ready = self.table(table, "ready").unwrap_or_default();
-        self.only(&ready, &["timeout"]);
-        Some(NodeDecl {
-            sort,
-            with: self.table(table, "with").unwrap_or_default(),
-            with_place: table
-                .get("with")
-                .map_or_else(|| uses.1.clone(), |v| v.place.clone()),
-            uses,
-            axes: self.names(table, "axes"),
-            after: self.names(table, "after"),
-            samples: self.samples(table),
-            run_timeout: self.duration(&timeout, "run"),
-            idle_timeout: self.duration(&timeout, "idle"),
-            ready_timeout: self.duration(&ready, "timeout"),
-            key,
-        })
+        Some((self.text(table, "use")?, uses.place.clone()))
     }
 
-    fn samples(&mut self, table: &Table) -> Option<SamplesDecl> {
-        let place = table.get("samples")?.place.clone();
-        Some(SamplesDecl {
-            table: self.table(table, "samples")?,
+    fn settings(&mut self, table: &Table, name: &str) -> Option<SettingsDecl> {
+        let place = table.get(name)?.place.clone();
+        Some(SettingsDecl {
+            table: self.table(table, name)?,
             place,
         })
     }

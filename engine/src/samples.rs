@@ -3,7 +3,7 @@
 //! A class is everything that samples must share: the recipe and the identity of the environment.
 
 use crate::environment::Condition;
-use crate::step::Verdict;
+use crate::step::{Grade, Verdict};
 use crate::store::{ArtifactRef, Digest, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -84,6 +84,26 @@ impl SampleSet {
         store.put_record(&namespace(class), &key, &value)
     }
 
+    /// Returns the samples that a result of `target` samples rests on: all that can be believed,
+    /// and only where those are too few the newest invalid ones beside them.
+    pub fn current(&self, target: u32) -> Self {
+        let is_believed = |r: &&SampleRecord| r.verdict.grade != Grade::Invalid;
+        let n_believed = self.records.iter().filter(is_believed).count();
+        let n_invalid = self.records.len() - n_believed;
+        let room = usize::try_from(target)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(n_believed);
+        let mut too_old = n_invalid.saturating_sub(room);
+        let records = self.records.iter().filter(|record| {
+            let left_out = !is_believed(record) && too_old > 0;
+            too_old -= usize::from(left_out);
+            !left_out
+        });
+        Self {
+            records: records.cloned().collect(),
+        }
+    }
+
     /// Hashes what readers of the set see.
     pub fn digest(&self) -> Digest {
         let mut hasher = blake3::Hasher::new();
@@ -96,5 +116,45 @@ impl SampleSet {
             }
         }
         Digest::from(hasher.finalize())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(grades: &[Grade]) -> SampleSet {
+        let record = |(i, grade): (usize, &Grade)| SampleRecord {
+            run: "r".to_owned(),
+            index: u32::try_from(i).unwrap(),
+            drawn_at: i as u64,
+            boot_id: String::new(),
+            took_ms: 0,
+            verdict: Verdict {
+                grade: *grade,
+                reasons: vec![],
+            },
+            summary: None,
+            before: Condition::now(),
+            after: Condition::now(),
+            outputs: BTreeMap::new(),
+        };
+        SampleSet {
+            records: grades.iter().enumerate().map(record).collect(),
+        }
+    }
+
+    fn current(grades: &[Grade], target: u32) -> Vec<u32> {
+        let current = set(grades).current(target);
+        current.records.iter().map(|r| r.index).collect()
+    }
+
+    #[test]
+    fn invalid_samples_count_only_until_there_are_better_ones() {
+        use Grade::{Degraded, Invalid, Valid};
+        assert_eq!(current(&[Invalid, Invalid, Invalid], 2), [1, 2]);
+        assert_eq!(current(&[Invalid, Valid, Invalid], 2), [1, 2]);
+        assert_eq!(current(&[Invalid, Valid, Degraded], 2), [1, 2]);
+        assert_eq!(current(&[Valid, Valid, Valid], 2), [0, 1, 2]);
     }
 }

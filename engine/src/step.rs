@@ -416,7 +416,7 @@ impl StepContext {
         let _ = cancel.wait_for(|stop| *stop).await;
     }
 
-    /// Starts a process that ends with the step.
+    /// Starts a process that ends with the step; its standard error goes to the step's log.
     ///
     /// # Errors
     /// If the program cannot be started.
@@ -425,14 +425,14 @@ impl StepContext {
         argv: Vec<String>,
         env: BTreeMap<String, String>,
         cwd: &Path,
-        log: &Path,
+        stdout: &Path,
     ) -> Result<Process, StepError> {
         let spec = ProcessSpec {
             argv,
             env,
             cwd: cwd.to_owned(),
-            stdout: log.to_owned(),
-            stderr: log.to_owned(),
+            stdout: stdout.to_owned(),
+            stderr: self.logs.join(STEP_LOG),
             label: self.node.clone(),
         };
         self.supervisor
@@ -459,6 +459,9 @@ fn link_text(resolved: &Resolved, link: &Link) -> Result<String, StepError> {
         )),
     }
 }
+
+/// The file in a step's folder of logs that a failure quotes unless the step names another.
+pub const STEP_LOG: &str = "output.log";
 
 /// Reads a secret from the environment of the command.
 ///

@@ -21,6 +21,9 @@ const OUTPUT: &[OutputSpec] = &[OutputSpec {
     doc: "The requests, one JSON line each.",
 }];
 
+/// More prompt tokens than any run of a day needs; they are kept in memory while they are made.
+const MOST_TOKENS: u64 = 500_000_000;
+
 /// How often a text is cut and filled up until it has its length in tokens.
 const ATTEMPTS: usize = 20;
 
@@ -65,6 +68,17 @@ impl StepType for DatasetRandom {
     }
 
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
+        let tokens = u64::from(self.requests.get()) * u64::from(self.input_tokens.get());
+        if tokens > MOST_TOKENS {
+            let at = table.get("requests").map_or(place, |v| &v.place);
+            let message = format!("{tokens} prompt tokens are more than {MOST_TOKENS}");
+            parser.wrong::<()>(
+                at,
+                message,
+                "too many",
+                "make fewer or shorter requests; a load can reuse a workload with `reuse = \"cycle\"`",
+            );
+        }
         if !(self.range_ratio > 0.0 && self.range_ratio <= 1.0) {
             let at = table.get("range_ratio").map_or(place, |v| &v.place);
             let message = format!(
@@ -93,7 +107,7 @@ impl Step for DatasetRandom {
             ));
         }
         let total = self.requests.get();
-        let mut requests = Vec::with_capacity(total as usize);
+        let mut requests = Vec::new();
         for i in 0..total {
             if i % 100 == 0 {
                 context.done("making prompts", i.into(), total.into());

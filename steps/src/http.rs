@@ -10,7 +10,7 @@ use std::time::Duration;
 /// What a control call may take.
 const LIMIT: Duration = Duration::from_secs(5);
 /// The largest answer that is read, bytes.
-const LARGEST: u64 = 64 << 20;
+const LARGEST: usize = 64 << 20;
 
 fn client() -> Result<&'static reqwest::Client, StepError> {
     static CLIENT: OnceLock<Result<reqwest::Client, String>> = OnceLock::new();
@@ -55,14 +55,17 @@ async fn ask(request: reqwest::RequestBuilder, url: &str, path: &str) -> Result<
         )
         .class(FailureClass::Infrastructure)
     };
-    let response = request.send().await.map_err(failed)?;
+    let mut response = request.send().await.map_err(failed)?;
     let status = response.status().as_u16();
-    if response.content_length().is_some_and(|n| n > LARGEST) {
-        return Err(StepError::new(format!(
-            "the answer to `{path}` is larger than {LARGEST} bytes"
-        )));
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > LARGEST {
+            return Err(StepError::new(format!(
+                "the answer to `{path}` is larger than {LARGEST} bytes"
+            )));
+        }
     }
-    let body = response.bytes().await.map_err(failed)?;
     Ok(Answer {
         status,
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),

@@ -10,6 +10,7 @@ mod kinds;
 
 mod result;
 
+mod command;
 mod files;
 mod http;
 

@@ -187,11 +187,14 @@ impl ModelDerive {
 /// More words than any vocabulary has; guards against a slip in `vocab_size`.
 const MOST_WORDS: usize = 2_000_000;
 
-/// Reads `config_full.json` or `config.json` of a folder, or the file itself.
+/// Reads `config_full.json` or `config.json` of a folder.
 fn read_config(base: &Path) -> Result<(Map<String, Value>, PathBuf), StepError> {
     if base.is_file() {
-        let folder = base.parent().unwrap_or(base).to_owned();
-        return Ok((files::read_json(base)?, folder));
+        // Its folder is what the tokenizer comes from, and what the key has to cover.
+        return Err(StepError::new(format!(
+            "`{}` is a file; name its folder",
+            base.display()
+        )));
     }
     for name in ["config_full.json", "config.json"] {
         let path = base.join(name);

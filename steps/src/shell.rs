@@ -1,12 +1,14 @@
 //! `shell.run`: any command, with what it reads and writes declared.
 
+use crate::command;
 use crate::files;
 use crate::kinds::Files;
 use engine::options::Parser;
 use engine::process::Exit;
 use engine::source::Place;
 use engine::step::{
-    FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
+    FailureClass, OutputSpec, STEP_LOG, Step, StepContext, StepError, StepKind, StepReport,
+    StepType,
 };
 use engine::types::{Any, Artifact, ArtifactKind, Text};
 use engine::value::Table;
@@ -30,8 +32,8 @@ engine::options! {
         outputs: Vec<String> = Vec::new();
         /// Environment variables: it sees these and the inherited ones, no others.
         env: BTreeMap<String, Text> = BTreeMap::new();
-        /// Environment variables that are passed on as they are; their values are outside of
-        /// the key.
+        /// Environment variables that are passed on as they are. Values other than those of `PATH`,
+        /// `HOME` and `LANG` are part of the key.
         inherit: Vec<String> = vec!["PATH".to_owned()];
     }
 }
@@ -50,6 +52,11 @@ impl StepType for ShellRun {
             kind: Files::NAME,
             doc: "The command's working folder with what it wrote; its standard output is in `stdout.txt`.",
         }]
+    }
+
+    fn identity(&self) -> Vec<(String, String)> {
+        // The working folder is empty, so only absolute paths can name files.
+        command::identity(&self.argv, &self.inherit, Path::new("/"))
     }
 
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
@@ -100,8 +107,9 @@ impl Step for ShellRun {
             "running `{}`",
             argv.first().map_or("", String::as_str)
         ));
-        let log = context.logs.join("output.log");
-        let process = context.spawn(argv, env, &folder, &log).await?;
+        let log = context.logs.join(STEP_LOG);
+        let stdout = folder.join("stdout.txt");
+        let process = context.spawn(argv, env, &folder, &stdout).await?;
         let exit = tokio::select! {
             exit = process.exited() => exit,
             () = context.cancelled() => {
@@ -111,14 +119,21 @@ impl Step for ShellRun {
             }
         };
         if !matches!(exit, Exit::Code(0)) {
+            // What it said is in either; the working folder is thrown away.
+            append(&stdout, &log)?;
             return Err(StepError::new(format!("the command {exit}")).log(log));
         }
         if let Some(missing) = self.outputs.iter().find(|o| !folder.join(o).exists()) {
             return Err(StepError::new(format!("the command did not write `{missing}`")).log(log));
         }
-        files::copy(&log, &folder.join("stdout.txt"))?;
         Ok(StepReport::default())
     }
+}
+
+/// Puts what a command wrote to its standard output before what it wrote to its log.
+fn append(stdout: &Path, log: &Path) -> Result<(), StepError> {
+    let said = files::read_lossy(stdout) + &files::read_lossy(log);
+    files::write(log, said)
 }
 
 impl ShellRun {

@@ -50,8 +50,8 @@ impl RunFolder {
         plan_text: &str,
         recipe: &Recipe,
     ) -> Result<Self, RunError> {
-        let runs = out.join("runs");
-        let path = fresh_folder(&runs, plan)?;
+        let out = &absolute(out)?;
+        let path = fresh_folder(&out.join("runs"), plan)?;
         let lock = acquire(&path)?;
         write(&path.join(PLAN), plan_text.as_bytes())?;
         let recipe = serde_json::to_vec_pretty(recipe).unwrap_or_default();
@@ -73,6 +73,7 @@ impl RunFolder {
     /// # Errors
     /// If another process works on it, or it cannot be read.
     pub fn open(path: &Path) -> Result<Self, RunError> {
+        let path = &absolute(path)?;
         let lock = acquire(path)?;
         let (journal, _) =
             Journal::open(&path.join(JOURNAL)).map_err(|e| RunError::Journal(e.to_string()))?;
@@ -118,11 +119,14 @@ impl RunFolder {
 
     /// Returns the folder for logs of one run of a node.
     pub(super) fn logs(&self, node: &str, number: u32) -> Result<PathBuf, RunError> {
-        let path = self
-            .path
-            .join("logs")
-            .join(file_safe(node))
-            .join(number.to_string());
+        let folder = self.path.join("logs").join(file_safe(node));
+        // A run that goes on keeps what was said before, and begins anew.
+        let mut path = folder.join(number.to_string());
+        let mut attempt = 1;
+        while path.exists() {
+            attempt += 1;
+            path = folder.join(format!("{number}.{attempt}"));
+        }
         create(&path)?;
         Ok(path)
     }
@@ -202,6 +206,14 @@ pub(super) fn is_live(run: &Path) -> bool {
     RunLock::is_held(&run.join(LOCK)).unwrap_or(false)
 }
 
+/// Steps and services have working folders of their own, so no path of a run may be relative.
+fn absolute(path: &Path) -> Result<PathBuf, RunError> {
+    std::path::absolute(path).map_err(|source| RunError::Folder {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 fn acquire(path: &Path) -> Result<RunLock, RunError> {
     RunLock::acquire(&path.join(LOCK)).map_err(|error| match error {
         LockError::Held { by, .. } => RunError::InUse {
@@ -260,17 +272,31 @@ fn file_name(path: &Path) -> String {
         .into_owned()
 }
 
-/// Writes a node's name so that it is one file name.
+/// The longest name of a file made from a node's name, bytes.
+const LONGEST_NAME: usize = 120;
+
+/// Writes a node's name so that it is one file name, and different names stay different.
 pub fn file_safe(name: &str) -> String {
-    name.chars()
-        .map(|c| {
-            if c == '/' || c == '\\' || c.is_control() || c.is_whitespace() {
-                '_'
-            } else {
-                c
-            }
-        })
-        .collect()
+    let mut safe = String::new();
+    for c in name.chars() {
+        if c.is_alphanumeric() || "-_.,=[]+@".contains(c) {
+            safe.push(c);
+            continue;
+        }
+        let mut bytes = [0; 4];
+        for byte in c.encode_utf8(&mut bytes).bytes() {
+            safe.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if safe.len() <= LONGEST_NAME && !safe.starts_with('.') {
+        return safe;
+    }
+    let head: String = safe
+        .trim_start_matches('.')
+        .chars()
+        .take(LONGEST_NAME / 4)
+        .collect();
+    format!("{head}-{}", &blake3::hash(name.as_bytes()).to_hex()[..12])
 }
 
 fn relative_to(folder: &Path, target: &Path) -> PathBuf {
@@ -317,6 +343,23 @@ mod tests {
         assert_eq!(timestamp(0), "19700101-000000");
         assert_eq!(timestamp(951_782_400), "20000229-000000");
         assert_eq!(timestamp(1_795_326_300), "20261122-054500");
+    }
+
+    #[test]
+    fn different_names_have_different_files() {
+        let names = [
+            "org/a",
+            "org_a",
+            "org a",
+            "org%2Fa",
+            "load[request_rate=4]",
+            ".",
+            "..",
+        ];
+        let files: std::collections::BTreeSet<String> = names.map(file_safe).into();
+        assert_eq!(files.len(), names.len(), "{files:?}");
+        assert_eq!(file_safe("load[request_rate=4]"), "load[request_rate=4]");
+        assert!(file_safe(&"ä".repeat(300)).len() < 255);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The run: performs the schedule's actions on tokio and feeds back what happened.
 //!
 //! One task owns the schedule, the ledger and the journal; steps and services run in tasks of
-//! their own ([`perform`], [`live`]) and report by messages. What is kept of a run on disk is in
+//! their own (`perform`, `live`) and report by messages. What is kept of a run on disk is in
 //! [`folder`]; [`history`] reads it back.
 
 pub mod folder;
@@ -19,13 +19,14 @@ use crate::process::{Supervisor, log_tail};
 use crate::samples::SampleRecord;
 use crate::schedule::{Action, Because, Decision, Happened, Schedule};
 use crate::step::{
-    FailureClass, Grade, PlanText, Progress, StepContext, StepError, StepKind, Verdict,
+    FailureClass, Grade, PlanText, Progress, Resolved, StepContext, StepError, StepKind, Verdict,
 };
 use crate::store::{Store, StoreError};
 use folder::RunFolder;
 use live::{LiveServices, ServiceNews};
 use perform::{Ended, Performance};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -325,23 +326,6 @@ impl Run {
         self.cancels.insert(node, stop);
         let mut resolved = self.ledger.resolved(node);
         resolved.endpoints = self.live.endpoints();
-        let sender = self.sender.clone();
-        let context = StepContext {
-            node: name,
-            axes: self.graph.node(node).name.axes.clone(),
-            sample,
-            folder: work,
-            logs,
-            resolved,
-            environment: self.environment.clone(),
-            plan: self.plan.clone(),
-            supervisor: self.supervisor.clone(),
-            // A full queue drops progress, never a result.
-            progress: Arc::new(move |progress| {
-                drop(sender.try_send(Message::Progressed(node, progress)))
-            }),
-            cancel,
-        };
         let resets = if is_measurement {
             self.live.resets(&self.graph, node)
         } else {
@@ -351,7 +335,10 @@ impl Run {
             node,
             sample,
             step,
-            context,
+            folder: work.clone(),
+            logs: logs.clone(),
+            context: self.context_of(node, sample, work, logs, resolved),
+            cancel,
             resets,
             store: self.store.clone(),
         };
@@ -362,6 +349,37 @@ impl Run {
             let _ = sender.send(Message::Ended(Box::new(ended))).await;
         });
         Ok(())
+    }
+
+    /// Makes what a step sees, but for what tells it to stop.
+    fn context_of(
+        &self,
+        node: NodeId,
+        sample: u32,
+        folder: PathBuf,
+        logs: PathBuf,
+        resolved: Resolved,
+    ) -> Box<dyn Fn(watch::Receiver<bool>) -> StepContext + Send + Sync> {
+        let name = self.graph.node(node).name.clone();
+        let environment = self.environment.clone();
+        let (plan, supervisor) = (self.plan.clone(), self.supervisor.clone());
+        let sender = self.sender.clone();
+        // A full queue drops progress, never a result.
+        let progress: Arc<dyn Fn(Progress) + Send + Sync> =
+            Arc::new(move |progress| drop(sender.try_send(Message::Progressed(node, progress))));
+        Box::new(move |cancel| StepContext {
+            node: name.to_string(),
+            axes: name.axes.clone(),
+            sample,
+            folder: folder.clone(),
+            logs: logs.clone(),
+            resolved: resolved.clone(),
+            environment: environment.clone(),
+            plan: plan.clone(),
+            supervisor: supervisor.clone(),
+            progress: progress.clone(),
+            cancel,
+        })
     }
 
     fn launch(&mut self, service: NodeId) -> Result<(), RunError> {
@@ -500,7 +518,8 @@ impl Run {
         sample: Option<u32>,
         error: &StepError,
     ) -> Result<(), RunError> {
-        self.tally.failed |= error.class != FailureClass::Interrupted;
+        // Without an interruption there is nothing that could have interrupted it.
+        self.tally.failed |= error.class != FailureClass::Interrupted || !self.tally.interrupted;
         let log_tail = error
             .log
             .as_deref()
@@ -561,11 +580,27 @@ impl Run {
                 self.tell(&Event::ServiceStopped {
                     node: self.graph.name(node),
                     took_ms: millis(took),
-                    trouble,
+                    trouble: trouble.clone(),
                 })?;
-                Ok(self.schedule.on(Happened::Stopped(node)))
+                self.service_stopped(node, trouble)
             }
         }
+    }
+
+    /// What a service still holds is not given to anyone else: the run ends there.
+    fn service_stopped(
+        &mut self,
+        node: NodeId,
+        trouble: Option<String>,
+    ) -> Result<Vec<Action>, RunError> {
+        let Some(held) = trouble else {
+            return Ok(self.schedule.on(Happened::Stopped(node)));
+        };
+        let error = StepError::new(format!("it is torn down, but {held}"))
+            .help("end what holds it, then resume the run")
+            .class(FailureClass::Infrastructure);
+        self.fail(node, None, &error)?;
+        Ok(self.schedule.on(Happened::Failed(node)))
     }
 
     fn service_died(
@@ -585,7 +620,13 @@ impl Run {
             log,
             log_tail: tail.unwrap_or_default(),
         })?;
-        Ok(self.schedule.on(Happened::Died(node)))
+        let actions = self.schedule.on(Happened::Died(node));
+        if self.schedule.has_failed(node) {
+            let error = StepError::new("it dies again and again, and no step ends well on it")
+                .class(FailureClass::Infrastructure);
+            self.fail(node, None, &error)?;
+        }
+        Ok(actions)
     }
 
     fn interrupt(&mut self) -> Result<Vec<Action>, RunError> {

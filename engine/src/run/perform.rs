@@ -4,11 +4,16 @@ use crate::environment::Condition;
 use crate::graph::{NodeId, StepNode};
 use crate::process::Process;
 use crate::service::Endpoint;
-use crate::step::{FailureClass, Grade, Progress, StepContext, StepError, StepKind, StepReport};
+use crate::step::{
+    DynStep, FailureClass, Grade, Progress, STEP_LOG, StepContext, StepError, StepKind, StepReport,
+};
 use crate::store::{ArtifactRef, Store};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
 
 /// How long a step that was told to stop may take to do so.
 const GRACE: Duration = Duration::from_secs(10);
@@ -17,6 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const NEWS: Duration = Duration::from_millis(300);
 
 /// A leased service: reset before a measurement, alive after it.
+#[derive(Clone)]
 pub(super) struct Reset {
     pub(super) name: String,
     pub(super) service: Arc<dyn crate::service::DynService>,
@@ -24,12 +30,22 @@ pub(super) struct Reset {
     pub(super) process: Option<Arc<Process>>,
 }
 
+/// When a step last said something.
+type Heartbeat = Arc<Mutex<Instant>>;
+
 /// Everything for one run of one step.
 pub(super) struct Performance {
     pub(super) node: NodeId,
     pub(super) sample: u32,
     pub(super) step: StepNode,
-    pub(super) context: StepContext,
+    /// Makes what the step sees, given what tells it to stop.
+    pub(super) context: Box<dyn Fn(watch::Receiver<bool>) -> StepContext + Send + Sync>,
+    /// Becomes true when the run wants the step to stop.
+    pub(super) cancel: watch::Receiver<bool>,
+    /// Where its outputs lie.
+    pub(super) folder: PathBuf,
+    /// Where its logs lie.
+    pub(super) logs: PathBuf,
     pub(super) resets: Vec<Reset>,
     pub(super) store: Arc<Store>,
 }
@@ -51,20 +67,10 @@ pub(super) struct DoneStep {
 }
 
 impl Performance {
-    pub(super) async fn until_the_end(mut self) -> Ended {
+    pub(super) async fn until_the_end(self) -> Ended {
         let began = Instant::now();
         let (node, sample) = (self.node, self.sample);
-        let heartbeat = self.watch_progress();
-        // The step runs in a task of its own, so that a panic in it is a failure like any other.
-        let worker = tokio::spawn(async move { self.work(heartbeat).await });
-        let abort = worker.abort_handle();
-        let _guard = AbortOnDrop(abort);
-        let result = match worker.await {
-            Ok(result) => result,
-            Err(panic) => Err(StepError::new(format!(
-                "the step broke down, which is a fault of the step: {panic}"
-            ))),
-        };
+        let result = self.work().await;
         Ended {
             node,
             sample,
@@ -73,27 +79,9 @@ impl Performance {
         }
     }
 
-    /// Notes when the step last said something.
-    fn watch_progress(&mut self) -> Arc<Mutex<Instant>> {
-        let last = Arc::new(Mutex::new(Instant::now()));
-        let inner = self.context.progress.clone();
-        let noted = last.clone();
-        self.context.progress = Arc::new(move |progress: Progress| {
-            if let Ok(mut at) = noted.lock() {
-                *at = Instant::now();
-            }
-            inner(progress);
-        });
-        last
-    }
-
-    async fn work(self, heartbeat: Arc<Mutex<Instant>>) -> Result<DoneStep, StepError> {
-        for reset in &self.resets {
-            self.context.doing(format!("resetting `{}`", reset.name));
-            reset.service.reset(&reset.endpoint).await?;
-        }
+    async fn work(self) -> Result<DoneStep, StepError> {
         let before = Condition::now();
-        let report = self.within_limits(heartbeat).await?;
+        let report = self.within_limits().await?;
         let after = Condition::now();
         if self.step.entry.kind == StepKind::Measure {
             self.verify_undisturbed(&report).await?;
@@ -116,37 +104,101 @@ impl Performance {
         for process in self.resets.iter().filter_map(|r| r.process.as_ref()) {
             // News of a death may be a moment behind the failures that it caused.
             let patience = if sound { Duration::ZERO } else { NEWS };
-            if tokio::time::timeout(patience, process.exited())
-                .await
-                .is_ok()
-            {
-                self.context.cancelled().await;
+            let has_died = tokio::time::timeout(patience, process.exited()).await;
+            if has_died.is_ok() {
+                // The run cancels this step when it hears of the death.
+                let _ = tokio::time::timeout(GRACE, self.told()).await;
+                return Err(interrupted());
             }
         }
-        if self.context.is_cancelled() {
+        if *self.cancel.borrow() {
             Err(interrupted())
         } else {
             Ok(())
         }
     }
 
-    async fn within_limits(&self, heartbeat: Arc<Mutex<Instant>>) -> Result<StepReport, StepError> {
-        let timeout = self.step.timeout;
-        let told_to_stop = async {
-            self.context.cancelled().await;
-            tokio::time::sleep(GRACE).await;
+    /// Runs the step on a thread where it may compute as long as it likes without holding up
+    /// anything else; tells it to stop when somebody wants that or a limit is reached.
+    async fn within_limits(&self) -> Result<StepReport, StepError> {
+        let heartbeat = Arc::new(Mutex::new(Instant::now()));
+        let (stop, stopped) = watch::channel(false);
+        let (abandon, abandoned) = watch::channel(false);
+        let context = self.context(stopped, &heartbeat);
+        let mut worker = self.start(context, abandoned);
+        let because = tokio::select! {
+            result = &mut worker => return self.outcome(result),
+            because = self.reason_to_stop(heartbeat) => because,
         };
-        tokio::select! {
-            result = self.step.step.run(&self.context) => match result {
-                Err(error) if self.context.is_cancelled() && error.class == FailureClass::Step => {
-                    Err(error.class(FailureClass::Interrupted))
-                }
-                other => other,
-            },
-            () = told_to_stop => Err(interrupted()),
-            () = tokio::time::sleep(timeout.run) => Err(self.too_long("timeout.run", timeout.run)),
-            limit = idle(heartbeat, timeout.idle) => Err(self.too_long("timeout.idle", limit)),
+        stop.send_replace(true);
+        let result = tokio::time::timeout(GRACE, &mut worker).await;
+        // What does not stop by itself is dropped where it waits next.
+        abandon.send_replace(true);
+        match result {
+            // A step that was told to stop and finished all the same has finished.
+            Ok(result) if because.class == FailureClass::Interrupted => self.outcome(result),
+            _ => Err(because),
         }
+    }
+
+    fn context(&self, cancel: watch::Receiver<bool>, heartbeat: &Heartbeat) -> StepContext {
+        let mut context = (self.context)(cancel);
+        let (tell, noted) = (context.progress.clone(), heartbeat.clone());
+        context.progress = Arc::new(move |progress: Progress| {
+            if let Ok(mut at) = noted.lock() {
+                *at = Instant::now();
+            }
+            tell(progress);
+        });
+        context
+    }
+
+    fn start(
+        &self,
+        context: StepContext,
+        mut abandoned: watch::Receiver<bool>,
+    ) -> JoinHandle<Result<StepReport, StepError>> {
+        let step = self.step.step.clone();
+        let resets = self.resets.clone();
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    result = reset_and_run(&*step, &resets, &context) => result,
+                    // An error means that nobody waits for the result any more.
+                    _ = abandoned.wait_for(|gone| *gone) => Err(interrupted()),
+                }
+            })
+        })
+    }
+
+    fn outcome(
+        &self,
+        result: Result<Result<StepReport, StepError>, JoinError>,
+    ) -> Result<StepReport, StepError> {
+        match result {
+            Ok(Err(error)) if *self.cancel.borrow() && error.class == FailureClass::Step => {
+                Err(error.class(FailureClass::Interrupted))
+            }
+            Ok(result) => result,
+            Err(panic) => Err(StepError::new(format!(
+                "the step broke down, which is a fault of the step: {panic}"
+            ))),
+        }
+    }
+
+    async fn reason_to_stop(&self, heartbeat: Heartbeat) -> StepError {
+        let timeout = self.step.timeout;
+        tokio::select! {
+            () = self.told() => interrupted(),
+            () = tokio::time::sleep(timeout.run) => self.too_long("timeout.run", timeout.run),
+            limit = idle(heartbeat, timeout.idle) => self.too_long("timeout.idle", limit),
+        }
+    }
+
+    /// Waits until the run wants the step to stop, or is gone.
+    async fn told(&self) {
+        let _ = self.cancel.clone().wait_for(|stop| *stop).await;
     }
 
     fn too_long(&self, which: &str, limit: Duration) -> StepError {
@@ -156,16 +208,18 @@ impl Performance {
         } else {
             "was not done after"
         };
-        StepError::new(format!("it {what} {limit}"))
+        let error = StepError::new(format!("it {what} {limit}"))
             .help(format!(
                 "raise `{which}` of the step, or find out what it waits for"
             ))
-            .class(FailureClass::Timeout)
+            .class(FailureClass::Timeout);
+        let log = self.logs.join(STEP_LOG);
+        if log.exists() { error.log(log) } else { error }
     }
 
     /// Moves every declared output into the store.
     async fn take_outputs(self) -> Result<BTreeMap<String, ArtifactRef>, StepError> {
-        let (store, folder, entry) = (self.store, self.context.folder.clone(), self.step.entry);
+        let (store, folder, entry) = (self.store, self.folder, self.step.entry);
         let taken = tokio::task::spawn_blocking(move || {
             let mut outputs = BTreeMap::new();
             for output in entry.outputs {
@@ -191,12 +245,17 @@ impl Performance {
     }
 }
 
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+/// Brings the services that a measurement leases back to a known state, then runs the step.
+async fn reset_and_run(
+    step: &dyn DynStep,
+    resets: &[Reset],
+    context: &StepContext,
+) -> Result<StepReport, StepError> {
+    for reset in resets {
+        context.doing(format!("resetting `{}`", reset.name));
+        reset.service.reset(&reset.endpoint).await?;
     }
+    step.run(context).await
 }
 
 fn interrupted() -> StepError {
@@ -204,7 +263,7 @@ fn interrupted() -> StepError {
 }
 
 /// Returns when nothing was heard for `limit`; never without a limit.
-async fn idle(heartbeat: Arc<Mutex<Instant>>, limit: Option<Duration>) -> Duration {
+async fn idle(heartbeat: Heartbeat, limit: Option<Duration>) -> Duration {
     let Some(limit) = limit else {
         return std::future::pending().await;
     };

@@ -239,9 +239,15 @@ impl OptionType for Text {
             .iter()
             .map(|piece| match piece {
                 Piece::Text(t) => Some(TextPart::Plain(t.clone())),
-                Piece::Late(late) => parser
-                    .link(&late.target, &late.place)
-                    .map(|l| TextPart::Link(l.link)),
+                Piece::Late(late) => {
+                    let linked = parser.link(&late.target, &late.place)?;
+                    if let Link::Service { .. } | Link::All { .. } = linked.link {
+                        let message = format!("`{}` cannot be written as text", late.target);
+                        let help = "name one output, or a fact of a service such as `url`";
+                        return parser.wrong(&late.place, message, "not a text", help);
+                    }
+                    Some(TextPart::Link(linked.link))
+                }
             })
             .collect();
         Some(Self {

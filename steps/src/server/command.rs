@@ -1,5 +1,6 @@
 //! `server.command`: any server that a command starts.
 
+use crate::command;
 use crate::kinds::InferenceServer;
 use engine::options::Parser;
 use engine::process::ProcessSpec;
@@ -17,13 +18,15 @@ const PORT: &str = "{port}";
 engine::options! {
     /// Options of `server.command`.
     pub struct ServerCommand {
-        /// The program and its arguments; no shell is involved. `{port}` stands for the port.
+        /// The program and its arguments; no shell is involved. `{port}` stands for the port. The
+        /// program and arguments that are files are part of the key by their content.
         argv: Vec<Text>;
         /// The port on 127.0.0.1; any free one if absent.
         port: Option<u16>;
         /// Environment variables. `{port}` stands for the port.
         env: BTreeMap<String, Text> = BTreeMap::new();
-        /// Environment variables that are passed on as they are.
+        /// Environment variables that are passed on as they are. Values other than those of `PATH`,
+        /// `HOME` and `LANG` are part of the key.
         inherit: Vec<String> = ["PATH", "HOME", "LANG"].map(str::to_owned).to_vec();
         /// The model to ask for; the first one that `/v1/models` names if absent.
         model: Option<String>;
@@ -41,6 +44,11 @@ impl ServiceType for ServerCommand {
     const SUMMARY: &'static str = "Launches any OpenAI-compatible server by its command.";
     const FACTS: &'static [&'static str] = super::FACTS;
     const READY_TIMEOUT: Duration = Duration::from_secs(1200);
+
+    fn identity(&self) -> Vec<(String, String)> {
+        let cwd = std::env::current_dir().unwrap_or_default();
+        command::identity(&self.argv, &self.inherit, &cwd)
+    }
 
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
         if self.argv.is_empty() {

@@ -17,9 +17,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 /// Facts that every server brings besides `url`.
 const FACTS: &[&str] = &["port", "model"];
 
-/// Picks the port: the one that the plan names, which must be free, or any.
+/// Picks the port: the one that the plan names, which must be free, or any if it names none or 0.
 fn port(wanted: Option<u16>) -> Result<u16, StepError> {
-    let Some(port) = wanted else {
+    let Some(port) = wanted.filter(|port| *port != 0) else {
         return engine::process::free_port()
             .map_err(|e| StepError::because("found no free port", e));
     };
