@@ -22,7 +22,6 @@ pub struct Ledger {
     plan_digest: Digest,
     wish: Wish,
     known: Known,
-    manifests: BTreeMap<NodeId, Manifest>,
     artifacts: BTreeMap<(NodeId, String), ArtifactRef>,
     samples: BTreeMap<NodeId, SampleSet>,
 }
@@ -45,7 +44,6 @@ impl Ledger {
             plan_digest,
             wish,
             known: Known::default(),
-            manifests: BTreeMap::new(),
             artifacts: BTreeMap::new(),
             samples: BTreeMap::new(),
         }
@@ -53,7 +51,7 @@ impl Ledger {
 
     /// Returns the manifest of a node that was decided.
     pub fn manifest(&self, node: NodeId) -> Option<&Manifest> {
-        self.manifests.get(&node)
+        self.known.manifests.get(&node)
     }
 
     /// Returns the samples that the result of a measurement rests on, once it was decided.
@@ -88,8 +86,7 @@ impl Ledger {
                 self.decide_action(node, &manifest)?
             }
         };
-        self.known.keys.insert(node, manifest.digest());
-        self.manifests.insert(node, manifest);
+        self.known.manifests.insert(node, manifest);
         Ok(decided)
     }
 
@@ -157,7 +154,7 @@ impl Ledger {
         took_ms: u64,
         summary: Option<String>,
     ) -> Result<(), StoreError> {
-        let Some(manifest) = self.manifests.get(&node) else {
+        let Some(manifest) = self.known.manifests.get(&node) else {
             return Ok(());
         };
         let record = ActionRecord {
@@ -185,7 +182,7 @@ impl Ledger {
     /// # Errors
     /// If the store cannot be written.
     pub fn keep_sample(&mut self, node: NodeId, record: SampleRecord) -> Result<(), StoreError> {
-        let Some(manifest) = self.manifests.get(&node) else {
+        let Some(manifest) = self.known.manifests.get(&node) else {
             return Ok(());
         };
         SampleSet::keep(&self.store, &manifest.digest(), &record)?;
@@ -265,10 +262,10 @@ impl Ledger {
         for node in graph.order() {
             let open = graph.incoming(*node).find(|(from, edge)| match edge {
                 Edge::Needs => !settled.get(from).copied().unwrap_or(false),
-                Edge::Leases => !self.manifests.contains_key(from),
+                Edge::Leases => !self.known.manifests.contains_key(from),
                 Edge::After => {
                     graph.step_kind(*from) == Some(StepKind::Effect)
-                        && !self.manifests.contains_key(from)
+                        && !self.known.manifests.contains_key(from)
                 }
             });
             let freshness = match open {

@@ -88,8 +88,9 @@ pub struct Known {
     pub outputs: BTreeMap<(NodeId, String), Digest>,
     /// Digests of the sample sets that a measurement's readers see.
     pub samples: BTreeMap<NodeId, Digest>,
-    /// Keys of services and effects.
-    pub keys: BTreeMap<NodeId, Digest>,
+    /// Manifests of services and effects: their fields are fields of what uses them, so that an
+    /// explanation names the one that changed.
+    pub manifests: BTreeMap<NodeId, Manifest>,
 }
 
 /// Computes manifests.
@@ -148,12 +149,18 @@ impl Keys<'_> {
         // Other steps that only come before change nothing in the result.
         let effects = after.filter(|n| self.graph.step_kind(**n) == Some(StepKind::Effect));
         for effect in effects {
-            if let Some(key) = self.known.keys.get(effect) {
-                manifest.push(
-                    format!("after.{}", self.graph.name(*effect)),
-                    key.to_string(),
-                );
-            }
+            let prefix = format!("after.{}", self.graph.name(*effect));
+            self.inline(manifest, &prefix, *effect);
+        }
+    }
+
+    /// Takes in all fields of another node's manifest.
+    fn inline(&self, manifest: &mut Manifest, prefix: &str, node: NodeId) {
+        let Some(inner) = self.known.manifests.get(&node) else {
+            return manifest.push(prefix, format!("unknown {}", self.graph.name(node)));
+        };
+        for (field, value) in &inner.fields {
+            manifest.push(format!("{prefix}.{field}"), value);
         }
     }
 
@@ -201,12 +208,10 @@ impl Walk for KeyWalk<'_> {
                 let digest = known.outputs.get(&(*node, output.clone()));
                 self.manifest.push(field, self.named(*node, digest));
             }
-            Link::Service { node } => self
-                .manifest
-                .push(field, self.named(*node, known.keys.get(node))),
+            Link::Service { node } => self.keys.inline(&mut self.manifest, &field, *node),
             Link::Fact { node, fact } => {
-                let key = self.named(*node, known.keys.get(node));
-                self.manifest.push(field, format!("{fact} of {key}"));
+                self.keys.inline(&mut self.manifest, &field, *node);
+                self.manifest.push(field, fact);
             }
             Link::All { nodes } => {
                 for node in nodes {

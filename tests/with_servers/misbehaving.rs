@@ -1,10 +1,11 @@
 //! Servers that exit, hang, die or cannot start: a clear message, the documented exit code, no
 //! process left behind, nothing half-written.
 
-use crate::world::{World, wait_for};
+use crate::world::{Running, World, wait_for};
 use std::fs;
 use std::net::TcpListener;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// A model, prompts and a load on a server that `service` declares.
 fn plan_with(service: &str, load: &str) -> String {
@@ -113,16 +114,14 @@ fn a_missing_model_folder_is_found_before_anything_runs() {
     assert!(!world.out().join("runs").exists(), "a run was begun");
 }
 
-#[test]
-fn a_server_that_dies_under_load_fails_the_step_and_keeps_no_sample() {
-    let world = World::new();
-    let plan = world.plan(&plan_with(EMBEDDED, ENDLESS));
+/// Runs a plan until a load is under way, and kills the server under it.
+fn start_and_kill_server(world: &World, plan: &Path) -> Running {
     let mut running = world.start(&["run", "--json", plan.to_str().expect("a path")]);
     wait_for("the load to begin", || {
         assert!(!running.is_done(), "it ended early: {}", running.stdout());
         let said = running.stdout();
         let begun = said.lines().any(|l| {
-            l.contains("\"progressed\"") && l.contains("in flight") && l.contains("\"load\"")
+            l.contains("\"progressed\"") && l.contains("in flight") && l.contains("tokens")
         });
         begun.then_some(())
     });
@@ -138,6 +137,14 @@ fn a_server_that_dies_under_load_fails_the_step_and_keeps_no_sample() {
         .status()
         .expect("kill");
     assert!(killed.success());
+    running
+}
+
+#[test]
+fn a_server_that_dies_under_load_fails_the_step_and_keeps_no_sample() {
+    let world = World::new();
+    let plan = world.plan(&plan_with(EMBEDDED, ENDLESS));
+    let running = start_and_kill_server(&world, &plan);
     let finished = running.finish();
     assert_eq!(finished.code(), 1, "{}", finished.said());
     assert_says(
@@ -162,4 +169,35 @@ fn a_server_that_dies_under_load_fails_the_step_and_keeps_no_sample() {
         work.iter().all(|w| !w.exists()),
         "half-written outputs were left"
     );
+}
+
+#[test]
+fn a_relative_output_folder_is_the_same_for_every_process() {
+    let world = World::new();
+    let plan = world.plan(&plan_with(EMBEDDED, FEW));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_benchwright"));
+    command.args(["run", plan.to_str().expect("a path")]);
+    command.current_dir(world.path("")).stdin(Stdio::null());
+    let output = command.output().expect("the binary");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{said}");
+    let result = world.path("outputs/latest/results/load/0/result.json");
+    assert!(result.exists(), "{said}");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn another_load_does_not_hide_that_a_server_died() {
+    let world = World::new();
+    let two = plan_with(EMBEDDED, ENDLESS)
+        + "\n[steps.other]\nuse = \"load.test\"\nwith = { server = \"${services.server}\", workload = \"${steps.prompts.workload}\", concurrency = 1 , reuse = \"cycle\", duration = \"9m\" }\n";
+    let plan = world.plan(&two);
+    let running = start_and_kill_server(&world, &plan);
+    let finished = running.finish();
+    assert_eq!(finished.code(), 1, "{}", finished.said());
+    assert_says(
+        &finished.stdout,
+        &["its service `server` died while it ran"],
+    );
+    world.assert_nothing_left();
 }

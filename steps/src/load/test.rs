@@ -124,88 +124,81 @@ impl StepType for LoadTest {
     }
 
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
-        for (option, message, label, help) in self.contradictions() {
-            let at = table.get(option).map_or(place, |v| &v.place).clone();
-            parser.wrong::<()>(&at, message, label, help);
+        let at = |option: &str| table.get(option).map_or(place, |v| &v.place).clone();
+        for found in self.contradictions().iter().filter(|c| c.wrong) {
+            parser.wrong::<()>(&at(found.option), found.message, found.label, found.help);
+        }
+        if !(0.0..=2.0).contains(&self.temperature) {
+            let message = format!(
+                "expected a temperature from 0 to 2, found {}",
+                self.temperature
+            );
+            parser.wrong::<()>(&at("temperature"), message, "out of range", "0 is greedy");
         }
     }
 }
 
-/// The option that a contradiction is about, what is wrong, a label and the mend.
-type Contradiction = (&'static str, String, &'static str, &'static str);
+/// What does not go together.
+struct Contradiction {
+    /// Whether it is so.
+    wrong: bool,
+    /// The option that it is about; none if something is missing.
+    option: &'static str,
+    message: &'static str,
+    label: &'static str,
+    help: &'static str,
+}
 
 impl LoadTest {
-    /// Options that do not go together.
-    fn contradictions(&self) -> Vec<Contradiction> {
-        let mut found: Vec<Contradiction> = Vec::new();
-        let mut when = |wrong: bool, option, message: &str, label, help| {
-            if wrong {
-                found.push((option, message.to_owned(), label, help));
-            }
-        };
+    fn contradictions(&self) -> [Contradiction; 6] {
         let closed = self.concurrency.is_some();
-        let open = self.request_rate.is_some() || self.arrivals.is_some();
-        let rateless = self.arrivals == Some(ArrivalChoice::AllAtOnce);
         let rated = self.request_rate.is_some();
-        let either = "give `request_rate` or `concurrency`";
-        when(
-            closed && open,
-            "concurrency",
-            "a load is open or closed, not both",
-            "closed loop, beside an open one",
-            either,
-        );
-        let state = "add `request_rate = …` for an open loop or `concurrency = …` for a closed one";
-        when(
-            !closed && !open,
-            "",
-            "the load is not stated",
-            "no load",
-            state,
-        );
-        when(
-            rateless && rated,
-            "request_rate",
-            "`all_at_once` has no rate",
-            "not used",
-            "remove `request_rate`",
-        );
-        when(
-            open && !rateless && !rated,
-            "arrivals",
-            "this arrival process needs a rate",
-            "needs a rate",
-            "add `request_rate = …`",
-        );
-        let capped = closed && self.max_in_flight.is_some();
-        when(
-            capped,
-            "max_in_flight",
-            "a closed loop needs no cap: `concurrency` is one",
-            "not used",
-            "remove `max_in_flight`",
-        );
-        let two_ends = self.requests.is_some() && self.duration.is_some();
-        let ends = "a load stops after a number of requests or after a time, not both";
-        when(
-            two_ends,
-            "duration",
-            ends,
-            "a second end",
-            "remove `requests` or `duration`",
-        );
-        let temperature = format!(
-            "expected a temperature from 0 to 2, found {}",
-            self.temperature
-        );
-        when(
-            !(0.0..=2.0).contains(&self.temperature),
-            "temperature",
-            &temperature,
-            "out of range",
-            "0 is greedy",
-        );
-        found
+        let open = rated || self.arrivals.is_some();
+        let rateless = self.arrivals == Some(ArrivalChoice::AllAtOnce);
+        [
+            Contradiction {
+                wrong: closed && open,
+                option: "concurrency",
+                message: "a load is open or closed, not both",
+                label: "closed loop, beside an open one",
+                help: "give `request_rate` or `concurrency`",
+            },
+            Contradiction {
+                wrong: !closed && !open,
+                option: "",
+                message: "the load is not stated",
+                label: "no load",
+                help: "add `request_rate = …` for an open loop or `concurrency = …` for a closed one",
+            },
+            Contradiction {
+                wrong: rateless && rated,
+                option: "request_rate",
+                message: "`all_at_once` has no rate",
+                label: "not used",
+                help: "remove `request_rate`",
+            },
+            Contradiction {
+                wrong: open && !rateless && !rated,
+                option: "arrivals",
+                message: "this arrival process needs a rate",
+                label: "needs a rate",
+                help: "add `request_rate = …`",
+            },
+            Contradiction {
+                wrong: closed && self.max_in_flight.is_some(),
+                option: "max_in_flight",
+                message: "a closed loop needs no cap: `concurrency` is one",
+                label: "not used",
+                help: "remove `max_in_flight`",
+            },
+            Contradiction {
+                wrong: self.requests.is_some() && self.duration.is_some(),
+                option: "duration",
+                message: "a load stops after a number of requests or after a time, not both",
+                label: "a second end",
+                help: "remove `requests` or `duration`",
+            },
+        ]
     }
 
     fn load(&self, sample: u32) -> Result<Load, StepError> {
