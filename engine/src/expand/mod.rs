@@ -3,23 +3,29 @@
 //!
 //! Order of work: `params` → declarations in order of what they mention → instances → options.
 
+mod axes;
+mod linker;
+
 use crate::graph::{
     Body, Graph, Link, Node, NodeId, NodeName, ServiceNode, StepNode, stable_order,
 };
 use crate::interpolate::{self, Mentions, Scope};
 use crate::library::{Library, ServiceEntry, StepEntry};
-use crate::options::{Linked, Linker, Options, Parser, Walk};
+use crate::options::{Options, Parser, Walk};
 use crate::params::{self, ParamValue, Settings};
 use crate::plan::{NodeDecl, NodeSort, Plan, SettingsDecl};
 use crate::problem::{Problem, Problems, did_you_mean};
-use crate::source::{Place, Sources};
-use crate::step::{AxisValue, PlanText, StepKind, Timeout};
-use crate::value::{Kind, Table, Target, Value};
+use crate::source::Sources;
+use crate::step::{PlanText, StepKind, Timeout};
+use crate::value::{Table, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use axes::{Axes, agree, axis_value};
+use linker::{Declared, Entry, Instance, InstanceLinker};
 
 /// How long a step may run when the plan does not say.
 const RUN_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -157,34 +163,13 @@ fn once_per_broken_line(
     problems.into_iter().filter(is_news).collect()
 }
 
-/// What a declaration uses.
-#[derive(Clone)]
-enum Entry {
-    Step(Arc<StepEntry>),
-    Service(Arc<ServiceEntry>),
-}
-
-/// An instance before its options are read.
-struct Instance {
-    id: NodeId,
-    axes: Vec<(String, Value)>,
-}
-
-/// What is known of a declaration while others are linked to it.
-struct Declared {
-    entry: Option<Entry>,
-    instances: Vec<Instance>,
-    axes: Vec<String>,
-}
-
 struct Expansion<'a> {
     plan: &'a Plan,
     library: &'a Library,
     sources: &'a Sources,
     problems: &'a mut Problems,
     scope: Scope,
-    axes: Vec<(String, Vec<Value>)>,
-    exclude: Vec<Table>,
+    axes: Axes,
     declared: BTreeMap<(bool, String), Declared>,
     n_nodes: u32,
 }
@@ -214,94 +199,16 @@ impl<'a> Expansion<'a> {
             steps: named(NodeSort::Step),
             services: named(NodeSort::Service),
         };
-        let mut expansion = Self {
+        let axes = Axes::read(plan, &scope, sources, problems);
+        Self {
             plan,
             library,
             sources,
             problems,
             scope,
-            axes: Vec::new(),
-            exclude: Vec::new(),
+            axes,
             declared: BTreeMap::new(),
             n_nodes: 0,
-        };
-        expansion.read_axes();
-        expansion
-    }
-
-    fn read_axes(&mut self) {
-        for (key, value) in &self.plan.axes {
-            let value = interpolate::value(value, &self.scope, self.sources, self.problems);
-            match value.kind {
-                Kind::List(list) if !list.is_empty() => {
-                    self.check_axis_values(&key.name, &list);
-                    self.axes.push((key.name.clone(), list));
-                }
-                _ => {
-                    let message =
-                        format!("axis `{}` needs a list with at least one value", key.name);
-                    self.problems.push(
-                        Problem::at(&value.place, message, "not such a list")
-                            .help("write `[1, 2, 4]` or `\"${params.NAME}\"`"),
-                    );
-                    self.axes.push((key.name.clone(), Vec::new()));
-                }
-            }
-        }
-        for (place, table) in &self.plan.exclude {
-            let rule = interpolate::table(table, &self.scope, self.sources, self.problems);
-            self.check_exclude(place, &rule);
-            // Without any instance nothing else could be found wrong.
-            if !rule.entries.is_empty() {
-                self.exclude.push(rule);
-            }
-        }
-    }
-
-    /// A rule that names nothing would exclude everything, and one that names what is not there
-    /// nothing.
-    fn check_exclude(&mut self, place: &Place, rule: &Table) {
-        if rule.entries.is_empty() {
-            let problem = Problem::at(place, "this excludes every combination", "no axis");
-            self.problems
-                .push(problem.help("name axes and values: `{ axis = value }`"));
-        }
-        for (key, value) in &rule.entries {
-            let Some((name, values)) = self.axes.iter().find(|(name, _)| *name == key.name) else {
-                let help = did_you_mean(&key.name, self.axes.iter().map(|(n, _)| n.as_str()));
-                let message = format!("there is no axis `{}`", key.name);
-                let problem = Problem::at(&key.place, message, "unknown axis");
-                self.problems.push(problem.help(help));
-                continue;
-            };
-            if !values.iter().any(|v| axis_value(v) == axis_value(value)) {
-                let message = format!("axis `{name}` has no value {}", value.to_line());
-                let known: Vec<String> = values.iter().map(Value::to_line).collect();
-                let problem = Problem::at(&value.place, message, "excludes nothing");
-                self.problems
-                    .push(problem.help(format!("known: {}", known.join(", "))));
-            }
-        }
-    }
-
-    fn check_axis_values(&mut self, name: &str, list: &[Value]) {
-        let mut seen: Vec<AxisValue> = Vec::new();
-        for value in list {
-            match axis_value(value) {
-                None => {
-                    let message = format!(
-                        "axis `{name}` takes numbers, booleans and strings, found {}",
-                        value.type_name()
-                    );
-                    self.problems
-                        .push(Problem::at(&value.place, message, "not a plain value"));
-                }
-                Some(v) if seen.contains(&v) => {
-                    let message = format!("axis `{name}` has the value {v} twice");
-                    self.problems.push(Problem::at(&value.place, message, "the same again").help("numbers compare by value: `4` and `4.0` are one value; ask for more samples instead"));
-                }
-                Some(v) => seen.push(v),
-            }
         }
     }
 
@@ -396,6 +303,7 @@ impl<'a> Expansion<'a> {
         let entry = self.entry(decl);
         let axes = self.axes_of(decl, mentions);
         let instances = self
+            .axes
             .product(&axes)
             .into_iter()
             .map(|axes| {
@@ -445,10 +353,10 @@ impl<'a> Expansion<'a> {
     fn axes_of(&mut self, decl: &NodeDecl, mentions: &Mentions) -> Vec<String> {
         let mut wanted: BTreeSet<String> = BTreeSet::new();
         for (name, place) in &decl.axes {
-            if self.axes.iter().any(|(n, _)| n == name) {
+            if self.axes.names().any(|n| n == name) {
                 wanted.insert(name.clone());
             } else {
-                let help = did_you_mean(name, self.axes.iter().map(|(n, _)| n.as_str()));
+                let help = did_you_mean(name, self.axes.names());
                 self.problems.push(
                     Problem::at(place, format!("there is no axis `{name}`"), "unknown axis")
                         .help(help),
@@ -466,7 +374,7 @@ impl<'a> Expansion<'a> {
             }
         }
         for (axis, place) in &mentions.axes {
-            if self.axes.iter().any(|(n, _)| n == axis) && !wanted.contains(axis) {
+            if self.axes.names().any(|n| n == axis) && !wanted.contains(axis) {
                 let message = format!("`{}` does not vary over axis `{axis}`", decl.key.name);
                 self.problems.push(
                     Problem::at(place, message, "not one of its axes")
@@ -476,34 +384,10 @@ impl<'a> Expansion<'a> {
             }
         }
         self.axes
-            .iter()
-            .map(|(n, _)| n.clone())
-            .filter(|n| wanted.contains(n))
+            .names()
+            .filter(|n| wanted.contains(*n))
+            .map(str::to_owned)
             .collect()
-    }
-
-    /// Every combination of the axes' values that is not excluded.
-    fn product(&self, axes: &[String]) -> Vec<Vec<(String, Value)>> {
-        let mut all: Vec<Vec<(String, Value)>> = vec![Vec::new()];
-        for name in axes {
-            let values = self
-                .axes
-                .iter()
-                .find(|(n, _)| n == name)
-                .map_or(&[][..], |(_, v)| v);
-            all = all
-                .into_iter()
-                .flat_map(|head| {
-                    values.iter().map(move |v| {
-                        let mut next = head.clone();
-                        next.push((name.clone(), v.clone()));
-                        next
-                    })
-                })
-                .collect();
-        }
-        all.retain(|combination| !self.exclude.iter().any(|rule| excluded(rule, combination)));
-        all
     }
 
     fn instance(
@@ -695,187 +579,4 @@ fn after(
         }
     }
     found
-}
-
-fn agree(a: &[(String, Value)], b: &[(String, Value)]) -> bool {
-    a.iter().all(|(name, value)| {
-        b.iter()
-            .find(|(n, _)| n == name)
-            .is_none_or(|(_, other)| axis_value(value) == axis_value(other))
-    })
-}
-
-fn excluded(rule: &Table, combination: &[(String, Value)]) -> bool {
-    rule.entries.iter().all(|(key, value)| {
-        combination
-            .iter()
-            .any(|(name, v)| *name == key.name && axis_value(v) == axis_value(value))
-    })
-}
-
-fn axis_value(value: &Value) -> Option<AxisValue> {
-    Some(match &value.kind {
-        Kind::Bool(b) => AxisValue::Bool(*b),
-        #[expect(clippy::cast_precision_loss, reason = "axis values are far below 2^53")]
-        Kind::Int(i) => AxisValue::Number(*i as f64),
-        // A NaN equals nothing, not even itself.
-        Kind::Float(f) if f.is_nan() => return None,
-        Kind::Float(f) => AxisValue::Number(*f),
-        Kind::Text(t) => AxisValue::Text(t.clone()),
-        _ => return None,
-    })
-}
-
-/// Links the references of one instance.
-struct InstanceLinker<'a> {
-    declared: &'a BTreeMap<(bool, String), Declared>,
-    axes: &'a [(String, Value)],
-    folder: &'a Path,
-}
-
-impl InstanceLinker<'_> {
-    fn instances(&self, service: bool, name: &str) -> (Option<&Entry>, Vec<NodeId>) {
-        match self.declared.get(&(service, name.to_owned())) {
-            Some(declared) => {
-                let ids = declared
-                    .instances
-                    .iter()
-                    .filter(|i| agree(&i.axes, self.axes))
-                    .map(|i| i.id)
-                    .collect();
-                (declared.entry.as_ref(), ids)
-            }
-            None => (None, Vec::new()),
-        }
-    }
-
-    fn output(&self, step: &str, output: &str, place: &Place) -> Result<Linked, Option<Problem>> {
-        let (entry, ids) = self.instances(false, step);
-        let (Some(Entry::Step(entry)), Some(node)) = (entry, ids.first()) else {
-            return Err(None);
-        };
-        let spec = entry
-            .outputs
-            .iter()
-            .find(|o| o.name == output)
-            .ok_or_else(|| {
-                let known = entry.outputs.iter().map(|o| o.name);
-                let problem = Problem::at(
-                    place,
-                    format!("`{}` brings no `{output}`", entry.name),
-                    "unknown output",
-                );
-                Some(problem.help(did_you_mean(output, known)))
-            })?;
-        if entry.kind == StepKind::Measure {
-            let message = format!("`{step}` is a measurement: it has samples, not one `{output}`");
-            let help = format!("read all samples: `${{steps.{step}.all}}`");
-            return Err(Some(
-                Problem::at(place, message, "which sample?").help(help),
-            ));
-        }
-        if entry.kind == StepKind::Effect {
-            let message = format!("`{step}` acts on a service and leaves nothing to read");
-            let help = format!("use `after = [\"{step}\"]` for the order");
-            return Err(Some(Problem::at(place, message, "no artifact").help(help)));
-        }
-        Ok(Linked {
-            link: Link::Output {
-                node: *node,
-                output: output.to_owned(),
-            },
-            kind: spec.kind,
-        })
-    }
-
-    fn all(&self, step: &str, place: &Place) -> Result<Linked, Option<Problem>> {
-        let (entry, nodes) = self.instances(false, step);
-        let Some(Entry::Step(entry)) = entry else {
-            return Err(None);
-        };
-        if entry.kind != StepKind::Measure {
-            let message = format!("`{step}` is not a measurement, so it has no samples");
-            let help = format!("refer to one output: `${{steps.{step}.OUTPUT}}`");
-            return Err(Some(Problem::at(place, message, "no samples").help(help)));
-        }
-        let kind = entry.outputs.first().map_or("any", |o| o.kind);
-        Ok(Linked {
-            link: Link::All { nodes },
-            kind,
-        })
-    }
-
-    fn service(&self, service: &str) -> Result<(Arc<ServiceEntry>, NodeId), Option<Problem>> {
-        let (entry, ids) = self.instances(true, service);
-        match (entry, ids.first()) {
-            (Some(Entry::Service(entry)), Some(node)) => Ok((entry.clone(), *node)),
-            _ => Err(None),
-        }
-    }
-}
-
-impl Linker for InstanceLinker<'_> {
-    fn link(&self, target: &Target, place: &Place) -> Result<Linked, Option<Problem>> {
-        match target {
-            Target::Output { step, output } => self.output(step, output, place),
-            Target::All { step } => self.all(step, place),
-            Target::Service { service } => {
-                let (entry, node) = self.service(service)?;
-                Ok(Linked {
-                    link: Link::Service { node },
-                    kind: entry.kind,
-                })
-            }
-            Target::Fact { service, fact } => {
-                let (entry, node) = self.service(service)?;
-                if fact != "url" && !entry.facts.contains(&fact.as_str()) {
-                    let known = ["url"].into_iter().chain(entry.facts.iter().copied());
-                    let message = format!("`{}` has no `{fact}`", entry.name);
-                    return Err(Some(
-                        Problem::at(place, message, "unknown fact").help(did_you_mean(fact, known)),
-                    ));
-                }
-                Ok(Linked {
-                    link: Link::Fact {
-                        node,
-                        fact: fact.clone(),
-                    },
-                    kind: "text",
-                })
-            }
-            Target::Secret { name } if std::env::var_os(name).is_none() => {
-                let problem =
-                    Problem::at(place, format!("the secret `{name}` is not set"), "not set");
-                Err(Some(problem.help(format!(
-                    "set it in the environment: `export {name}=…`"
-                ))))
-            }
-            Target::Secret { name } => Ok(Linked {
-                link: Link::Secret { name: name.clone() },
-                kind: "text",
-            }),
-        }
-    }
-
-    fn find(&self, path: &str) -> Result<PathBuf, Vec<PathBuf>> {
-        let wanted = Path::new(path);
-        if wanted.is_absolute() {
-            return if wanted.exists() {
-                Ok(wanted.to_owned())
-            } else {
-                Err(vec![wanted.to_owned()])
-            };
-        }
-        let start = std::path::absolute(self.folder).unwrap_or_else(|_| self.folder.to_owned());
-        let mut searched = Vec::new();
-        for folder in start.ancestors() {
-            let candidate = folder.join(wanted);
-            if candidate.exists() {
-                return Ok(candidate);
-            }
-            searched.push(candidate);
-        }
-        searched.truncate(2);
-        Err(searched)
-    }
 }

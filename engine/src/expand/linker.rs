@@ -1,0 +1,187 @@
+//! Links the references of one instance to the instances of what they name.
+
+use super::axes::agree;
+use crate::graph::{Link, NodeId};
+use crate::library::{ServiceEntry, StepEntry};
+use crate::options::{Linked, Linker};
+use crate::problem::{Problem, did_you_mean};
+use crate::source::Place;
+use crate::step::StepKind;
+use crate::value::{Target, Value};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a declaration uses.
+#[derive(Clone)]
+pub(super) enum Entry {
+    Step(Arc<StepEntry>),
+    Service(Arc<ServiceEntry>),
+}
+
+/// An instance before its options are read.
+pub(super) struct Instance {
+    pub(super) id: NodeId,
+    pub(super) axes: Vec<(String, Value)>,
+}
+
+/// What is known of a declaration while others are linked to it.
+pub(super) struct Declared {
+    pub(super) entry: Option<Entry>,
+    pub(super) instances: Vec<Instance>,
+    pub(super) axes: Vec<String>,
+}
+
+/// Links the references of one instance.
+pub(super) struct InstanceLinker<'a> {
+    pub(super) declared: &'a BTreeMap<(bool, String), Declared>,
+    pub(super) axes: &'a [(String, Value)],
+    pub(super) folder: &'a Path,
+}
+
+impl InstanceLinker<'_> {
+    fn instances(&self, service: bool, name: &str) -> (Option<&Entry>, Vec<NodeId>) {
+        match self.declared.get(&(service, name.to_owned())) {
+            Some(declared) => {
+                let ids = declared
+                    .instances
+                    .iter()
+                    .filter(|i| agree(&i.axes, self.axes))
+                    .map(|i| i.id)
+                    .collect();
+                (declared.entry.as_ref(), ids)
+            }
+            None => (None, Vec::new()),
+        }
+    }
+
+    fn output(&self, step: &str, output: &str, place: &Place) -> Result<Linked, Option<Problem>> {
+        let (entry, ids) = self.instances(false, step);
+        let (Some(Entry::Step(entry)), Some(node)) = (entry, ids.first()) else {
+            return Err(None);
+        };
+        let spec = entry
+            .outputs
+            .iter()
+            .find(|o| o.name == output)
+            .ok_or_else(|| {
+                let known = entry.outputs.iter().map(|o| o.name);
+                let problem = Problem::at(
+                    place,
+                    format!("`{}` brings no `{output}`", entry.name),
+                    "unknown output",
+                );
+                Some(problem.help(did_you_mean(output, known)))
+            })?;
+        if entry.kind == StepKind::Measure {
+            let message = format!("`{step}` is a measurement: it has samples, not one `{output}`");
+            let help = format!("read all samples: `${{steps.{step}.all}}`");
+            return Err(Some(
+                Problem::at(place, message, "which sample?").help(help),
+            ));
+        }
+        if entry.kind == StepKind::Effect {
+            let message = format!("`{step}` acts on a service and leaves nothing to read");
+            let help = format!("use `after = [\"{step}\"]` for the order");
+            return Err(Some(Problem::at(place, message, "no artifact").help(help)));
+        }
+        Ok(Linked {
+            link: Link::Output {
+                node: *node,
+                output: output.to_owned(),
+            },
+            kind: spec.kind,
+        })
+    }
+
+    fn all(&self, step: &str, place: &Place) -> Result<Linked, Option<Problem>> {
+        let (entry, nodes) = self.instances(false, step);
+        let Some(Entry::Step(entry)) = entry else {
+            return Err(None);
+        };
+        if entry.kind != StepKind::Measure {
+            let message = format!("`{step}` is not a measurement, so it has no samples");
+            let help = format!("refer to one output: `${{steps.{step}.OUTPUT}}`");
+            return Err(Some(Problem::at(place, message, "no samples").help(help)));
+        }
+        let kind = entry.outputs.first().map_or("any", |o| o.kind);
+        Ok(Linked {
+            link: Link::All { nodes },
+            kind,
+        })
+    }
+
+    fn service(&self, service: &str) -> Result<(Arc<ServiceEntry>, NodeId), Option<Problem>> {
+        let (entry, ids) = self.instances(true, service);
+        match (entry, ids.first()) {
+            (Some(Entry::Service(entry)), Some(node)) => Ok((entry.clone(), *node)),
+            _ => Err(None),
+        }
+    }
+}
+
+impl Linker for InstanceLinker<'_> {
+    fn link(&self, target: &Target, place: &Place) -> Result<Linked, Option<Problem>> {
+        match target {
+            Target::Output { step, output } => self.output(step, output, place),
+            Target::All { step } => self.all(step, place),
+            Target::Service { service } => {
+                let (entry, node) = self.service(service)?;
+                Ok(Linked {
+                    link: Link::Service { node },
+                    kind: entry.kind,
+                })
+            }
+            Target::Fact { service, fact } => {
+                let (entry, node) = self.service(service)?;
+                if fact != "url" && !entry.facts.contains(&fact.as_str()) {
+                    let known = ["url"].into_iter().chain(entry.facts.iter().copied());
+                    let message = format!("`{}` has no `{fact}`", entry.name);
+                    return Err(Some(
+                        Problem::at(place, message, "unknown fact").help(did_you_mean(fact, known)),
+                    ));
+                }
+                Ok(Linked {
+                    link: Link::Fact {
+                        node,
+                        fact: fact.clone(),
+                    },
+                    kind: "text",
+                })
+            }
+            Target::Secret { name } if std::env::var_os(name).is_none() => {
+                let problem =
+                    Problem::at(place, format!("the secret `{name}` is not set"), "not set");
+                Err(Some(problem.help(format!(
+                    "set it in the environment: `export {name}=…`"
+                ))))
+            }
+            Target::Secret { name } => Ok(Linked {
+                link: Link::Secret { name: name.clone() },
+                kind: "text",
+            }),
+        }
+    }
+
+    fn find(&self, path: &str) -> Result<PathBuf, Vec<PathBuf>> {
+        let wanted = Path::new(path);
+        if wanted.is_absolute() {
+            return if wanted.exists() {
+                Ok(wanted.to_owned())
+            } else {
+                Err(vec![wanted.to_owned()])
+            };
+        }
+        let start = std::path::absolute(self.folder).unwrap_or_else(|_| self.folder.to_owned());
+        let mut searched = Vec::new();
+        for folder in start.ancestors() {
+            let candidate = folder.join(wanted);
+            if candidate.exists() {
+                return Ok(candidate);
+            }
+            searched.push(candidate);
+        }
+        searched.truncate(2);
+        Err(searched)
+    }
+}
