@@ -110,7 +110,8 @@ impl Step for Draw {
         }
         std::fs::write(context.output("value.txt"), format!("{}", self.value))
             .map_err(|e| StepError::new(e.to_string()))?;
-        let grade = if self.value < 0.0 {
+        // The first two samples of a negative value are no good.
+        let grade = if self.value < 0.0 && context.sample < 2 {
             Grade::Invalid
         } else {
             Grade::Valid
@@ -255,35 +256,33 @@ impl Bench {
     }
 
     async fn run(&self, plan: &str) -> (Outcome, Vec<String>) {
+        self.run_as(plan, false, true).await
+    }
+
+    /// Runs a plan; a step that says that it hangs gets the run interrupted if `impatient`.
+    async fn run_as(&self, plan: &str, fresh: bool, impatient: bool) -> (Outcome, Vec<String>) {
         let expanded = self.expand(plan);
         let recipe = Recipe {
             plan_path: "plan.toml".into(),
             settings: Settings::default(),
             seed: 1,
-            fresh: false,
+            fresh,
             version: "0".into(),
         };
         let folder = RunFolder::create(self.out(), "t", plan, &recipe).expect("a folder");
         let settings = RunSettings {
             jobs: 2,
-            fresh: false,
+            fresh,
             seed: 1,
             resumed: false,
         };
         let store = Arc::new(Store::open(&self.out().join("store")).expect("a store"));
         let log = Arc::new(Mutex::new(Vec::new()));
         let (interrupt, interrupts) = mpsc::channel(2);
-        let listener = Log(log.clone(), Some(interrupt));
-        let outcome = run(
-            &expanded,
-            &settings,
-            store,
-            folder,
-            vec![Box::new(listener)],
-            interrupts,
-        )
-        .await
-        .expect("a run");
+        let listener = Log(log.clone(), impatient.then(|| interrupt.clone()));
+        let listeners: Vec<Box<dyn Listener>> = vec![Box::new(listener)];
+        let outcome = run(&expanded, &settings, store, folder, listeners, interrupts);
+        let outcome = outcome.await.expect("a run");
         let said = log.lock().expect("the log").clone();
         (outcome, said)
     }
@@ -496,41 +495,33 @@ async fn a_step_that_takes_too_long_is_ended() {
             "value = \"${axes.value}\", hang = true",
         )
         .replace("samples = { target = 2 }", "timeout = { idle = \"50ms\" }");
-    let expanded = bench.expand(&plan);
-    let recipe = Recipe {
-        plan_path: "plan.toml".into(),
-        settings: Settings::default(),
-        seed: 1,
-        fresh: false,
-        version: "0".into(),
-    };
-    let folder = RunFolder::create(bench.out(), "t", &plan, &recipe).expect("a folder");
-    let store = Arc::new(Store::open(&bench.out().join("store")).expect("a store"));
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let (_interrupt, interrupts) = mpsc::channel(2);
-    let settings = RunSettings {
-        jobs: 2,
-        fresh: false,
-        seed: 1,
-        resumed: false,
-    };
-    let outcome = run(
-        &expanded,
-        &settings,
-        store,
-        folder,
-        vec![Box::new(Log(log.clone(), None))],
-        interrupts,
-    )
-    .await
-    .expect("a run");
+    let (outcome, said) = bench.run_as(&plan, false, false).await;
     assert_eq!(outcome, Outcome::Failed);
-    let said = log.lock().expect("the log").clone();
-    assert!(
-        said.iter()
-            .any(|l| l.contains("it made no progress for 50ms")),
-        "{said:?}"
-    );
+    let late = |l: &String| l.contains("it made no progress for 50ms");
+    assert!(said.iter().any(late), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_samples_take_the_place_of_invalid_ones() {
+    let bench = Bench::new();
+    let plan = MEASURE.replace("[1, 2]", "[-1]");
+    assert_eq!(bench.run(&plan).await.0, Outcome::Invalid);
+    let (outcome, _) = bench.run_as(&plan, true, true).await;
+    assert_eq!(outcome, Outcome::Done);
+    assert_eq!(count(&bench), "2");
+    assert_eq!(bench.run(&plan).await.0, Outcome::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_merely_comes_before_is_not_part_of_a_key() {
+    let bench = Bench::new();
+    let plan = "[steps.a]\nuse = \"test.write\"\nwith = { text = \"a\" }\n\
+        [steps.b]\nuse = \"test.write\"\nafter = [\"a\"]\nwith = { text = \"b\" }\n";
+    bench.run(plan).await;
+    for changed in [plan.to_owned(), plan.replace("\"a\" }", "\"other\" }")] {
+        let (_, said) = bench.run(&changed).await;
+        assert!(said.iter().any(|l| l.starts_with("b: reused")), "{said:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -138,22 +138,21 @@ pub async fn run(
         .await
 }
 
-/// What the outcome rests on.
+/// What went wrong on the way.
 #[derive(Default)]
 struct Tally {
     failed: bool,
     interrupted: bool,
-    invalid: bool,
 }
 
 impl Tally {
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self, is_invalid: bool) -> Outcome {
         match self {
             Tally {
                 interrupted: true, ..
             } => Outcome::Interrupted,
             Tally { failed: true, .. } => Outcome::Failed,
-            Tally { invalid: true, .. } => Outcome::Invalid,
+            _ if is_invalid => Outcome::Invalid,
             _ => Outcome::Done,
         }
     }
@@ -277,17 +276,13 @@ impl Run {
         }
     }
 
-    /// Links results into the run's folder and counts invalid ones.
+    /// Links results into the run's folder.
     fn show_results(&mut self, node: NodeId) -> Result<(), RunError> {
         let Some(step) = self.graph.step(node) else {
             return Ok(());
         };
         let name = self.graph.name(node);
         if let Some(set) = self.ledger.samples(node) {
-            self.tally.invalid |= set
-                .records
-                .iter()
-                .any(|r| r.verdict.grade == Grade::Invalid);
             for (i, record) in set.records.iter().enumerate() {
                 for output in step.entry.outputs {
                     if let Some(artifact) = record.outputs.get(output.name) {
@@ -644,8 +639,20 @@ impl Run {
         self.finish()
     }
 
+    /// Whether a result rests on a sample that is none: known only at the end, because later
+    /// samples take the place of invalid ones.
+    fn rests_on_invalid(&self) -> bool {
+        let sets = self
+            .graph
+            .order()
+            .iter()
+            .filter_map(|id| self.ledger.samples(*id));
+        let mut records = sets.flat_map(|set| set.records);
+        records.any(|record| record.verdict.grade == Grade::Invalid)
+    }
+
     fn finish(mut self) -> Result<Outcome, RunError> {
-        let outcome = self.tally.outcome();
+        let outcome = self.tally.outcome(self.rests_on_invalid());
         self.folder.clean_work();
         self.tell(&Event::RunFinished {
             outcome,
