@@ -123,7 +123,9 @@ impl Reader<'_> {
                 self.problems.push(problem.help(help));
                 continue;
             };
-            if !values.iter().any(|v| axis_value(v) == axis_value(value)) {
+            // Another value may be one of another variant; another type never matches.
+            let kind = |v: &Value| axis_value(v).map(|v| std::mem::discriminant(&v));
+            if !values.iter().any(|v| kind(v) == kind(value)) {
                 let message = format!("axis `{name}` has no value {}", value.to_line());
                 let known: Vec<String> = values.iter().map(Value::to_line).collect();
                 let problem = Problem::at(&value.place, message, "excludes nothing");

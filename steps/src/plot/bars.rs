@@ -24,7 +24,7 @@ engine::options! {
         data: Samples<Measured>;
         /// What the categories are: an axis of the plan or a label.
         x: String;
-        /// What was measured, one series each.
+        /// What was measured, one series each, all of one unit.
         y: Vec<String>;
         /// How the bars of a category stand.
         arrangement: ArrangementChoice = ArrangementChoice::Grouped;
@@ -54,6 +54,7 @@ impl Step for PlotBars {
         for y in &self.y {
             points.require(y, "y")?;
         }
+        points.require_one_unit(&self.y)?;
         let chart = self.chart(&points)?;
         let n_bars: usize = chart.series.iter().map(|s| s.bars.len()).sum();
         write_chart(context, &Chart::from(chart), &points.to_csv())?;

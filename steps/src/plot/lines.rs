@@ -24,7 +24,8 @@ engine::options! {
         data: Samples<Measured>;
         /// What the points are placed against: an axis of the plan or a measured value.
         x: String;
-        /// What was measured, one line each.
+        /// What was measured, one line each, all of one unit: `ttft_p50_ms`, `output_throughput`, …;
+        /// the report of a measurement lists what it measures.
         y: Vec<String>;
         /// Draws one line for each value of this axis or label.
         by: Option<String>;
@@ -57,6 +58,7 @@ impl Step for PlotLines {
         for y in &self.y {
             points.require(y, "y")?;
         }
+        points.require_one_unit(&self.y)?;
         if let Some(by) = &self.by {
             points.require(by, "by")?;
         }

@@ -88,6 +88,21 @@ impl Points {
         .help(did_you_mean(name, self.table.names())))
     }
 
+    /// Refuses values of different units, which no single axis can show.
+    pub(super) fn require_one_unit(&self, y: &[String]) -> Result<(), StepError> {
+        let unit = |name: &String| self.axis(name).unit;
+        let Some(other) = y.iter().find(|name| unit(name) != unit(&y[0])) else {
+            return Ok(());
+        };
+        let message = format!(
+            "`y` mixes `{}` in {} with `{other}` in {}",
+            y[0],
+            unit(&y[0]),
+            unit(other)
+        );
+        Err(StepError::new(message).help("draw one chart for each unit"))
+    }
+
     /// Titles an axis with a column's name and unit.
     pub(super) fn axis(&self, name: &str) -> Axis {
         let unit = definition(&self.definitions, name).map_or("", |d| d.unit.as_str());

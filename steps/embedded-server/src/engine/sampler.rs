@@ -32,7 +32,8 @@ impl Sampler {
     pub fn new(params: SamplingParams) -> Self {
         Sampler {
             params,
-            state: params.seed,
+            // Scattered, so that no seed begins where another one is after a few draws.
+            state: scatter(params.seed ^ 0xD1B5_4A32_D192_ED03),
         }
     }
 
@@ -75,12 +76,15 @@ impl Sampler {
     /// Flood, 2014): one draw per token needs no more.
     fn uniform(&mut self) -> f64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        (z >> 11) as f64 / (1u64 << 53) as f64
+        (scatter(self.state) >> 11) as f64 / (1u64 << 53) as f64
     }
+}
+
+/// Spreads the bits of a number: the finaliser of SplitMix64.
+fn scatter(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }
 
 /// The runs of `logits` between banned ids, each with the id it starts at.
@@ -223,6 +227,20 @@ mod tests {
         assert!(share[1] == 0 && share[2] > 0 && share[3] > 0, "{share:?}");
         let banned = counts(params(1.0, 0.4, None), &logits, &[3]);
         assert!(banned[3] == 0 && banned[2] > 0);
+    }
+
+    #[test]
+    fn no_seed_continues_another() {
+        let draws = |seed: u64| -> Vec<u64> {
+            let mut sampler = Sampler::new(SamplingParams {
+                seed,
+                ..params(1.0, 1.0, None)
+            });
+            (0..8).map(|_| sampler.uniform().to_bits()).collect()
+        };
+        // A step of the generator apart, as the seeds of successive requests may be.
+        let (one, next) = (draws(5), draws(5_u64.wrapping_add(0x9E37_79B9_7F4A_7C15)));
+        assert!(one.iter().all(|draw| !next.contains(draw)));
     }
 
     #[test]
