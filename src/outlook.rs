@@ -156,7 +156,7 @@ fn prospect(
         node: node.name.to_string(),
         uses: uses(graph, id).to_owned(),
         kind: kind_word(graph.step_kind(id)),
-        target: graph.step(id).map_or(1, |s| s.target),
+        target: graph.step(id).map_or(1, engine::graph::StepNode::target),
         will,
         why: why(graph, id, &freshness, will),
         freshness,

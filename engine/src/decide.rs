@@ -56,7 +56,7 @@ impl Ledger {
 
     /// Returns the samples that the result of a measurement rests on, once it was decided.
     pub fn samples(&self, node: NodeId) -> Option<SampleSet> {
-        let target = self.graph.step(node)?.target;
+        let target = self.graph.step(node)?.target();
         Some(self.samples.get(&node)?.current(target))
     }
 
@@ -117,8 +117,8 @@ impl Ledger {
             return Ok((Freshness::Service, Decision::Known));
         };
         let wanted = Wanted {
-            target: step.target,
-            max_age: step.max_age,
+            target: step.target(),
+            max_age: step.policy.samples.max_age,
             wish: &self.wish,
             boot_id: &self.environment.boot_id,
         };

@@ -6,15 +6,15 @@
 
 use crate::library::{ServiceEntry, StepEntry};
 use crate::options::Walk;
+use crate::policy::{Policy, ServicePolicy};
 use crate::service::DynService;
 use crate::source::Place;
-use crate::step::{AxisValue, DynStep, StepKind, Timeout};
+use crate::step::{AxisValue, DynStep, StepKind};
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Names a node of one graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,12 +121,15 @@ pub struct StepNode {
     pub entry: Arc<StepEntry>,
     /// Its options.
     pub step: Arc<dyn DynStep>,
-    /// Samples wanted; 1 for everything that is not a measurement.
-    pub target: u32,
-    /// Older samples do not count.
-    pub max_age: Option<Duration>,
-    /// How long it may take.
-    pub timeout: Timeout,
+    /// What the plan says besides.
+    pub policy: Arc<Policy>,
+}
+
+impl StepNode {
+    /// Returns how many samples are wanted; 1 for everything that is not a measurement.
+    pub fn target(&self) -> u32 {
+        self.policy.samples.target.get()
+    }
 }
 
 /// A service with its settings.
@@ -136,8 +139,8 @@ pub struct ServiceNode {
     pub entry: Arc<ServiceEntry>,
     /// Its options.
     pub service: Arc<dyn DynService>,
-    /// How long a launch may take.
-    pub ready_timeout: Duration,
+    /// What the plan says besides.
+    pub policy: Arc<ServicePolicy>,
 }
 
 impl Body {

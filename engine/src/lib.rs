@@ -30,6 +30,8 @@ pub mod step;
 
 pub mod library;
 
+pub mod policy;
+
 // The sealed graph.
 pub mod expand;
 

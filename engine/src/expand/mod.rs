@@ -14,6 +14,9 @@ use crate::library::{Library, ServiceEntry, StepEntry};
 use crate::options::{Options, Parser, Walk};
 use crate::params::{self, ParamValue, Settings};
 use crate::plan::{NodeDecl, NodeSort, Plan, SettingsDecl};
+use crate::policy::{
+    Demand, Machine, Policy, REPLACEMENTS, RESTARTS, RUN_TIMEOUT, Sampling, ServicePolicy,
+};
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::Sources;
 use crate::step::{PlanText, StepKind, Timeout};
@@ -26,9 +29,6 @@ use std::time::Duration;
 
 use axes::{Axes, agree, axis_value};
 use linker::{Declared, Entry, Instance, InstanceLinker};
-
-/// How long a step may run when the plan does not say.
-const RUN_TIMEOUT: Duration = Duration::from_secs(3600);
 
 crate::options! {
     /// The `samples` of a measurement.
@@ -467,12 +467,19 @@ fn step_body(
     let (samples, limits) = (samples?, limits?);
     Some(Body::Step(StepNode {
         step: step?,
-        target: samples.target.get(),
-        max_age: samples.max_age,
-        timeout: Timeout {
-            run: limits.run,
-            idle: limits.idle,
-        },
+        policy: Arc::new(Policy {
+            samples: Sampling {
+                target: samples.target,
+                max_age: samples.max_age,
+                replacements: REPLACEMENTS,
+            },
+            timeout: Timeout {
+                run: limits.run,
+                idle: limits.idle,
+            },
+            demand: demand_of(entry.kind),
+            ..Policy::default()
+        }),
         entry,
     }))
 }
@@ -502,9 +509,33 @@ fn service_body(
     let ready_timeout = limits?.timeout.unwrap_or(entry.ready_timeout);
     Some(Body::Service(ServiceNode {
         service,
-        ready_timeout,
+        policy: Arc::new(ServicePolicy {
+            ready_timeout,
+            restarts: RESTARTS,
+            demand: demand_of_service(),
+        }),
         entry,
     }))
+}
+
+/// What a step takes of the machine when the plan does not say: a measurement all of it.
+fn demand_of(kind: StepKind) -> Demand {
+    let machine = match kind {
+        StepKind::Measure | StepKind::Effect => Machine::Exclusive,
+        StepKind::Pure | StepKind::Fetch | StepKind::Report => Machine::Shared,
+    };
+    Demand {
+        machine,
+        ..Demand::default()
+    }
+}
+
+/// What a service takes when the plan does not say: it is there to be measured.
+fn demand_of_service() -> Demand {
+    Demand {
+        machine: Machine::Exclusive,
+        ..Demand::default()
+    }
 }
 
 /// Reads a table of settings, or its defaults where there is none.

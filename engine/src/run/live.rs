@@ -131,7 +131,7 @@ impl LiveServices {
             node,
             incarnation,
             service: service.service,
-            limit: service.ready_timeout,
+            limit: service.policy.ready_timeout,
             context: LaunchContext {
                 node: self.graph.name(node),
                 folder,

@@ -216,7 +216,7 @@ impl Run {
                     (None, service) => service.map_or("", |s| s.entry.name).to_owned(),
                 },
                 kind: step.map(|s| s.entry.kind),
-                target: step.map_or(1, |s| s.target),
+                target: step.map_or(1, crate::graph::StepNode::target),
             }
         };
         self.graph.order().iter().map(introduce).collect()

@@ -188,7 +188,7 @@ impl Performance {
     }
 
     async fn reason_to_stop(&self, heartbeat: Heartbeat) -> StepError {
-        let timeout = self.step.timeout;
+        let timeout = self.step.policy.timeout;
         tokio::select! {
             () = self.told() => interrupted(),
             () = tokio::time::sleep(timeout.run) => self.too_long("timeout.run", timeout.run),
