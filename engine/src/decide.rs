@@ -217,8 +217,8 @@ impl Ledger {
     /// Returns what the references of `node` mean now, but for the addresses of services.
     pub fn resolved(&self, node: NodeId) -> Resolved {
         let mut resolved = Resolved::default();
-        for (from, edge) in self.graph.incoming(node).filter(|(_, e)| *e == Edge::Needs) {
-            debug_assert_eq!(edge, Edge::Needs);
+        let incoming = self.graph.incoming(node);
+        for (from, _) in incoming.filter(|(_, e)| matches!(e, Edge::Needs | Edge::Reads)) {
             for ((owner, output), artifact) in self.artifacts.range((from, String::new())..) {
                 if *owner != from {
                     break;
@@ -261,7 +261,7 @@ impl Ledger {
         let mut found = Vec::new();
         for node in graph.order() {
             let open = graph.incoming(*node).find(|(from, edge)| match edge {
-                Edge::Needs => !settled.get(from).copied().unwrap_or(false),
+                Edge::Needs | Edge::Reads => !settled.get(from).copied().unwrap_or(false),
                 Edge::Leases => !self.known.manifests.contains_key(from),
                 Edge::After => {
                     graph.step_kind(*from) == Some(StepKind::Effect)

@@ -65,6 +65,8 @@ pub enum Link {
 pub enum Edge {
     /// It reads what the other brings.
     Needs,
+    /// It reads the samples of the other, as many as there are.
+    Reads,
     /// It comes later.
     After,
     /// It uses the other, a service, while it runs.
@@ -276,7 +278,7 @@ impl Walk for EdgeWalk {
     fn link(&mut self, _: &str, link: &Link) {
         match link {
             Link::Output { node, .. } => self.edges.push((*node, Edge::Needs)),
-            Link::All { nodes } => self.edges.extend(nodes.iter().map(|n| (*n, Edge::Needs))),
+            Link::All { nodes } => self.edges.extend(nodes.iter().map(|n| (*n, Edge::Reads))),
             Link::Service { node } | Link::Fact { node, .. } => {
                 self.edges.push((*node, Edge::Leases))
             }

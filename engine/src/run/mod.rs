@@ -89,6 +89,7 @@ enum Message {
     Ended(Box<Ended>),
     Progressed(NodeId, Progress),
     Service(ServiceNews),
+    Rested(NodeId),
 }
 
 /// Runs a plan to its end.
@@ -112,7 +113,12 @@ pub async fn run(
         Wish::Enough
     };
     let run = Run {
-        schedule: Schedule::of(&graph, settings.jobs, settings.seed),
+        schedule: Schedule::of(
+            &graph,
+            settings.jobs,
+            settings.seed,
+            &crate::policy::Supply::new(),
+        ),
         ledger: Ledger::new(
             graph.clone(),
             store.clone(),
@@ -244,6 +250,7 @@ impl Run {
                 Action::Launch(service) => self.launch(service)?,
                 Action::Stop(service) => self.live.stop(service),
                 Action::Cancel(node) => self.cancel(node),
+                Action::Rest(node, pause) => self.rest(node, pause),
                 Action::Skip(node, because) => self.skip(node, because)?,
                 Action::Finish => return Ok(false),
             }
@@ -271,7 +278,7 @@ impl Run {
             Err(error) => {
                 let error = StepError::because("could not find out what it depends on", error);
                 self.fail(node, None, &error)?;
-                Ok(self.schedule.on(Happened::Failed(node)))
+                Ok(self.schedule.on(Happened::Failed(node, FailureClass::Step)))
             }
         }
     }
@@ -396,6 +403,15 @@ impl Run {
         Ok(())
     }
 
+    fn rest(&mut self, node: NodeId, pause: Duration) {
+        let sender = self.sender.clone();
+        self.tasks.spawn(async move {
+            tokio::time::sleep(pause).await;
+            // An error means that the run is over already.
+            let _ = sender.send(Message::Rested(node)).await;
+        });
+    }
+
     fn cancel(&mut self, node: NodeId) {
         if let Some(stop) = self.cancels.get(&node) {
             stop.send_replace(true);
@@ -409,6 +425,9 @@ impl Run {
                 format!("the run stops because `{}` failed", self.graph.name(other))
             }
             Because::Interrupted => "interrupted".to_owned(),
+            Because::NoRoom => {
+                "it and its services want more of the machine than there is".to_owned()
+            }
             Because::NotNeeded => "nothing that runs asks for it".to_owned(),
         };
         self.tell(&Event::Skipped {
@@ -427,6 +446,7 @@ impl Run {
                 Ok(Vec::new())
             }
             Message::Ended(ended) => self.ended(*ended),
+            Message::Rested(node) => Ok(self.schedule.on(Happened::Rested(node))),
             Message::Service(news) => self.service_news(news),
         }
     }
@@ -447,7 +467,7 @@ impl Run {
             Err(error) => {
                 let error = self.blame_service(node, error);
                 self.fail(node, sample_name, &error)?;
-                return Ok(self.schedule.on(Happened::Failed(node)));
+                return Ok(self.schedule.on(Happened::Failed(node, error.class)));
             }
         };
         let took_ms = millis(took);
@@ -559,7 +579,7 @@ impl Run {
             ServiceNews::LaunchFailed(node, error) => {
                 self.live.is_down(node);
                 self.fail(node, None, &error)?;
-                Ok(self.schedule.on(Happened::Failed(node)))
+                Ok(self.schedule.on(Happened::Failed(node, error.class)))
             }
             ServiceNews::Died {
                 node,
@@ -595,7 +615,7 @@ impl Run {
             .help("end what holds it, then resume the run")
             .class(FailureClass::Infrastructure);
         self.fail(node, None, &error)?;
-        Ok(self.schedule.on(Happened::Failed(node)))
+        Ok(self.schedule.on(Happened::Failed(node, error.class)))
     }
 
     fn service_died(

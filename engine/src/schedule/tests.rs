@@ -1,9 +1,47 @@
 //! The schedule on random graphs: never too early, never too many, always to the end.
 
 use super::*;
+use crate::policy::Machine;
 use proptest::prelude::*;
 
 const JOBS: u32 = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Service,
+    Step(StepKind),
+}
+
+impl Sort {
+    fn role(self) -> Role {
+        let exclusive = crate::policy::Demand {
+            machine: Machine::Exclusive,
+            ..Default::default()
+        };
+        match self {
+            Sort::Service => Role::Service(Arc::new(ServicePolicy {
+                ready_timeout: Duration::from_secs(1),
+                restarts: 2,
+                demand: exclusive,
+            })),
+            Sort::Step(kind @ (StepKind::Measure | StepKind::Effect)) => Role::Step(
+                kind,
+                Arc::new(Policy {
+                    demand: exclusive,
+                    ..Policy::default()
+                }),
+            ),
+            Sort::Step(kind) => Role::Step(kind, Arc::default()),
+        }
+    }
+}
+
+fn sort(shape: &Shape) -> Sort {
+    match &shape.role {
+        Role::Service(_) => Sort::Service,
+        Role::Step(kind, _) => Sort::Step(*kind),
+    }
+}
 
 fn kinds() -> impl Strategy<Value = Sort> {
     prop_oneof![
@@ -26,22 +64,17 @@ fn shapes() -> impl Strategy<Value = Vec<Shape>> {
     )
     .prop_map(|raw| {
         let mut shapes: Vec<Shape> = Vec::new();
-        for (i, (sort, edges)) in raw.into_iter().enumerate() {
-            let mut shape = Shape {
-                sort,
-                needs: vec![],
-                after: vec![],
-                leases: vec![],
-            };
+        for (i, (kind, edges)) in raw.into_iter().enumerate() {
+            let mut shape = node(kind);
             for (index, order_only) in edges.into_iter().filter(|_| i > 0) {
                 let at = index.index(i);
                 let from = NodeId(u32::try_from(at).unwrap());
-                let list = match shapes[at].sort {
-                    Sort::Service if sort == Sort::Service => continue,
+                let list = match sort(&shapes[at]) {
+                    Sort::Service if kind == Sort::Service => continue,
                     Sort::Service => &mut shape.leases,
-                    Sort::Step(StepKind::Effect) if sort == Sort::Service => continue,
+                    Sort::Step(StepKind::Effect) if kind == Sort::Service => continue,
                     Sort::Step(StepKind::Effect) => &mut shape.after,
-                    Sort::Step(_) if order_only && sort != Sort::Service => &mut shape.after,
+                    Sort::Step(_) if order_only && kind != Sort::Service => &mut shape.after,
                     Sort::Step(_) => &mut shape.needs,
                 };
                 if !list.contains(&from) {
@@ -70,7 +103,7 @@ impl World {
         let order = (0..u32::try_from(shapes.len()).unwrap())
             .map(NodeId)
             .collect();
-        let schedule = Schedule::new(shapes.clone(), order, JOBS, seed);
+        let schedule = Schedule::new(shapes.clone(), order, JOBS, seed, &Supply::new());
         Self {
             shapes,
             schedule,
@@ -94,7 +127,7 @@ impl World {
                     assert!(!self.up.contains(&service));
                     self.up.push(service);
                     self.pending.push(if luck % 23 == 22 {
-                        Happened::Failed(service)
+                        Happened::Failed(service, FailureClass::Step)
                     } else {
                         Happened::Ready(service)
                     });
@@ -107,15 +140,20 @@ impl World {
                         "a leased service is stopped"
                     );
                     self.pending.retain(|h| {
-                        *h != Happened::Ready(service) && *h != Happened::Failed(service)
+                        *h != Happened::Ready(service)
+                            && *h != Happened::Failed(service, FailureClass::Step)
                     });
                     self.pending.push(Happened::Stopped(service));
                 }
                 Action::Cancel(node) => {
+                    self.pending.retain(|h| {
+                        *h != Happened::Done(node)
+                            && *h != Happened::Failed(node, FailureClass::Step)
+                    });
                     self.pending
-                        .retain(|h| *h != Happened::Done(node) && *h != Happened::Failed(node));
-                    self.pending.push(Happened::Failed(node));
+                        .push(Happened::Failed(node, FailureClass::Step));
                 }
+                Action::Rest(node, _) => self.pending.push(Happened::Rested(node)),
                 Action::Skip(node, _) => assert!(!self.running.contains(&node)),
                 Action::Finish => self.ended = true,
             }
@@ -123,7 +161,7 @@ impl World {
     }
 
     fn decision(&self, node: NodeId, luck: u8) -> Decision {
-        match self.shapes[node.0 as usize].sort {
+        match sort(&self.shapes[node.0 as usize]) {
             Sort::Service => Decision::Known,
             Sort::Step(StepKind::Effect) => Decision::OnDemand,
             Sort::Step(StepKind::Measure) => Decision::Run {
@@ -152,7 +190,7 @@ impl World {
         self.running.push(node);
         let alone = |n: &NodeId| {
             matches!(
-                self.shapes[n.0 as usize].sort,
+                sort(&self.shapes[n.0 as usize]),
                 Sort::Step(StepKind::Measure | StepKind::Effect)
             )
         };
@@ -162,7 +200,7 @@ impl World {
             "a measurement is not alone"
         );
         self.pending.push(if luck % 11 == 10 {
-            Happened::Failed(node)
+            Happened::Failed(node, FailureClass::Step)
         } else {
             Happened::Done(node)
         });
@@ -171,7 +209,7 @@ impl World {
     /// A service that serves dies; its lessees are told to stop, and say so later.
     fn kill_one(&mut self, luck: u8) {
         let serving = |n: &&NodeId| {
-            !self.pending.iter().any(|h| matches!(h, Happened::Ready(s) | Happened::Failed(s) | Happened::Stopped(s) if s == *n))
+            !self.pending.iter().any(|h| matches!(h, Happened::Ready(s) | Happened::Failed(s, _) | Happened::Stopped(s) if s == *n))
         };
         let victim = self.up.iter().find(serving).copied();
         if let Some(victim) = victim {
@@ -181,7 +219,7 @@ impl World {
 
     fn happen(&mut self, happened: Happened, luck: u8) {
         match &happened {
-            Happened::Done(node) | Happened::Failed(node) => {
+            Happened::Done(node) | Happened::Failed(node, _) => {
                 self.running.retain(|n| n != node);
                 self.up.retain(|n| n != node);
             }
@@ -233,7 +271,8 @@ proptest! {
 
 fn node(sort: Sort) -> Shape {
     Shape {
-        sort,
+        role: sort.role(),
+        reads: vec![],
         needs: vec![],
         after: vec![],
         leases: vec![],
@@ -252,6 +291,7 @@ fn warm_and_load() -> Schedule {
         vec![NodeId(0), NodeId(1), NodeId(2)],
         2,
         1,
+        &Supply::new(),
     )
 }
 
@@ -283,13 +323,14 @@ fn play(schedule: &mut Schedule, runs: &[u32]) -> Vec<Action> {
         told.push(action.clone());
         let happened = match action {
             Action::Decide(n) => match runs[n.0 as usize] {
-                0 if schedule.sort(n) == Sort::Service => Happened::Decided(n, Decision::Known),
+                0 if schedule.shape(n).is_service() => Happened::Decided(n, Decision::Known),
                 0 => Happened::Decided(n, Decision::OnDemand),
                 times => Happened::Decided(n, Decision::Run { times, first: 0 }),
             },
             Action::Start(n, _) => Happened::Done(n),
             Action::Launch(s) => Happened::Ready(s),
             Action::Stop(s) => Happened::Stopped(s),
+            Action::Rest(n, _) => Happened::Rested(n),
             Action::Cancel(_) | Action::Skip(..) | Action::Finish => continue,
         };
         queue.extend(schedule.on(happened));
@@ -301,7 +342,8 @@ fn play(schedule: &mut Schedule, runs: &[u32]) -> Vec<Action> {
 fn shape(sort: Sort, after: &[u32], leases: &[u32]) -> Shape {
     let ids = |list: &[u32]| list.iter().map(|n| NodeId(*n)).collect();
     Shape {
-        sort,
+        role: sort.role(),
+        reads: vec![],
         needs: vec![],
         after: ids(after),
         leases: ids(leases),
@@ -312,7 +354,7 @@ fn schedule_of(shapes: Vec<Shape>) -> Schedule {
     let order = (0..u32::try_from(shapes.len()).unwrap())
         .map(NodeId)
         .collect();
-    Schedule::new(shapes, order, 2, 1)
+    Schedule::new(shapes, order, 2, 1, &Supply::new())
 }
 
 #[test]
@@ -377,7 +419,7 @@ fn a_server_is_not_launched_again_while_a_step_on_the_dead_one_is_ending() {
         schedule.on(Happened::Died(NodeId(0))),
         [Action::Cancel(first)]
     );
-    let ended = schedule.on(Happened::Failed(first));
+    let ended = schedule.on(Happened::Failed(first, FailureClass::Infrastructure));
     assert!(ended.contains(&Action::Finish), "{ended:?}");
     assert!(schedule.has_failed(first));
 }
