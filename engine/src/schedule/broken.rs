@@ -22,6 +22,9 @@ impl Schedule {
                 return;
             }
         }
+        if matches!(self.state(node), State::Resting { .. }) {
+            self.count_busy(node, false);
+        }
         self.pools.release(node);
         self.fail(node, actions);
     }

@@ -429,8 +429,9 @@ impl Schedule {
         self.open_effect(node);
         if self.dependents[node.0 as usize].is_empty() {
             // Nobody asks for it, so it is there for its own sake.
-            self.want(node, 1, 0);
+            return self.want(node, 1, 0);
         }
+        self.close_if_useless(node);
     }
 
     /// The order of an effect waits for nothing any more.

@@ -33,13 +33,12 @@ impl Outlook {
 
 impl Schedule {
     pub(super) fn serve(&mut self, actions: &mut Vec<Action>) {
+        let n_before = actions.len();
         self.stop_unwanted(actions);
         self.start_free(actions);
         self.start_warm(actions);
-        if actions.is_empty() || !self.pools.is_exclusive() {
-            self.warm_up(actions);
-        }
-        if actions.is_empty() && self.is_stuck() {
+        self.warm_up(actions);
+        if actions.len() == n_before && self.is_stuck() {
             self.unstick(actions);
         }
     }
@@ -350,13 +349,13 @@ impl Schedule {
 
     /// Idle services hold what a step waits for: they go, and come again when they are wanted.
     fn unstick(&mut self, actions: &mut Vec<Action>) {
-        for service in self.up.clone() {
-            self.stop(service, actions);
-        }
-        if actions.is_empty()
+        if self.up.is_empty()
             && let Some(node) = self.lanes.first_waiting()
         {
             self.skip(node, Because::NoRoom, actions);
+        }
+        for service in self.up.clone() {
+            self.stop(service, actions);
         }
     }
 }

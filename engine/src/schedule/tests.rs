@@ -1,7 +1,7 @@
 //! The schedule on random graphs: never too early, never too many, always to the end.
 
 use super::*;
-use crate::policy::Machine;
+use crate::policy::{Demand, Machine, Retry};
 use proptest::prelude::*;
 
 const JOBS: u32 = 2;
@@ -14,7 +14,7 @@ enum Sort {
 
 impl Sort {
     fn role(self) -> Role {
-        let exclusive = crate::policy::Demand {
+        let exclusive = Demand {
             machine: Machine::Exclusive,
             ..Default::default()
         };
@@ -53,19 +53,83 @@ fn kinds() -> impl Strategy<Value = Sort> {
     ]
 }
 
+/// The only pool, and how much there is of it.
+const POOL: &str = "gpus";
+const POOL_SIZE: u32 = 3;
+
+fn supply() -> Supply {
+    Supply::from([(POOL.to_owned(), crate::policy::Pool::Count(POOL_SIZE))])
+}
+
+fn machine(as_usual: bool, usual: Machine) -> Machine {
+    match (as_usual, usual) {
+        (true, usual) => usual,
+        (false, Machine::Shared) => Machine::Exclusive,
+        (false, Machine::Exclusive) => Machine::Shared,
+    }
+}
+
+/// Roles with every kind of policy: what is demanded, when it is tried again, what failure means.
+fn roles() -> impl Strategy<Value = Role> {
+    (kinds(), any::<bool>(), 0..=POOL_SIZE, 0..3u32, 0..3usize).prop_map(
+        |(kind, as_usual, gpus, tries, on_failure)| {
+            let on_failure = [
+                OnFailure::Stop,
+                OnFailure::SkipDependents,
+                OnFailure::Continue,
+            ][on_failure];
+            let amounts = if gpus == 0 {
+                BTreeMap::new()
+            } else {
+                BTreeMap::from([(POOL.to_owned(), gpus)])
+            };
+            match kind.role() {
+                Role::Service(policy) => Role::Service(Arc::new(ServicePolicy {
+                    demand: Demand {
+                        machine: machine(as_usual, policy.demand.machine),
+                        amounts,
+                    },
+                    restarts: tries,
+                    ..(*policy).clone()
+                })),
+                Role::Step(kind, policy) => Role::Step(
+                    kind,
+                    Arc::new(Policy {
+                        demand: Demand {
+                            machine: machine(as_usual, policy.demand.machine),
+                            amounts,
+                        },
+                        retry: Retry {
+                            max: tries,
+                            on: vec![FailureClass::Step],
+                            backoff: Duration::from_secs(1),
+                        },
+                        on_failure,
+                        ..(*policy).clone()
+                    }),
+                ),
+            }
+        },
+    )
+}
+
 /// Graphs whose edges go from lower to higher ids, with edges that the types allow.
 fn shapes() -> impl Strategy<Value = Vec<Shape>> {
     prop::collection::vec(
         (
-            kinds(),
+            roles(),
             prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..4),
         ),
         1..12,
     )
     .prop_map(|raw| {
         let mut shapes: Vec<Shape> = Vec::new();
-        for (i, (kind, edges)) in raw.into_iter().enumerate() {
-            let mut shape = node(kind);
+        for (i, (role, edges)) in raw.into_iter().enumerate() {
+            let mut shape = Shape {
+                role,
+                ..node(Sort::Service)
+            };
+            let kind = sort(&shape);
             for (index, order_only) in edges.into_iter().filter(|_| i > 0) {
                 let at = index.index(i);
                 let from = NodeId(u32::try_from(at).unwrap());
@@ -75,6 +139,7 @@ fn shapes() -> impl Strategy<Value = Vec<Shape>> {
                     Sort::Step(StepKind::Effect) if kind == Sort::Service => continue,
                     Sort::Step(StepKind::Effect) => &mut shape.after,
                     Sort::Step(_) if order_only && kind != Sort::Service => &mut shape.after,
+                    Sort::Step(StepKind::Measure) => &mut shape.reads,
                     Sort::Step(_) => &mut shape.needs,
                 };
                 if !list.contains(&from) {
@@ -103,7 +168,7 @@ impl World {
         let order = (0..u32::try_from(shapes.len()).unwrap())
             .map(NodeId)
             .collect();
-        let schedule = Schedule::new(shapes.clone(), order, JOBS, seed, &Supply::new());
+        let schedule = Schedule::new(shapes.clone(), order, JOBS, seed, &supply());
         Self {
             shapes,
             schedule,
@@ -126,6 +191,7 @@ impl World {
                 Action::Launch(service) => {
                     assert!(!self.up.contains(&service));
                     self.up.push(service);
+                    self.check_pool();
                     self.pending.push(if luck % 23 == 22 {
                         Happened::Failed(service, FailureClass::Step)
                     } else {
@@ -160,6 +226,16 @@ impl World {
         }
     }
 
+    fn is_tolerated(&self, node: NodeId) -> bool {
+        self.schedule.state(node).is_terminal() && self.schedule.is_tolerated(node)
+    }
+
+    fn check_pool(&self) {
+        let holders = self.running.iter().chain(&self.up);
+        let amounts = holders.filter_map(|n| demand(&self.shapes[n.0 as usize]).amounts.get(POOL));
+        assert!(amounts.sum::<u32>() <= POOL_SIZE, "more than there is");
+    }
+
     fn decision(&self, node: NodeId, luck: u8) -> Decision {
         match sort(&self.shapes[node.0 as usize]) {
             Sort::Service => Decision::Known,
@@ -181,6 +257,19 @@ impl World {
                 "{node:?} starts before its input {need:?}"
             );
         }
+        for read in &shape.reads {
+            assert!(
+                self.done.contains(read) || self.is_tolerated(*read),
+                "{node:?} starts before the samples of {read:?}"
+            );
+        }
+        for before in &shape.after {
+            let is_effect = self.shapes[before.0 as usize].is_effect();
+            assert!(
+                is_effect || self.done.contains(before) || self.is_tolerated(*before),
+                "{node:?} starts before {before:?}"
+            );
+        }
         for service in &shape.leases {
             assert!(
                 self.up.contains(service),
@@ -188,21 +277,24 @@ impl World {
             );
         }
         self.running.push(node);
-        let alone = |n: &NodeId| {
-            matches!(
-                sort(&self.shapes[n.0 as usize]),
-                Sort::Step(StepKind::Measure | StepKind::Effect)
-            )
+        self.check_pool();
+        let alone = |n: &NodeId| demand(&self.shapes[n.0 as usize]).machine == Machine::Exclusive;
+        let strangers = |s: &&NodeId| {
+            let is_effect = shape.is_effect();
+            !is_effect && alone(&node) && !shape.leases.contains(s)
         };
+        let stranger = self.up.iter().find(strangers);
+        assert_eq!(stranger, None, "{node:?} is disturbed");
         assert!(self.running.len() <= JOBS as usize, "too many at once");
         assert!(
             self.running.len() == 1 || !self.running.iter().any(alone),
             "a measurement is not alone"
         );
-        self.pending.push(if luck % 11 == 10 {
-            Happened::Failed(node, FailureClass::Step)
-        } else {
-            Happened::Done(node)
+        self.pending.push(match luck % 11 {
+            10 => Happened::Failed(node, FailureClass::Step),
+            9 if sort(shape) == Sort::Step(StepKind::Measure) => Happened::Suspect(node),
+            8 if !shape.is_effect() => Happened::Settled(node),
+            _ => Happened::Done(node),
         });
     }
 
@@ -219,7 +311,10 @@ impl World {
 
     fn happen(&mut self, happened: Happened, luck: u8) {
         match &happened {
-            Happened::Done(node) | Happened::Failed(node, _) => {
+            Happened::Done(node)
+            | Happened::Suspect(node)
+            | Happened::Settled(node)
+            | Happened::Failed(node, _) => {
                 self.running.retain(|n| n != node);
                 self.up.retain(|n| n != node);
             }
@@ -229,6 +324,11 @@ impl World {
         let actions = self.schedule.on(happened);
         self.note_done();
         self.perform(actions, luck);
+    }
+
+    fn states(&self) -> Vec<State> {
+        let ids = (0..u32::try_from(self.shapes.len()).unwrap()).map(NodeId);
+        ids.map(|n| self.schedule.state(n)).collect()
     }
 
     fn note_done(&mut self) {
@@ -260,12 +360,26 @@ proptest! {
             if world.ended {
                 break;
             }
-            prop_assert!(!world.pending.is_empty(), "nothing is under way and it has not ended");
+            prop_assert!(
+                !world.pending.is_empty(),
+                "nothing is under way and it has not ended: {:?}", world.states()
+            );
             let next = world.pending.remove(usize::from(*luck) % world.pending.len());
             world.happen(next, *luck);
         }
         prop_assert!(world.ended, "it did not end");
         prop_assert!(world.up.is_empty(), "a service is still up");
+    }
+}
+
+fn is_end_of(happened: &Happened, node: NodeId) -> bool {
+    matches!(happened, Happened::Done(n) | Happened::Suspect(n) | Happened::Settled(n) | Happened::Failed(n, _) if *n == node)
+}
+
+fn demand(shape: &Shape) -> &Demand {
+    match &shape.role {
+        Role::Step(_, policy) => &policy.demand,
+        Role::Service(policy) => &policy.demand,
     }
 }
 
@@ -314,12 +428,12 @@ fn a_satisfied_measurement_never_launches_its_server() {
     );
 }
 
-/// Decides everything, then lets every launch, start and stop end well, at most 100 of them.
+/// Decides everything, then lets every launch, start and stop end well, at most 1000 of them.
 fn play(schedule: &mut Schedule, runs: &[u32]) -> Vec<Action> {
     let mut told = Vec::new();
     let mut queue: std::collections::VecDeque<Action> = schedule.begin().into();
     while let Some(action) = queue.pop_front() {
-        assert!(told.len() < 100, "it goes on and on: {told:?}");
+        assert!(told.len() < 1000, "it goes on and on: {told:?}");
         told.push(action.clone());
         let happened = match action {
             Action::Decide(n) => match runs[n.0 as usize] {
@@ -452,4 +566,192 @@ fn a_restarted_server_is_warmed_again() {
         [Action::Stop(NodeId(0))]
     );
     assert_eq!(schedule.on(Happened::Stopped(NodeId(0))), [Action::Finish]);
+}
+
+/// A sweep: `servers` servers, each warmed, then measured in `cells` cells of `samples` samples,
+/// then profiled; inputs of every cell are derived first, and a report reads all.
+fn sweep(servers: u32, cells: u32) -> Vec<Shape> {
+    let mut shapes = Vec::new();
+    let mut loads = Vec::new();
+    for _ in 0..servers {
+        let id = |shapes: &Vec<Shape>| u32::try_from(shapes.len()).unwrap();
+        let server = id(&shapes);
+        shapes.push(node(Sort::Service));
+        let warm = id(&shapes);
+        shapes.push(shape(Sort::Step(StepKind::Effect), &[], &[server]));
+        let mut own = Vec::new();
+        for _ in 0..cells {
+            let input = id(&shapes);
+            shapes.push(node(Sort::Step(StepKind::Pure)));
+            let mut load = shape(Sort::Step(StepKind::Measure), &[warm], &[server]);
+            load.needs.push(NodeId(input));
+            own.push(id(&shapes));
+            shapes.push(load);
+        }
+        loads.extend(own.iter().map(|n| NodeId(*n)));
+        shapes.push(shape(Sort::Step(StepKind::Measure), &own, &[server]));
+    }
+    let mut report = node(Sort::Step(StepKind::Report));
+    report.reads = loads;
+    shapes.push(report);
+    shapes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_sweep_launches_every_server_once_and_no_more(
+        servers in 1..5u32, cells in 1..6u32, samples in 1..4u32, seed in any::<u64>(), jobs in 1..5u32,
+    ) {
+        let shapes = sweep(servers, cells);
+        let order: Vec<NodeId> = (0..u32::try_from(shapes.len()).unwrap()).map(NodeId).collect();
+        let runs: Vec<u32> = shapes.iter().map(|s| match sort(s) {
+            Sort::Service | Sort::Step(StepKind::Effect) => 0,
+            Sort::Step(StepKind::Measure) => samples,
+            Sort::Step(_) => 1,
+        }).collect();
+        let mut schedule = Schedule::new(shapes.clone(), order, jobs, seed, &Supply::new());
+        let told = play(&mut schedule, &runs);
+        let launches = told.iter().filter(|a| matches!(a, Action::Launch(_))).count();
+        prop_assert_eq!(launches, servers as usize);
+        let starts = |wanted: StepKind| told.iter().filter(|a| {
+            matches!(a, Action::Start(n, _) if sort(&shapes[n.0 as usize]) == Sort::Step(wanted))
+        }).count();
+        prop_assert_eq!(starts(StepKind::Measure), (servers * (cells + 1) * samples) as usize);
+        prop_assert_eq!(starts(StepKind::Effect), servers as usize);
+        check_rounds(&shapes, &told)?;
+    }
+}
+
+/// Within one server, no cell gets its next sample before every cell has the present one.
+fn check_rounds(shapes: &[Shape], told: &[Action]) -> Result<(), TestCaseError> {
+    let mut rounds: BTreeMap<NodeId, u32> = BTreeMap::new();
+    for action in told {
+        let Action::Start(node, sample) = action else {
+            continue;
+        };
+        let shape = &shapes[node.0 as usize];
+        // The profile comes after all loads and has rounds of its own.
+        if sort(shape) != Sort::Step(StepKind::Measure) || shape.needs.is_empty() {
+            continue;
+        }
+        let round = rounds.entry(shape.leases[0]).or_default();
+        prop_assert!(*sample >= *round, "sample {sample} after round {round}");
+        *round = *sample;
+    }
+    Ok(())
+}
+
+#[test]
+fn seeds_shuffle_the_cells_of_a_round() {
+    let shapes = sweep(1, 6);
+    let order: Vec<NodeId> = (0..u32::try_from(shapes.len()).unwrap())
+        .map(NodeId)
+        .collect();
+    let runs: Vec<u32> = shapes
+        .iter()
+        .map(|s| u32::from(!s.is_service() && !s.is_effect()))
+        .collect();
+    let told = |seed| {
+        play(
+            &mut Schedule::new(shapes.clone(), order.clone(), 1, seed, &Supply::new()),
+            &runs,
+        )
+    };
+    assert_eq!(told(1), told(1));
+    assert!((2..9).any(|seed| told(seed) != told(1)));
+}
+
+fn step(policy: Policy) -> Shape {
+    Shape {
+        role: Role::Step(StepKind::Pure, Arc::new(policy)),
+        ..node(Sort::Service)
+    }
+}
+
+#[test]
+fn a_step_is_tried_again_only_after_failures_that_its_policy_names_and_with_longer_pauses() {
+    let retry = Retry {
+        max: 2,
+        on: vec![FailureClass::Infrastructure],
+        backoff: Duration::from_secs(10),
+    };
+    let policy = Policy {
+        retry,
+        ..Policy::default()
+    };
+    let only = NodeId(0);
+    let begin = || {
+        let mut schedule = schedule_of(vec![step(policy.clone())]);
+        schedule.begin();
+        let run = Decision::Run { times: 1, first: 0 };
+        assert_eq!(
+            schedule.on(Happened::Decided(only, run)),
+            [Action::Start(only, 0)]
+        );
+        schedule
+    };
+    let mut schedule = begin();
+    for seconds in [10, 20] {
+        assert_eq!(
+            schedule.on(Happened::Failed(only, FailureClass::Infrastructure)),
+            [Action::Rest(only, Duration::from_secs(seconds))]
+        );
+        assert_eq!(
+            schedule.on(Happened::Rested(only)),
+            [Action::Start(only, 0)]
+        );
+    }
+    let end = schedule.on(Happened::Failed(only, FailureClass::Infrastructure));
+    assert_eq!(end, [Action::Finish]);
+    assert!(schedule.has_failed(only));
+    let mut schedule = begin();
+    let end = schedule.on(Happened::Failed(only, FailureClass::Step));
+    assert_eq!(end, [Action::Finish]);
+}
+
+#[test]
+fn what_a_failure_means_for_the_others_is_its_policys_word() {
+    let first = |on_failure| {
+        step(Policy {
+            on_failure,
+            ..Policy::default()
+        })
+    };
+    let shapes = |on_failure| {
+        let mut reader = step(Policy::default());
+        reader.needs.push(NodeId(0));
+        let later = shape(Sort::Step(StepKind::Pure), &[0], &[]);
+        let other = step(Policy::default());
+        let mut next = step(Policy::default());
+        next.needs.push(NodeId(3));
+        vec![first(on_failure), reader, later, other, next]
+    };
+    let skipped = |on_failure| {
+        let mut schedule = schedule_of(shapes(on_failure));
+        let mut queue: VecDeque<Action> = schedule.begin().into();
+        let mut skipped = Vec::new();
+        while let Some(action) = queue.pop_front() {
+            queue.extend(match action {
+                Action::Decide(n) => {
+                    schedule.on(Happened::Decided(n, Decision::Run { times: 1, first: 0 }))
+                }
+                Action::Start(NodeId(0), _) => {
+                    schedule.on(Happened::Failed(NodeId(0), FailureClass::Step))
+                }
+                Action::Start(n, _) => schedule.on(Happened::Done(n)),
+                Action::Skip(n, _) => {
+                    skipped.push(n.0);
+                    continue;
+                }
+                Action::Finish => return skipped,
+                other => panic!("{other:?}"),
+            });
+        }
+        panic!("it did not end")
+    };
+    assert_eq!(skipped(OnFailure::Continue), [1]);
+    assert_eq!(skipped(OnFailure::SkipDependents), [1, 2]);
+    assert_eq!(skipped(OnFailure::Stop), [1, 2, 4]);
 }
