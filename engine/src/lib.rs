@@ -51,6 +51,8 @@ pub mod schedule;
 
 pub mod pools;
 
+pub mod claims;
+
 pub mod event;
 pub mod run;
 

@@ -56,8 +56,9 @@ pub enum Happened {
     Decided(NodeId, Decision),
     /// A step ended well.
     Done(NodeId),
-    /// A measurement ended, and its sample is to be replaced by another.
-    Suspect(NodeId),
+    /// A measurement drew a sample, and so many more are wanted: as many as before if the sample is
+    /// suspect, none if another run has drawn them.
+    Sampled(NodeId, u32),
     /// A step that was started found that another run has done all of it meanwhile.
     Settled(NodeId),
     /// A step failed, or a service could not be launched or released.
@@ -293,8 +294,8 @@ impl Schedule {
         let mut actions = Vec::new();
         match happened {
             Happened::Decided(node, decision) => self.decided(node, decision),
-            Happened::Done(node) => self.done(node, true),
-            Happened::Suspect(node) => self.done(node, false),
+            Happened::Done(node) => self.done(node, None),
+            Happened::Sampled(node, left) => self.done(node, Some(left)),
             Happened::Settled(node) => self.settled(node),
             Happened::Failed(node, class) => self.failed(node, class, &mut actions),
             Happened::Rested(node) => self.rested(node),
@@ -483,7 +484,8 @@ impl Schedule {
         }
     }
 
-    fn done(&mut self, node: NodeId, counts: bool) {
+    /// A step ended well; `wanted` says how often it has to run again, if that is not as planned.
+    fn done(&mut self, node: NodeId, wanted: Option<u32>) {
         let State::Running { left, next } = self.state(node) else {
             return;
         };
@@ -499,7 +501,7 @@ impl Schedule {
                 return self.close_if_useless(node);
             }
         }
-        match left - u32::from(counts) {
+        match wanted.unwrap_or(left.saturating_sub(1)) {
             0 => self.end_well(node),
             left => self.want(node, left, next + 1),
         }

@@ -212,10 +212,7 @@ impl World {
                     self.pending.push(Happened::Stopped(service));
                 }
                 Action::Cancel(node) => {
-                    self.pending.retain(|h| {
-                        *h != Happened::Done(node)
-                            && *h != Happened::Failed(node, FailureClass::Step)
-                    });
+                    self.pending.retain(|h| !is_end_of(h, node));
                     self.pending
                         .push(Happened::Failed(node, FailureClass::Step));
                 }
@@ -292,7 +289,9 @@ impl World {
         );
         self.pending.push(match luck % 11 {
             10 => Happened::Failed(node, FailureClass::Step),
-            9 if sort(shape) == Sort::Step(StepKind::Measure) => Happened::Suspect(node),
+            6..=9 if sort(shape) == Sort::Step(StepKind::Measure) => {
+                Happened::Sampled(node, u32::from(luck % 3))
+            }
             8 if !shape.is_effect() => Happened::Settled(node),
             _ => Happened::Done(node),
         });
@@ -312,7 +311,7 @@ impl World {
     fn happen(&mut self, happened: Happened, luck: u8) {
         match &happened {
             Happened::Done(node)
-            | Happened::Suspect(node)
+            | Happened::Sampled(node, _)
             | Happened::Settled(node)
             | Happened::Failed(node, _) => {
                 self.running.retain(|n| n != node);
@@ -373,7 +372,7 @@ proptest! {
 }
 
 fn is_end_of(happened: &Happened, node: NodeId) -> bool {
-    matches!(happened, Happened::Done(n) | Happened::Suspect(n) | Happened::Settled(n) | Happened::Failed(n, _) if *n == node)
+    matches!(happened, Happened::Done(n) | Happened::Sampled(n, _) | Happened::Settled(n) | Happened::Failed(n, _) if *n == node)
 }
 
 fn demand(shape: &Shape) -> &Demand {
