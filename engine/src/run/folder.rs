@@ -3,6 +3,7 @@
 
 use super::RunError;
 use super::history::Entry;
+use crate::disk;
 use crate::event::Event;
 use crate::journal::{Durability, Journal, LockError, RunLock};
 use crate::params::Settings;
@@ -139,10 +140,7 @@ impl RunFolder {
             .join(file_safe(node))
             .join(number.to_string());
         if path.exists() {
-            fs::remove_dir_all(&path).map_err(|source| RunError::Folder {
-                path: path.clone(),
-                source,
-            })?;
+            disk::remove_all(&path).map_err(RunError::on(&path))?;
         }
         create(&path)?;
         Ok(path)
@@ -151,7 +149,7 @@ impl RunFolder {
     /// Removes what steps that did not end well have left.
     pub(super) fn clean_work(&self) {
         // What cannot be removed disturbs nobody and is removed with the run.
-        let _ = fs::remove_dir_all(self.path.join("work"));
+        let _ = disk::remove_all(&self.path.join("work"));
     }
 
     /// Links a result so that a person finds it: `results/<node>/…/<file>`.
@@ -165,18 +163,17 @@ impl RunFolder {
         if fs::read_link(&link).is_ok_and(|now| now == relative) {
             return Ok(());
         }
-        let _ = fs::remove_file(&link);
-        std::os::unix::fs::symlink(&relative, &link)
-            .map_err(|source| RunError::Folder { path: link, source })
+        let _ = disk::remove_file(&link);
+        disk::symlink(&relative, &link).map_err(RunError::on(&link))
     }
 
     fn point_latest(&self, out: &Path) -> Result<(), RunError> {
         let link = out.join("latest");
         let aside = out.join(format!(".latest-{}", std::process::id()));
-        let _ = fs::remove_file(&aside);
-        let made = std::os::unix::fs::symlink(Path::new("runs").join(&self.name), &aside);
-        made.and_then(|()| fs::rename(&aside, &link))
-            .map_err(|source| RunError::Folder { path: link, source })
+        let _ = disk::remove_file(&aside);
+        disk::symlink(&Path::new("runs").join(&self.name), &aside)
+            .and_then(|()| disk::rename(&aside, &link))
+            .map_err(RunError::on(&link))
     }
 }
 
@@ -208,10 +205,7 @@ pub(super) fn is_live(run: &Path) -> bool {
 
 /// Steps and services have working folders of their own, so no path of a run may be relative.
 fn absolute(path: &Path) -> Result<PathBuf, RunError> {
-    std::path::absolute(path).map_err(|source| RunError::Folder {
-        path: path.to_owned(),
-        source,
-    })
+    std::path::absolute(path).map_err(RunError::on(path))
 }
 
 fn acquire(path: &Path) -> Result<RunLock, RunError> {
@@ -234,35 +228,22 @@ fn fresh_folder(runs: &Path, plan: &str) -> Result<PathBuf, RunError> {
             format!("{stem}-{attempt}")
         };
         let path = runs.join(name);
-        match fs::create_dir(&path) {
+        match disk::create_folder(&path) {
             Ok(()) => return Ok(path),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(RunError::Folder { path, source }),
+            Err(source) => return Err(RunError::on(&path)(source)),
         }
     }
     let source = std::io::Error::other("a thousand runs began in this second");
-    Err(RunError::Folder {
-        path: runs.to_owned(),
-        source,
-    })
+    Err(RunError::on(runs)(source))
 }
 
 fn create(path: &Path) -> Result<(), RunError> {
-    fs::create_dir_all(path).map_err(|source| RunError::Folder {
-        path: path.to_owned(),
-        source,
-    })
+    disk::create_folders(path).map_err(RunError::on(path))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
-    let written = fs::File::create(path).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()
-    });
-    written.map_err(|source| RunError::Folder {
-        path: path.to_owned(),
-        source,
-    })
+    disk::write_synced(path, bytes).map_err(RunError::on(path))
 }
 
 fn file_name(path: &Path) -> String {

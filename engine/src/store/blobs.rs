@@ -8,10 +8,11 @@
 use super::durable::{self, Published};
 use super::session::Session;
 use super::{Digest, StoreError, parallel};
+use crate::disk;
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -28,11 +29,8 @@ fn seal_time() -> SystemTime {
 
 /// Makes a file read-only and gives it the time that says so.
 pub(super) fn seal(path: &Path, executable: bool) -> io::Result<()> {
-    File::open(path)?.set_modified(seal_time())?;
-    fs::set_permissions(
-        path,
-        Permissions::from_mode(if executable { EXECUTABLE } else { READ_ONLY }),
-    )
+    let mode = if executable { EXECUTABLE } else { READ_ONLY };
+    disk::set_attributes(path, seal_time(), mode)
 }
 
 /// Whether `data` is that of a file of `size` bytes that nobody wrote to since it was sealed.
@@ -142,9 +140,7 @@ impl Blobs<'_> {
 
     /// Seals the file in place, or a copy of it if it belongs to another user.
     fn own(&self, path: &Path) -> Result<PathBuf, StoreError> {
-        let sealed = File::open(path)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| seal(path, false));
+        let sealed = disk::sync_file(path).and_then(|()| seal(path, false));
         match sealed {
             Ok(()) => Ok(path.to_owned()),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(self.copy(path)?.1),
@@ -157,7 +153,7 @@ impl Blobs<'_> {
         let aside = self.session.fresh();
         let source = File::open(path).map_err(StoreError::on("open", path))?;
         let copy = || {
-            let mut sink = File::create_new(&aside)?;
+            let mut sink = disk::File::create_new(&aside)?;
             let (digest, _) = durable::pour(source, &mut sink)?;
             sink.sync_all()?;
             seal(&aside, false)?;
@@ -173,7 +169,7 @@ impl Blobs<'_> {
         let path = self.path(digest);
         let folder = path.parent().unwrap_or(self.root).to_owned();
         if !self.is_whole(digest, size)? {
-            match fs::create_dir(&folder) {
+            match disk::create_folder(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(StoreError::on("create the folder", &folder)(error));
                 }

@@ -7,6 +7,7 @@
 use super::durable;
 use super::session::Session;
 use super::{Digest, StoreError};
+use crate::disk;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -60,7 +61,7 @@ impl Records<'_> {
     /// Removes a record; returns whether there was one.
     pub(super) fn remove(&self, namespace: &str, key: &str) -> Result<bool, StoreError> {
         let path = self.path(namespace, key)?;
-        match fs::remove_file(&path) {
+        match disk::remove_file(&path) {
             Ok(()) => durable::sync_folder(path.parent().unwrap_or(self.root)).map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(StoreError::on("remove", &path)(error)),
