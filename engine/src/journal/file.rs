@@ -36,10 +36,7 @@ impl DiskFile {
         let file = File::create_log(path)?;
         // A file that was just created can only be locked by who found it at once.
         file.as_file().try_lock()?;
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        disk::sync_folder(folder.unwrap_or(Path::new(".")))?;
+        sync_name(path)?;
         Ok(Self(file))
     }
 
@@ -47,11 +44,22 @@ impl DiskFile {
     pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
         let file = File::open_log(path)?;
         match file.as_file().try_lock() {
-            Ok(()) => Ok(Some(Self(file))),
+            Ok(()) => {
+                // Who created it may have died before its name was on disk.
+                sync_name(path)?;
+                Ok(Some(Self(file)))
+            }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+fn sync_name(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    disk::sync_folder(folder.unwrap_or(Path::new(".")))
 }
 
 impl JournalFile for DiskFile {

@@ -43,6 +43,9 @@ pub struct RunFolder {
 impl RunFolder {
     /// Creates the folder of a new run of the plan called `plan` below `out`.
     ///
+    /// When this returns, the folder is on disk with all that resuming takes. The journal comes
+    /// last: where there is one, there is the plan.
+    ///
     /// # Errors
     /// If it cannot be written.
     pub fn create(
@@ -57,6 +60,7 @@ impl RunFolder {
         write(&path.join(PLAN), plan_text.as_bytes())?;
         let recipe = serde_json::to_vec_pretty(recipe).unwrap_or_default();
         write(&path.join(RECIPE), &recipe)?;
+        disk::sync_folder(&path).map_err(RunError::on(&path))?;
         let journal =
             Journal::create(&path.join(JOURNAL)).map_err(|e| RunError::Journal(e.to_string()))?;
         let folder = Self {
@@ -78,12 +82,24 @@ impl RunFolder {
         let lock = acquire(path)?;
         let (journal, _) =
             Journal::open(&path.join(JOURNAL)).map_err(|e| RunError::Journal(e.to_string()))?;
-        Ok(Self {
+        let folder = Self {
             name: file_name(path),
             path: path.to_owned(),
             journal,
             _lock: lock,
-        })
+        };
+        // Who created it may have died before its name was on disk, and before it was the latest.
+        if let Some(runs) = path.parent()
+            && let Some(out) = runs.parent()
+        {
+            for folder in [runs, out] {
+                disk::sync_folder(folder).map_err(RunError::on(folder))?;
+            }
+            if folder.is_newer_than_latest(out) {
+                folder.point_latest(out)?;
+            }
+        }
+        Ok(folder)
     }
 
     /// Returns the run's name.
@@ -167,12 +183,20 @@ impl RunFolder {
         disk::symlink(&relative, &link).map_err(RunError::on(&link))
     }
 
+    /// Whether `latest` leads to a run that began before this one, or nowhere.
+    fn is_newer_than_latest(&self, out: &Path) -> bool {
+        // Names begin with the time.
+        let latest = fs::read_link(out.join("latest"));
+        latest.map_or(true, |link| *file_name(&link) < *self.name)
+    }
+
     fn point_latest(&self, out: &Path) -> Result<(), RunError> {
         let link = out.join("latest");
         let aside = out.join(format!(".latest-{}", std::process::id()));
         let _ = disk::remove_file(&aside);
         disk::symlink(&Path::new("runs").join(&self.name), &aside)
             .and_then(|()| disk::rename(&aside, &link))
+            .and_then(|()| disk::sync_folder(out))
             .map_err(RunError::on(&link))
     }
 }
@@ -219,7 +243,7 @@ fn acquire(path: &Path) -> Result<RunLock, RunError> {
 }
 
 fn fresh_folder(runs: &Path, plan: &str) -> Result<PathBuf, RunError> {
-    create(runs)?;
+    disk::create_folders_synced(runs).map_err(RunError::on(runs))?;
     let stem = format!("{}-{}", timestamp(crate::samples::now_s()), file_safe(plan));
     for attempt in 0..1000 {
         let name = if attempt == 0 {
@@ -229,7 +253,10 @@ fn fresh_folder(runs: &Path, plan: &str) -> Result<PathBuf, RunError> {
         };
         let path = runs.join(name);
         match disk::create_folder(&path) {
-            Ok(()) => return Ok(path),
+            Ok(()) => {
+                disk::sync_folder(runs).map_err(RunError::on(runs))?;
+                return Ok(path);
+            }
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(RunError::on(&path)(source)),
         }

@@ -48,8 +48,11 @@ pub(super) struct Blobs<'a> {
 impl Blobs<'_> {
     /// Returns where the blob of this content is, or would be.
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.root.join(&name[..2]).join(name)
+        self.folder(digest).join(digest.to_string())
+    }
+
+    fn folder(&self, digest: &Digest) -> PathBuf {
+        self.root.join(&digest.to_string()[..2])
     }
 
     /// Whether the blob is there and whole.
@@ -119,16 +122,17 @@ impl Blobs<'_> {
         Ok((digest, folder))
     }
 
-    /// Stores bytes that are in memory.
+    /// Stores bytes that are in memory. They and their name are on disk when this returns.
     pub(super) fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         if !self.is_whole(&digest, bytes.len() as u64)? {
             let aside = self.session.fresh();
             durable::write_synced(&aside, bytes)?;
             seal(&aside, false).map_err(StoreError::on("seal", &aside))?;
-            let folder = self.place(&aside, &digest, bytes.len() as u64)?;
-            self.sync(BTreeSet::from([folder]))?;
+            self.place(&aside, &digest, bytes.len() as u64)?;
         }
+        // Also one that was there: who placed it may not have come to this, or never will.
+        self.sync(BTreeSet::from([self.folder(&digest)]))?;
         Ok(digest)
     }
 
@@ -166,8 +170,7 @@ impl Blobs<'_> {
 
     /// Gives a sealed file its name, unless a whole blob has it already; returns the folder.
     fn place(&self, file: &Path, digest: &Digest, size: u64) -> Result<PathBuf, StoreError> {
-        let path = self.path(digest);
-        let folder = path.parent().unwrap_or(self.root).to_owned();
+        let (path, folder) = (self.path(digest), self.folder(digest));
         if !self.is_whole(digest, size)? {
             match disk::create_folder(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

@@ -1,9 +1,11 @@
 //! Operations on files that are all or nothing, also across a crash. Knows nothing of stores.
 
-use super::StoreError;
+use super::{StoreError, lock};
 use crate::disk;
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// How much is read at once when hashing and copying, in bytes.
 const BUFFER: usize = 1 << 20;
@@ -20,6 +22,32 @@ pub(super) enum Published {
 /// Creates `path` and the folders above it, each one on disk in its parent when this returns.
 pub(super) fn create_folders(path: &Path) -> Result<(), StoreError> {
     disk::create_folders_synced(path).map_err(StoreError::on("create the folder", path))
+}
+
+/// Folders whose names are on disk, as far as this process has seen to it.
+///
+/// That a folder is there does not say so: who made it may have died before syncing.
+#[derive(Debug, Default)]
+pub(super) struct SyncedFolders(Mutex<HashSet<PathBuf>>);
+
+impl SyncedFolders {
+    /// Creates `folder` and those between it and `root`, each one on disk in its parent when this
+    /// returns. The name of `root` is so already.
+    pub(super) fn create(&self, root: &Path, folder: &Path) -> Result<(), StoreError> {
+        if folder == root || lock(&self.0).contains(folder) {
+            return Ok(());
+        }
+        let parent = folder.parent().unwrap_or(root);
+        self.create(root, parent)?;
+        match disk::create_folder(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::on("create the folder", folder)(error));
+            }
+            _ => sync_folder(parent)?,
+        }
+        lock(&self.0).insert(folder.to_owned());
+        Ok(())
+    }
 }
 
 /// Returns when the names in `folder` are on disk.

@@ -1,6 +1,6 @@
 //! Artifacts as real paths: `trees/<digest>/…`, made of hard links to blobs.
 //!
-//! A tree can be made again from its manifest at any time, so nothing here waits for the disk.
+//! A tree can be made again from its manifest at any time, so its names do not wait for the disk.
 
 use super::artifact::{Content, Entry, Manifest};
 use super::blobs::{self, Blobs};
@@ -104,9 +104,11 @@ fn link_or_copy(blob: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-/// The blob of a program is not executable itself, so a link would not do.
+/// The blob of a program is not executable itself, so a link would not do. On disk before it is
+/// sealed, since the seal says that it is whole.
 fn copy(blob: &Path, path: &Path, executable: bool) -> io::Result<()> {
     disk::copy(blob, path)?;
+    disk::sync_file(path)?;
     blobs::seal(path, executable)
 }
 
