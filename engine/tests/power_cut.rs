@@ -2,10 +2,10 @@
 
 mod scripted;
 
-use engine::event::{Event, Outcome};
+use engine::event::Outcome;
 use engine::expand::Expanded;
 use engine::run::folder::read_recipe;
-use engine::run::history::{self, Entry};
+use engine::run::history;
 use scripted::crash::{Disk, Survivors};
 use scripted::recorder::{Change, Recorder};
 use scripted::{Listing, PLAN, Random};
@@ -80,7 +80,7 @@ impl Recorded {
         disk.crash_into(out.path(), survivors);
         let promised = disk
             .synced(&self.run.join("journal.log"))
-            .map(finished_in)
+            .map(scripted::finished_in)
             .unwrap_or_default();
         self.go_on(out.path(), &promised, case);
     }
@@ -92,7 +92,10 @@ impl Recorded {
         if let Some(begun) = &begun {
             read_recipe(begun).unwrap_or_else(|error| panic!("{case}: {error}"));
         }
-        let told = begun.as_deref().map(journal_finishes).unwrap_or_default();
+        let told = begun
+            .as_deref()
+            .map(scripted::journal_finishes)
+            .unwrap_or_default();
         let performed = scripted::perform(&self.expanded, out, begun.as_deref());
         let (outcome, events) = self.runtime.block_on(performed);
         let outcome = outcome.unwrap_or_else(|error| panic!("{case}: {error}"));
@@ -133,17 +136,6 @@ impl Recorded {
             self.kill_then_cut(at, Survivors::Synced, "killed, then with what was synced");
         }
     }
-}
-
-fn finished_in(journal: &[u8]) -> BTreeMap<String, usize> {
-    let records = engine::journal::recover(journal).records;
-    let event = |record: &Vec<u8>| serde_json::from_slice::<Entry>(record).map(|e| e.event);
-    let events: Vec<Event> = records.iter().filter_map(|r| event(r).ok()).collect();
-    scripted::finishes(&events)
-}
-
-fn journal_finishes(run: &Path) -> BTreeMap<String, usize> {
-    finished_in(&std::fs::read(run.join("journal.log")).expect("a journal"))
 }
 
 /// Every place takes a minute where many tests run at once, so that is left to the soak test.

@@ -247,10 +247,8 @@ impl Disk {
             };
             // In another folder, only the other side of a rename, which supersedes what was before.
             let is_safe = |naming: &Naming| at == folder || safe.contains(&naming.change);
-            for i in 0..pending.len() {
-                if is_safe(&pending[i]) {
-                    name_in(synced, &pending[i]);
-                }
+            for naming in pending.iter().filter(|naming| is_safe(naming)) {
+                name_in(synced, naming);
             }
             let last_safe: BTreeMap<String, usize> = pending
                 .iter()

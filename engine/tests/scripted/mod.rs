@@ -11,6 +11,7 @@ use engine::expand::{Expanded, load};
 use engine::library::Library;
 use engine::params::Settings;
 use engine::run::folder::{Recipe, RunFolder};
+use engine::run::history::Entry;
 use engine::run::{RunError, RunSettings, run};
 use engine::source::Sources;
 use engine::step::{
@@ -299,6 +300,19 @@ pub fn finishes(events: &[Event]) -> BTreeMap<String, usize> {
         Event::Finished { node, .. } => Some(node.as_str()),
         _ => None,
     }))
+}
+
+/// How often each node ended well, as a journal tells it.
+pub fn finished_in(journal: &[u8]) -> BTreeMap<String, usize> {
+    let records = engine::journal::recover(journal).records;
+    let event = |record: &Vec<u8>| serde_json::from_slice::<Entry>(record).map(|e| e.event);
+    let events: Vec<Event> = records.iter().filter_map(|r| event(r).ok()).collect();
+    finishes(&events)
+}
+
+/// How often each node ended well, as the journal of a run tells it.
+pub fn journal_finishes(run: &Path) -> BTreeMap<String, usize> {
+    finished_in(&fs::read(run.join("journal.log")).expect("a journal"))
 }
 
 /// How often each node of [`PLAN`] has to end well.
