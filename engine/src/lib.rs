@@ -57,6 +57,8 @@ pub mod event;
 pub mod run;
 
 // What outlives a run.
+pub mod disk;
+
 pub mod journal;
 pub mod process;
 pub mod store;

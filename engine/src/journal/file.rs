@@ -1,7 +1,8 @@
 //! The few things that a journal asks of a file, so that tests can put a simulated one in its
 //! place. Knows nothing of records.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use crate::disk::{self, File};
+use std::fs::TryLockError;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -32,28 +33,33 @@ pub struct DiskFile(File);
 
 impl DiskFile {
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(path)?;
+        let file = File::create_log(path)?;
         // A file that was just created can only be locked by who found it at once.
-        file.try_lock()?;
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        file.as_file().try_lock()?;
+        sync_name(path)?;
         Ok(Self(file))
     }
 
     /// Opens a file that exists; `None` if another process has it open this way.
     pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new().append(true).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self(file))),
+        let file = File::open_log(path)?;
+        match file.as_file().try_lock() {
+            Ok(()) => {
+                // Who created it may have died before its name was on disk.
+                sync_name(path)?;
+                Ok(Some(Self(file)))
+            }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+fn sync_name(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    disk::sync_folder(folder.unwrap_or(Path::new(".")))
 }
 
 impl JournalFile for DiskFile {

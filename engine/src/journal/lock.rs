@@ -3,7 +3,8 @@
 //! It is `flock` on a file; what the file says is only for error messages. Knows nothing of
 //! journals.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use crate::disk;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub enum LockError {
         by: Option<u32>,
     },
     /// The lock's file could not be used.
-    #[error("could not {action} the lock `{}`: {source}", path.display())]
+    #[error("could not {action} the lock `{}`: {}", path.display(), super::told(source))]
     Io {
         /// What was tried: `open`, `take` or `write`.
         action: &'static str,
@@ -43,7 +44,7 @@ fn holder(by: Option<u32>) -> String {
 /// A lock held by this process until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    _file: disk::File,
     path: PathBuf,
 }
 
@@ -62,16 +63,10 @@ impl RunLock {
                 source,
             }
         };
-        let options = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .clone();
-        let mut file = options.open(path).map_err(failed("open"))?;
+        let mut file = disk::File::open_or_create(path).map_err(failed("open"))?;
         let mut tries = 1;
         loop {
-            match file.try_lock() {
+            match file.as_file().try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::Error(source)) => return Err(failed("take")(source)),
                 Err(TryLockError::WouldBlock) if tries < ATTEMPTS => {
@@ -81,7 +76,7 @@ impl RunLock {
                 Err(TryLockError::WouldBlock) => {
                     return Err(LockError::Held {
                         path: path.to_owned(),
-                        by: read_pid(&mut file),
+                        by: read_pid(file.as_file()),
                     });
                 }
             }
@@ -116,12 +111,12 @@ impl RunLock {
     }
 }
 
-fn write_pid(file: &mut File) -> io::Result<()> {
+fn write_pid(file: &mut disk::File) -> io::Result<()> {
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())
 }
 
-fn read_pid(file: &mut File) -> Option<u32> {
+fn read_pid(mut file: &File) -> Option<u32> {
     let mut text = String::new();
     file.rewind().ok()?;
     file.take(32).read_to_string(&mut text).ok()?;

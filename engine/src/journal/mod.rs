@@ -18,6 +18,7 @@ pub use file::{DiskFile, JournalFile};
 pub use frame::{Damage, MAX_RECORD, Recovered, recover};
 pub use lock::{LockError, RunLock};
 
+use crate::disk;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ pub enum Durability {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The file could not be used.
-    #[error("could not {action} the journal `{}`: {source}", path.display())]
+    #[error("could not {action} the journal `{}`: {}", path.display(), told(source))]
     Io {
         /// What was tried: `create`, `open`, `read`, `append to`, `sync` or `truncate`.
         action: &'static str,
@@ -70,6 +71,13 @@ pub enum JournalError {
         /// The journal.
         path: PathBuf,
     },
+}
+
+fn told(source: &io::Error) -> String {
+    match disk::is_full(source) {
+        true => disk::FULL.to_owned(),
+        false => source.to_string(),
+    }
 }
 
 /// A journal open for appending.

@@ -3,6 +3,7 @@
 
 use super::RunError;
 use super::history::Entry;
+use crate::disk;
 use crate::event::Event;
 use crate::journal::{Durability, Journal, LockError, RunLock};
 use crate::params::Settings;
@@ -42,6 +43,9 @@ pub struct RunFolder {
 impl RunFolder {
     /// Creates the folder of a new run of the plan called `plan` below `out`.
     ///
+    /// When this returns, the folder is on disk with all that resuming takes. The journal comes
+    /// last: where there is one, there is the plan.
+    ///
     /// # Errors
     /// If it cannot be written.
     pub fn create(
@@ -56,6 +60,7 @@ impl RunFolder {
         write(&path.join(PLAN), plan_text.as_bytes())?;
         let recipe = serde_json::to_vec_pretty(recipe).unwrap_or_default();
         write(&path.join(RECIPE), &recipe)?;
+        disk::sync_folder(&path).map_err(RunError::on(&path))?;
         let journal =
             Journal::create(&path.join(JOURNAL)).map_err(|e| RunError::Journal(e.to_string()))?;
         let folder = Self {
@@ -77,12 +82,24 @@ impl RunFolder {
         let lock = acquire(path)?;
         let (journal, _) =
             Journal::open(&path.join(JOURNAL)).map_err(|e| RunError::Journal(e.to_string()))?;
-        Ok(Self {
+        let folder = Self {
             name: file_name(path),
             path: path.to_owned(),
             journal,
             _lock: lock,
-        })
+        };
+        // Who created it may have died before its name was on disk, and before it was the latest.
+        if let Some(runs) = path.parent()
+            && let Some(out) = runs.parent()
+        {
+            for folder in [runs, out] {
+                disk::sync_folder(folder).map_err(RunError::on(folder))?;
+            }
+            if folder.is_newer_than_latest(out) {
+                folder.point_latest(out)?;
+            }
+        }
+        Ok(folder)
     }
 
     /// Returns the run's name.
@@ -139,10 +156,7 @@ impl RunFolder {
             .join(file_safe(node))
             .join(number.to_string());
         if path.exists() {
-            fs::remove_dir_all(&path).map_err(|source| RunError::Folder {
-                path: path.clone(),
-                source,
-            })?;
+            disk::remove_all(&path).map_err(RunError::on(&path))?;
         }
         create(&path)?;
         Ok(path)
@@ -151,7 +165,7 @@ impl RunFolder {
     /// Removes what steps that did not end well have left.
     pub(super) fn clean_work(&self) {
         // What cannot be removed disturbs nobody and is removed with the run.
-        let _ = fs::remove_dir_all(self.path.join("work"));
+        let _ = disk::remove_all(&self.path.join("work"));
     }
 
     /// Links a result so that a person finds it: `results/<node>/…/<file>`.
@@ -165,18 +179,25 @@ impl RunFolder {
         if fs::read_link(&link).is_ok_and(|now| now == relative) {
             return Ok(());
         }
-        let _ = fs::remove_file(&link);
-        std::os::unix::fs::symlink(&relative, &link)
-            .map_err(|source| RunError::Folder { path: link, source })
+        let _ = disk::remove_file(&link);
+        disk::symlink(&relative, &link).map_err(RunError::on(&link))
+    }
+
+    /// Whether `latest` leads to a run that began before this one, or nowhere.
+    fn is_newer_than_latest(&self, out: &Path) -> bool {
+        // Names begin with the time.
+        let latest = fs::read_link(out.join("latest"));
+        latest.map_or(true, |link| *file_name(&link) < *self.name)
     }
 
     fn point_latest(&self, out: &Path) -> Result<(), RunError> {
         let link = out.join("latest");
         let aside = out.join(format!(".latest-{}", std::process::id()));
-        let _ = fs::remove_file(&aside);
-        let made = std::os::unix::fs::symlink(Path::new("runs").join(&self.name), &aside);
-        made.and_then(|()| fs::rename(&aside, &link))
-            .map_err(|source| RunError::Folder { path: link, source })
+        let _ = disk::remove_file(&aside);
+        disk::symlink(&Path::new("runs").join(&self.name), &aside)
+            .and_then(|()| disk::rename(&aside, &link))
+            .and_then(|()| disk::sync_folder(out))
+            .map_err(RunError::on(&link))
     }
 }
 
@@ -208,10 +229,7 @@ pub(super) fn is_live(run: &Path) -> bool {
 
 /// Steps and services have working folders of their own, so no path of a run may be relative.
 fn absolute(path: &Path) -> Result<PathBuf, RunError> {
-    std::path::absolute(path).map_err(|source| RunError::Folder {
-        path: path.to_owned(),
-        source,
-    })
+    std::path::absolute(path).map_err(RunError::on(path))
 }
 
 fn acquire(path: &Path) -> Result<RunLock, RunError> {
@@ -225,7 +243,7 @@ fn acquire(path: &Path) -> Result<RunLock, RunError> {
 }
 
 fn fresh_folder(runs: &Path, plan: &str) -> Result<PathBuf, RunError> {
-    create(runs)?;
+    disk::create_folders_synced(runs).map_err(RunError::on(runs))?;
     let stem = format!("{}-{}", timestamp(crate::samples::now_s()), file_safe(plan));
     for attempt in 0..1000 {
         let name = if attempt == 0 {
@@ -234,35 +252,25 @@ fn fresh_folder(runs: &Path, plan: &str) -> Result<PathBuf, RunError> {
             format!("{stem}-{attempt}")
         };
         let path = runs.join(name);
-        match fs::create_dir(&path) {
-            Ok(()) => return Ok(path),
+        match disk::create_folder(&path) {
+            Ok(()) => {
+                disk::sync_folder(runs).map_err(RunError::on(runs))?;
+                return Ok(path);
+            }
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(RunError::Folder { path, source }),
+            Err(source) => return Err(RunError::on(&path)(source)),
         }
     }
     let source = std::io::Error::other("a thousand runs began in this second");
-    Err(RunError::Folder {
-        path: runs.to_owned(),
-        source,
-    })
+    Err(RunError::on(runs)(source))
 }
 
 fn create(path: &Path) -> Result<(), RunError> {
-    fs::create_dir_all(path).map_err(|source| RunError::Folder {
-        path: path.to_owned(),
-        source,
-    })
+    disk::create_folders(path).map_err(RunError::on(path))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
-    let written = fs::File::create(path).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()
-    });
-    written.map_err(|source| RunError::Folder {
-        path: path.to_owned(),
-        source,
-    })
+    disk::write_synced(path, bytes).map_err(RunError::on(path))
 }
 
 fn file_name(path: &Path) -> String {

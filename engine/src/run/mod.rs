@@ -10,6 +10,7 @@ mod live;
 mod perform;
 
 use crate::decide::Ledger;
+use crate::disk;
 use crate::environment::Environment;
 use crate::event::{Event, Failure, Listener, NodeSummary, Outcome};
 use crate::expand::Expanded;
@@ -26,7 +27,7 @@ use folder::RunFolder;
 use live::{LiveServices, ServiceNews};
 use perform::{Ended, Performance};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -71,6 +72,12 @@ pub enum RunError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The disk or the quota is full.
+    #[error("could not write `{}`: {}", path.display(), disk::FULL)]
+    OutOfSpace {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another process works on this run.
     #[error("run `{run}` is in use by another process{holder}")]
     InUse {
@@ -82,6 +89,17 @@ pub enum RunError {
     /// The journal.
     #[error("{0}")]
     Journal(String),
+}
+
+impl RunError {
+    /// Returns an adapter for `map_err` on writing the file at `path`.
+    fn on(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| match disk::is_full(&source) {
+            true => Self::OutOfSpace { path },
+            false => Self::Folder { path, source },
+        }
+    }
 }
 
 /// What reaches the run's task.

@@ -236,7 +236,7 @@ impl Performance {
                 outputs.insert(output.name.to_owned(), artifact);
             }
             // What was not declared is not kept.
-            let _ = std::fs::remove_dir_all(&folder);
+            let _ = crate::disk::remove_all(&folder);
             Ok(outputs)
         });
         taken

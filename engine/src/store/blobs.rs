@@ -8,10 +8,11 @@
 use super::durable::{self, Published};
 use super::session::Session;
 use super::{Digest, StoreError, parallel};
+use crate::disk;
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -28,11 +29,8 @@ fn seal_time() -> SystemTime {
 
 /// Makes a file read-only and gives it the time that says so.
 pub(super) fn seal(path: &Path, executable: bool) -> io::Result<()> {
-    File::open(path)?.set_modified(seal_time())?;
-    fs::set_permissions(
-        path,
-        Permissions::from_mode(if executable { EXECUTABLE } else { READ_ONLY }),
-    )
+    let mode = if executable { EXECUTABLE } else { READ_ONLY };
+    disk::set_attributes(path, seal_time(), mode)
 }
 
 /// Whether `data` is that of a file of `size` bytes that nobody wrote to since it was sealed.
@@ -50,8 +48,11 @@ pub(super) struct Blobs<'a> {
 impl Blobs<'_> {
     /// Returns where the blob of this content is, or would be.
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.root.join(&name[..2]).join(name)
+        self.folder(digest).join(digest.to_string())
+    }
+
+    fn folder(&self, digest: &Digest) -> PathBuf {
+        self.root.join(&digest.to_string()[..2])
     }
 
     /// Whether the blob is there and whole.
@@ -121,16 +122,17 @@ impl Blobs<'_> {
         Ok((digest, folder))
     }
 
-    /// Stores bytes that are in memory.
+    /// Stores bytes that are in memory. They and their name are on disk when this returns.
     pub(super) fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         if !self.is_whole(&digest, bytes.len() as u64)? {
             let aside = self.session.fresh();
             durable::write_synced(&aside, bytes)?;
             seal(&aside, false).map_err(StoreError::on("seal", &aside))?;
-            let folder = self.place(&aside, &digest, bytes.len() as u64)?;
-            self.sync(BTreeSet::from([folder]))?;
+            self.place(&aside, &digest, bytes.len() as u64)?;
         }
+        // Also one that was there: who placed it may not have come to this, or never will.
+        self.sync(BTreeSet::from([self.folder(&digest)]))?;
         Ok(digest)
     }
 
@@ -142,9 +144,7 @@ impl Blobs<'_> {
 
     /// Seals the file in place, or a copy of it if it belongs to another user.
     fn own(&self, path: &Path) -> Result<PathBuf, StoreError> {
-        let sealed = File::open(path)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| seal(path, false));
+        let sealed = disk::sync_file(path).and_then(|()| seal(path, false));
         match sealed {
             Ok(()) => Ok(path.to_owned()),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(self.copy(path)?.1),
@@ -157,7 +157,7 @@ impl Blobs<'_> {
         let aside = self.session.fresh();
         let source = File::open(path).map_err(StoreError::on("open", path))?;
         let copy = || {
-            let mut sink = File::create_new(&aside)?;
+            let mut sink = disk::File::create_new(&aside)?;
             let (digest, _) = durable::pour(source, &mut sink)?;
             sink.sync_all()?;
             seal(&aside, false)?;
@@ -170,10 +170,9 @@ impl Blobs<'_> {
 
     /// Gives a sealed file its name, unless a whole blob has it already; returns the folder.
     fn place(&self, file: &Path, digest: &Digest, size: u64) -> Result<PathBuf, StoreError> {
-        let path = self.path(digest);
-        let folder = path.parent().unwrap_or(self.root).to_owned();
+        let (path, folder) = (self.path(digest), self.folder(digest));
         if !self.is_whole(digest, size)? {
-            match fs::create_dir(&folder) {
+            match disk::create_folder(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(StoreError::on("create the folder", &folder)(error));
                 }

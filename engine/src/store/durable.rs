@@ -1,11 +1,11 @@
 //! Operations on files that are all or nothing, also across a crash. Knows nothing of stores.
 
-use super::StoreError;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
-use std::fs::{self, File};
+use super::{StoreError, lock};
+use crate::disk;
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// How much is read at once when hashing and copying, in bytes.
 const BUFFER: usize = 1 << 20;
@@ -21,39 +21,47 @@ pub(super) enum Published {
 
 /// Creates `path` and the folders above it, each one on disk in its parent when this returns.
 pub(super) fn create_folders(path: &Path) -> Result<(), StoreError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let Some(parent) = path.parent() else {
-        return Ok(());
-    };
-    create_folders(parent)?;
-    match fs::create_dir(path) {
-        Ok(()) => sync_folder(parent),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(error) => Err(StoreError::on("create the folder", path)(error)),
+    disk::create_folders_synced(path).map_err(StoreError::on("create the folder", path))
+}
+
+/// Folders whose names are on disk, as far as this process has seen to it.
+///
+/// That a folder is there does not say so: who made it may have died before syncing.
+#[derive(Debug, Default)]
+pub(super) struct SyncedFolders(Mutex<HashSet<PathBuf>>);
+
+impl SyncedFolders {
+    /// Creates `folder` and those between it and `root`, each one on disk in its parent when this
+    /// returns. The name of `root` is so already.
+    pub(super) fn create(&self, root: &Path, folder: &Path) -> Result<(), StoreError> {
+        if folder == root || lock(&self.0).contains(folder) {
+            return Ok(());
+        }
+        let parent = folder.parent().unwrap_or(root);
+        self.create(root, parent)?;
+        match disk::create_folder(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::on("create the folder", folder)(error));
+            }
+            _ => sync_folder(parent)?,
+        }
+        lock(&self.0).insert(folder.to_owned());
+        Ok(())
     }
 }
 
 /// Returns when the names in `folder` are on disk.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    File::open(folder)
-        .and_then(|file| file.sync_all())
-        .map_err(StoreError::on("sync the folder", folder))
+    disk::sync_folder(folder).map_err(StoreError::on("sync the folder", folder))
 }
 
 /// Writes a new file and returns when its content is on disk.
 pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let write = || {
-        let mut file = File::create_new(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(StoreError::on("write", path))
+    disk::write_synced(path, bytes).map_err(StoreError::on("write", path))
 }
 
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
-    fs::rename(from, to).map_err(renaming(from, to))
+    disk::rename(from, to).map_err(renaming(from, to))
 }
 
 /// Renames `from` to `to` unless something is there; then `from` stays as it is.
@@ -61,17 +69,13 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
 /// On file systems that cannot do this in one go, what is there is replaced instead. That is as
 /// good for content-addressed files, which are equal, and fails for folders that are not empty.
 pub(super) fn publish(from: &Path, to: &Path) -> Result<Published, StoreError> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+    use io::ErrorKind::{AlreadyExists, DirectoryNotEmpty};
+    match disk::rename_new(from, to) {
         Ok(()) => Ok(Published::Here),
-        Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(Published::ThereAlready),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match fs::rename(from, to) {
-            Ok(()) => Ok(Published::Here),
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                Ok(Published::ThereAlready)
-            }
-            Err(error) => Err(renaming(from, to)(error)),
-        },
-        Err(error) => Err(renaming(from, to)(error.into())),
+        Err(error) if matches!(error.kind(), AlreadyExists | DirectoryNotEmpty) => {
+            Ok(Published::ThereAlready)
+        }
+        Err(error) => Err(renaming(from, to)(error)),
     }
 }
 
@@ -101,39 +105,13 @@ pub(super) fn pour(mut source: impl Read, mut sink: impl Write) -> io::Result<(b
 
 /// Removes a file, or a folder with everything in it, whatever the permissions of the folders.
 pub(super) fn remove_all(path: &Path) -> Result<(), StoreError> {
-    let remove = |path: &Path| match fs::symlink_metadata(path) {
-        Ok(data) if data.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    };
-    let removed = remove(path).or_else(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            open_up(path);
-            remove(path)
-        }
-        _ => Err(error),
-    });
-    removed.map_err(StoreError::on("remove", path))
-}
-
-/// Makes the folders below `path` writable to their owner, as far as that is allowed.
-fn open_up(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-    let Ok(entries) = fs::read_dir(path) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_up(&entry.path());
-        }
-    }
+    disk::remove_all(path).map_err(StoreError::on("remove", path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn publishing_never_replaces() {

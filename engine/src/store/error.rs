@@ -1,6 +1,7 @@
 //! What can go wrong with a store.
 
 use super::scan::{MAX_DEPTH, MAX_ENTRIES};
+use crate::disk;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,9 +17,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The disk or the quota is full.
-    #[error(
-        "could not {action}: no space is left; free some with `benchwright gc`, or choose another disk with `--out`"
-    )]
+    #[error("could not {action}: {}", disk::FULL)]
     OutOfSpace {
         /// What was tried, with its paths.
         action: String,
@@ -97,11 +96,9 @@ impl StoreError {
     /// Wraps what the system said about `action` into the variant that it deserves.
     pub(super) fn io(action: impl Into<String>, source: io::Error) -> Self {
         let action = action.into();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::OutOfSpace { action }
-            }
-            _ => Self::Io { action, source },
+        match disk::is_full(&source) {
+            true => Self::OutOfSpace { action },
+            false => Self::Io { action, source },
         }
     }
 

@@ -46,6 +46,7 @@ pub use digest::{Digest, DigestError};
 pub use error::{StoreError, Unfit};
 
 use blobs::Blobs;
+use durable::SyncedFolders;
 use records::Records;
 use serde_json::Value;
 use session::Session;
@@ -75,6 +76,7 @@ struct Inner {
     stat_cache: Mutex<StatCache>,
     warnings: Mutex<Vec<String>>,
     session: Session,
+    folders: SyncedFolders,
 }
 
 impl Drop for Inner {
@@ -109,6 +111,12 @@ impl Store {
         for folder in [&blobs, &trees, &records, &tmp] {
             durable::create_folders(folder).map_err(unusable)?;
         }
+        // Who created them may have died before their names were on disk.
+        durable::sync_folder(&root).map_err(unusable)?;
+        if let Some(parent) = root.parent() {
+            // One that may not be read cannot be synced, and was there before.
+            let _ = durable::sync_folder(parent);
+        }
         let warnings = session::clean_up(&tmp)
             .iter()
             .map(ToString::to_string)
@@ -127,6 +135,7 @@ impl Store {
             stat_cache,
             warnings,
             session,
+            folders: SyncedFolders::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -264,6 +273,7 @@ impl Store {
         Records {
             root: &self.inner.records,
             session: &self.inner.session,
+            folders: &self.inner.folders,
         }
     }
 }

@@ -4,9 +4,10 @@
 //! Such a value appears whole or not at all, and carries a checksum: what was damaged reads as
 //! absent. Knows nothing of what the values mean.
 
-use super::durable;
+use super::durable::{self, SyncedFolders};
 use super::session::Session;
 use super::{Digest, StoreError};
+use crate::disk;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -25,6 +26,7 @@ const SUFFIX: &str = ".json";
 pub(super) struct Records<'a> {
     pub(super) root: &'a Path,
     pub(super) session: &'a Session,
+    pub(super) folders: &'a SyncedFolders,
 }
 
 impl Records<'_> {
@@ -32,7 +34,7 @@ impl Records<'_> {
     pub(super) fn put(&self, namespace: &str, key: &str, value: &Value) -> Result<(), StoreError> {
         let path = self.path(namespace, key)?;
         let folder = path.parent().unwrap_or(self.root);
-        durable::create_folders(folder)?;
+        self.folders.create(self.root, folder)?;
         let aside = self.session.fresh();
         durable::write_synced(&aside, encode(value).as_bytes())?;
         durable::rename(&aside, &path)?;
@@ -60,14 +62,16 @@ impl Records<'_> {
     /// Removes a record; returns whether there was one.
     pub(super) fn remove(&self, namespace: &str, key: &str) -> Result<bool, StoreError> {
         let path = self.path(namespace, key)?;
-        match fs::remove_file(&path) {
+        match disk::remove_file(&path) {
             Ok(()) => durable::sync_folder(path.parent().unwrap_or(self.root)).map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(StoreError::on("remove", &path)(error)),
         }
     }
 
-    /// Lists the keys that begin with `prefix`, sorted.
+    /// Lists the keys that begin with `prefix`, sorted. The names of those records are on disk when
+    /// this returns: who wrote them may have died before, and what rests on them must not outlive
+    /// them.
     pub(super) fn list(&self, namespace: &str, prefix: &str) -> Result<Vec<String>, StoreError> {
         let mut folder = self.root.to_owned();
         folder.extend(segments(namespace)?);
@@ -79,7 +83,12 @@ impl Records<'_> {
             if shard.as_bytes()[..n_common] != wanted.as_bytes()[..n_common] {
                 continue;
             }
-            let names = names_in(&folder.join(&shard))?;
+            let shard = folder.join(&shard);
+            let names = names_in(&shard)?;
+            if !names.is_empty() {
+                self.folders.create(self.root, &shard)?;
+                durable::sync_folder(&shard)?;
+            }
             keys.extend(
                 names
                     .iter()

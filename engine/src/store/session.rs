@@ -2,6 +2,7 @@
 
 use super::StoreError;
 use super::durable;
+use crate::disk;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub(super) struct Session {
     folder: PathBuf,
-    _lock: File,
+    _lock: disk::File,
     n_names: AtomicU64,
 }
 
@@ -36,9 +37,9 @@ impl Session {
             std::process::id(),
             now.as_nanos()
         ));
-        fs::create_dir(&folder)?;
-        let lock = File::create_new(folder.join(LOCK))?;
-        lock.try_lock()?;
+        disk::create_folder(&folder)?;
+        let lock = disk::File::create_new(&folder.join(LOCK))?;
+        lock.as_file().try_lock()?;
         Ok(Self {
             folder,
             _lock: lock,

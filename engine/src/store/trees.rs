@@ -1,14 +1,15 @@
 //! Artifacts as real paths: `trees/<digest>/…`, made of hard links to blobs.
 //!
-//! A tree can be made again from its manifest at any time, so nothing here waits for the disk.
+//! A tree can be made again from its manifest at any time, so its names do not wait for the disk.
 
 use super::artifact::{Content, Entry, Manifest};
 use super::blobs::{self, Blobs};
 use super::durable;
 use super::{Digest, StoreError};
+use crate::disk;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The trees of one store.
@@ -44,11 +45,11 @@ impl Trees<'_> {
     /// Builds the tree aside, so that it appears whole or not at all.
     fn build(&self, tree: &Path, manifest: &Manifest) -> Result<(), StoreError> {
         let aside = self.blobs.session.fresh();
-        fs::create_dir(&aside).map_err(StoreError::on("create the folder", &aside))?;
+        disk::create_folder(&aside).map_err(StoreError::on("create the folder", &aside))?;
         for entry in manifest.entries() {
             let path = aside.join(&entry.path);
             let folder = path.parent().unwrap_or(&aside);
-            fs::create_dir_all(folder).map_err(StoreError::on("create the folder", folder))?;
+            disk::create_folders(folder).map_err(StoreError::on("create the folder", folder))?;
             self.make(&path, entry)?;
         }
         // If another was quicker, its tree is equal, and this one ends with the session.
@@ -63,7 +64,7 @@ impl Trees<'_> {
         let folder = path.parent().unwrap_or(self.root);
         if !folder.is_dir() {
             durable::remove_all(folder)?;
-            fs::create_dir_all(folder).map_err(StoreError::on("create the folder", folder))?;
+            disk::create_folders(folder).map_err(StoreError::on("create the folder", folder))?;
         }
         let is_folder = fs::symlink_metadata(path).is_ok_and(|data| data.is_dir());
         if is_folder || entry.content == Content::EmptyFolder {
@@ -75,11 +76,10 @@ impl Trees<'_> {
     fn make(&self, path: &Path, entry: &Entry) -> Result<(), StoreError> {
         match &entry.content {
             Content::EmptyFolder => {
-                fs::create_dir(path).map_err(StoreError::on("create the folder", path))
+                disk::create_folder(path).map_err(StoreError::on("create the folder", path))
             }
-            Content::Link { target } => {
-                symlink(target, path).map_err(StoreError::on("create the link", path))
-            }
+            Content::Link { target } => disk::symlink(Path::new(target), path)
+                .map_err(StoreError::on("create the link", path)),
             Content::File {
                 executable, digest, ..
             } => {
@@ -98,15 +98,17 @@ impl Trees<'_> {
 
 /// Hard links need the same file system, a free place among the inode's links, and permission.
 fn link_or_copy(blob: &Path, path: &Path) -> io::Result<()> {
-    match fs::hard_link(blob, path) {
+    match disk::hard_link(blob, path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => copy(blob, path, false),
         other => other,
     }
 }
 
-/// The blob of a program is not executable itself, so a link would not do.
+/// The blob of a program is not executable itself, so a link would not do. On disk before it is
+/// sealed, since the seal says that it is whole.
 fn copy(blob: &Path, path: &Path, executable: bool) -> io::Result<()> {
-    fs::copy(blob, path)?;
+    disk::copy(blob, path)?;
+    disk::sync_file(path)?;
     blobs::seal(path, executable)
 }
 
