@@ -91,6 +91,20 @@ impl Drop for MachineHold {
     }
 }
 
+/// The pool whose parts are GPUs, and the variable by which programs see only theirs.
+const GPUS: (&str, &str) = ("gpus", "CUDA_VISIBLE_DEVICES");
+
+/// Shows a program only the GPUs that were given to it, unless its environment names some already.
+pub fn show_devices(claims: &BTreeMap<String, Vec<String>>, env: &mut BTreeMap<String, String>) {
+    let (pool, variable) = GPUS;
+    let Some(parts) = claims.get(pool).filter(|_| !env.contains_key(variable)) else {
+        return;
+    };
+    // Device files are called `nvidia0`, devices `0`.
+    let names = parts.iter().map(|part| part.trim_start_matches("nvidia"));
+    env.insert(variable.to_owned(), names.collect::<Vec<_>>().join(","));
+}
+
 /// What stands in the way of a claim.
 struct Busy {
     what: String,

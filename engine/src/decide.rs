@@ -6,12 +6,17 @@ use crate::environment::Environment;
 use crate::freshness::{self, ActionRecord, Found, Freshness, Wanted, Wish};
 use crate::graph::{Edge, Graph, NodeId};
 use crate::key::{Keys, Known, Manifest};
+use crate::past::{self, Memory};
+use crate::policy::Sampling;
 use crate::samples::{SampleRecord, SampleSet};
 use crate::schedule::Decision;
 use crate::step::{PlanText, Resolved, Sample, StepKind};
 use crate::store::{ArtifactRef, Digest, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Finds out whether another run has brought a result.
+pub type Recheck = Box<dyn Fn() -> Result<bool, StoreError> + Send + Sync>;
 
 /// What is known of every node.
 pub struct Ledger {
@@ -116,12 +121,7 @@ impl Ledger {
         let Some(step) = self.graph.step(node) else {
             return Ok((Freshness::Service, Decision::Known));
         };
-        let wanted = Wanted {
-            target: step.target(),
-            max_age: step.policy.samples.max_age,
-            wish: &self.wish,
-            boot_id: &self.environment.boot_id,
-        };
+        let wanted = self.wanted(step.policy.samples);
         let Found {
             freshness, samples, ..
         } = freshness::look_up_samples(
@@ -141,6 +141,74 @@ impl Ledger {
                 first: have,
             },
         ))
+    }
+
+    fn wanted(&self, sampling: Sampling) -> Wanted<'_> {
+        Wanted {
+            sampling,
+            wish: &self.wish,
+            boot_id: &self.environment.boot_id,
+        }
+    }
+
+    /// Remembers how long a launch of a service took.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn keep_launch(&self, service: NodeId, took_ms: u64) -> Result<(), StoreError> {
+        match self.known.manifests.get(&service) {
+            Some(manifest) => past::remember(
+                &self.store,
+                &self.plan.name,
+                &self.graph.name(service),
+                manifest,
+                took_ms,
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what is remembered of a node: what it was, and how long its runs took.
+    pub fn memory(&self, node: NodeId) -> Option<Memory> {
+        past::recall(&self.store, &self.plan.name, &self.graph.name(node))
+    }
+
+    /// Returns how many samples a measurement still lacks, once it was decided.
+    pub fn missing(&self, node: NodeId) -> u32 {
+        let sampling = self.graph.step(node).map(|s| s.policy.samples);
+        match (sampling, self.samples.get(&node)) {
+            (Some(sampling), Some(set)) => self.wanted(sampling).missing(set),
+            _ => 0,
+        }
+    }
+
+    /// Returns what the result of a decided step is kept by, and a way to find out later, from any
+    /// thread, whether another run has brought it; `None` for what is never kept.
+    pub fn recheck(&self, node: NodeId) -> Option<(Digest, Recheck)> {
+        let step = self.graph.step(node)?;
+        let manifest = self.known.manifests.get(&node)?;
+        let (key, store) = (manifest.digest(), self.store.clone());
+        match step.entry.kind {
+            StepKind::Effect => None,
+            StepKind::Measure => {
+                let (sampling, wish) = (step.policy.samples, self.wish.clone());
+                let boot_id = self.environment.boot_id.clone();
+                let is_done = move || {
+                    let wanted = Wanted {
+                        sampling,
+                        wish: &wish,
+                        boot_id: &boot_id,
+                    };
+                    let set = SampleSet::load(&store, &key, sampling.max_age)?;
+                    Ok(wanted.missing(&set) == 0)
+                };
+                Some((key, Box::new(is_done)))
+            }
+            StepKind::Pure | StepKind::Fetch | StepKind::Report => {
+                let is_done = move || Ok(freshness::find_action(&store, &key).is_some());
+                Some((key, Box::new(is_done)))
+            }
+        }
     }
 
     /// Takes in the result of a step and keeps it for later runs.
@@ -167,11 +235,12 @@ impl Ledger {
         let value = serde_json::to_value(&record).unwrap_or_default();
         self.store
             .put_record("actions", &manifest.digest().to_string(), &value)?;
-        freshness::remember(
+        past::remember(
             &self.store,
-            &self.graph.name(node),
             &self.plan.name,
+            &self.graph.name(node),
             manifest,
+            took_ms,
         )?;
         self.take_outputs(node, outputs);
         Ok(())
@@ -185,15 +254,18 @@ impl Ledger {
         let Some(manifest) = self.known.manifests.get(&node) else {
             return Ok(());
         };
+        past::keep_class(&self.store, manifest)?;
         SampleSet::keep(&self.store, &manifest.digest(), &record)?;
-        freshness::remember(
+        past::remember(
             &self.store,
-            &self.graph.name(node),
             &self.plan.name,
+            &self.graph.name(node),
             manifest,
+            record.took_ms,
         )?;
-        let mut set = self.samples.remove(&node).unwrap_or_default();
-        set.records.push(record);
+        // Another run may have drawn samples of the same class meanwhile.
+        let max_age = self.graph.step(node).and_then(|s| s.policy.samples.max_age);
+        let set = SampleSet::load(&self.store, &manifest.digest(), max_age)?;
         self.take_samples(node, set);
         Ok(())
     }

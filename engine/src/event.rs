@@ -5,7 +5,7 @@
 
 use crate::freshness::Freshness;
 use crate::step::{FailureClass, Progress, StepKind, Verdict};
-use crate::store::ArtifactRef;
+use crate::store::{ArtifactRef, Digest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,6 +46,9 @@ pub enum Event {
         node: String,
         /// What was found.
         freshness: Freshness,
+        /// What its result is kept by: the digest of all that it depends on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Digest>,
     },
     /// A step begins.
     Started {
@@ -154,6 +157,9 @@ pub struct Failure {
     pub log: Option<PathBuf>,
     /// The log's last lines.
     pub log_tail: Vec<String>,
+    /// The pause before it is tried again, if it is, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_ms: Option<u64>,
 }
 
 /// How a run ended.

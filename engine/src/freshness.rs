@@ -2,8 +2,9 @@
 //! reason.
 
 use crate::key::{Change, Manifest};
+use crate::past;
+use crate::policy::Sampling;
 use crate::samples::{SampleRecord, SampleSet, now_s};
-use crate::step::Grade;
 use crate::store::{ArtifactRef, Digest, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub enum Freshness {
         have: SampleCount,
         /// How many are wanted.
         want: u32,
+        /// How old the newest is, seconds.
+        age_s: u64,
     },
     /// It has to run.
     Stale {
@@ -140,12 +143,13 @@ impl std::fmt::Display for Freshness {
                     remarks(count)
                 )
             }
-            Freshness::ToppedUp { have, want } => {
+            Freshness::ToppedUp { have, want, age_s } => {
                 write!(
                     f,
-                    "has {} of {}{}",
-                    have.have,
+                    "reused {} of {}, {} old{}",
+                    have.have - have.invalid,
                     plural(*want, "sample"),
+                    age(*age_s),
                     remarks(have)
                 )
             }
@@ -162,7 +166,7 @@ impl std::fmt::Display for Freshness {
 fn remarks(count: &SampleCount) -> String {
     let boot = if count.same_boot { ", same boot" } else { "" };
     let invalid = if count.invalid > 0 {
-        format!(", {} invalid: `--fresh` measures again", count.invalid)
+        format!(", {} suspect: `--fresh` measures again", count.invalid)
     } else {
         String::new()
     };
@@ -222,16 +226,8 @@ pub fn look_up_action(
     plan: &str,
     manifest: &Manifest,
 ) -> Result<Found, StoreError> {
-    let key = manifest.digest().to_string();
-    let record: Option<ActionRecord> = store
-        .get_record("actions", &key)
-        .and_then(|v| serde_json::from_value(v).ok());
-    let lost = record.as_ref().and_then(|r| {
-        r.outputs
-            .iter()
-            .find(|(_, o)| !store.present(o))
-            .map(|(name, _)| name.clone())
-    });
+    let record = read_action(store, &manifest.digest());
+    let lost = record.as_ref().and_then(|r| lost_output(store, r));
     let freshness = match (&record, lost) {
         (Some(record), None) => Freshness::Reused {
             age_s: now_s().saturating_sub(record.finished_at),
@@ -241,7 +237,7 @@ pub fn look_up_action(
             reason: Reason::Lost { output },
         },
         (None, _) => Freshness::Stale {
-            reason: reason(store, node, plan, manifest)?,
+            reason: reason(store, node, plan, manifest),
         },
     };
     let record = record.filter(|_| matches!(freshness, Freshness::Reused { .. }));
@@ -250,6 +246,22 @@ pub fn look_up_action(
         record,
         samples: SampleSet::default(),
     })
+}
+
+/// Finds a cached result that is whole.
+pub fn find_action(store: &Store, key: &Digest) -> Option<ActionRecord> {
+    read_action(store, key).filter(|record| lost_output(store, record).is_none())
+}
+
+fn read_action(store: &Store, key: &Digest) -> Option<ActionRecord> {
+    let value = store.get_record("actions", &key.to_string())?;
+    serde_json::from_value(value).ok()
+}
+
+fn lost_output(store: &Store, record: &ActionRecord) -> Option<String> {
+    let mut outputs = record.outputs.iter();
+    let (name, _) = outputs.find(|(_, output)| !store.present(output))?;
+    Some(name.clone())
 }
 
 /// Looks up the samples of a measurement.
@@ -264,28 +276,23 @@ pub fn look_up_samples(
     wanted: &Wanted<'_>,
 ) -> Result<Found, StoreError> {
     let class = manifest.digest();
-    let samples = SampleSet::load(store, &class, wanted.max_age)?;
-    let current = samples.current(wanted.target);
+    let samples = SampleSet::load(store, &class, wanted.sampling.max_age)?;
+    let current = samples.current(wanted.sampling.target.get());
     let have = SampleCount {
         have: count(current.records.len()),
-        invalid: count(
-            current
-                .records
-                .iter()
-                .filter(|r| r.verdict.grade == Grade::Invalid)
-                .count(),
-        ),
+        invalid: count(current.records.iter().filter(|r| r.is_suspect()).count()),
         same_boot: current.records.iter().all(|r| r.boot_id == wanted.boot_id),
     };
     let newest = samples
         .records
         .last()
         .map_or(0, |r| now_s().saturating_sub(r.drawn_at));
+    let missing = wanted.missing(&samples);
     let freshness = match have.have {
-        _ if wanted.missing(&samples) > 0 && wanted.wish != &Wish::Enough => Freshness::Stale {
+        _ if missing > 0 && wanted.wish != &Wish::Enough => Freshness::Stale {
             reason: Reason::Asked,
         },
-        n if n >= wanted.target => Freshness::Reused {
+        n if n > 0 && missing == 0 => Freshness::Reused {
             age_s: newest,
             samples: Some(have),
         },
@@ -293,11 +300,12 @@ pub fn look_up_samples(
             reason: Reason::TooOld,
         },
         0 => Freshness::Stale {
-            reason: reason(store, node, plan, manifest)?,
+            reason: reason(store, node, plan, manifest),
         },
         _ => Freshness::ToppedUp {
             have,
-            want: wanted.target,
+            want: wanted.sampling.target.get(),
+            age_s: newest,
         },
     };
     Ok(Found {
@@ -309,10 +317,8 @@ pub fn look_up_samples(
 
 /// How many samples are wanted and which count.
 pub struct Wanted<'a> {
-    /// How many.
-    pub target: u32,
-    /// Older ones do not count.
-    pub max_age: Option<std::time::Duration>,
+    /// How many, how old, and how often suspect ones are replaced.
+    pub sampling: Sampling,
     /// Whether those of earlier runs suffice.
     pub wish: &'a Wish,
     /// The boot of this machine.
@@ -330,13 +336,20 @@ pub enum Wish {
 
 impl Wanted<'_> {
     /// Returns how many samples are still to be drawn beside `samples`.
+    ///
+    /// A suspect sample is kept and replaced, but a set never grows beyond its target by more than
+    /// the replacements that are allowed: what is suspect every time is content with being so.
     pub fn missing(&self, samples: &SampleSet) -> u32 {
         let counts = |record: &&SampleRecord| match self.wish {
             Wish::Enough => true,
             Wish::NewIn(run) => record.run == *run,
         };
-        let n_counting = samples.records.iter().filter(counts).count();
-        self.target.saturating_sub(count(n_counting))
+        let counting = || samples.records.iter().filter(counts);
+        let n_believed = counting().filter(|r| !r.is_suspect()).count();
+        let target = self.sampling.target.get();
+        let most = target.saturating_add(self.sampling.replacements);
+        let short = target.saturating_sub(count(n_believed));
+        short.min(most.saturating_sub(count(counting().count())))
     }
 }
 
@@ -345,35 +358,11 @@ fn count(n: usize) -> u32 {
 }
 
 /// Compares with what the node was when it last ran under this name.
-fn reason(
-    store: &Store,
-    node: &str,
-    plan: &str,
-    manifest: &Manifest,
-) -> Result<Reason, StoreError> {
-    let latest: Option<Manifest> = store
-        .get_record("latest", &latest_key(plan, node))
-        .and_then(|v| serde_json::from_value(v).ok());
-    Ok(match latest.map(|old| manifest.changes_since(&old)) {
+fn reason(store: &Store, node: &str, plan: &str, manifest: &Manifest) -> Reason {
+    match past::recall(store, plan, node) {
         None => Reason::NeverRan,
-        Some(changes) => Reason::Changed { changes },
-    })
-}
-
-/// Remembers what a node was when it ran, for the next explanation.
-///
-/// # Errors
-/// If the store cannot be written.
-pub fn remember(
-    store: &Store,
-    node: &str,
-    plan: &str,
-    manifest: &Manifest,
-) -> Result<(), StoreError> {
-    let value = serde_json::to_value(manifest).unwrap_or_default();
-    store.put_record("latest", &latest_key(plan, node), &value)
-}
-
-fn latest_key(plan: &str, node: &str) -> String {
-    Digest::from(blake3::hash(format!("{plan}\n{node}").as_bytes())).to_string()
+        Some(memory) => Reason::Changed {
+            changes: manifest.changes_since(&memory.manifest),
+        },
+    }
 }

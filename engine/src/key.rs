@@ -69,7 +69,7 @@ impl Manifest {
                 .filter(|k| !now.contains_key(k)),
         );
         let owned = |value: Option<&&str>| value.map(|v| (*v).to_owned());
-        fields
+        let mut changes: Vec<Change> = fields
             .into_iter()
             .filter(|field| then.get(field) != now.get(field))
             .map(|field| Change {
@@ -77,8 +77,27 @@ impl Manifest {
                 old: owned(then.get(field)),
                 new: owned(now.get(field)),
             })
-            .collect()
+            .collect();
+        drop_consequences(&mut changes);
+        changes
     }
+}
+
+/// Another kind of step or service has other options altogether: that it is another is what
+/// changed.
+fn drop_consequences(changes: &mut Vec<Change>) {
+    let kinds: Vec<String> = changes
+        .iter()
+        .filter(|c| c.old.is_some() && c.new.is_some())
+        .filter_map(|c| c.field.strip_suffix("use").map(str::to_owned))
+        .filter(|owner| owner.is_empty() || owner.ends_with('.'))
+        .collect();
+    changes.retain(|change| {
+        let is_consequence = |owner: &String| {
+            change.field.starts_with(owner.as_str()) && change.field != format!("{owner}use")
+        };
+        !kinds.iter().any(is_consequence)
+    });
 }
 
 /// What is known of nodes that were decided already.
@@ -228,10 +247,14 @@ impl Walk for KeyWalk<'_> {
     }
 
     fn file(&mut self, path: &str, file: &Path) {
-        match self.keys.store.digest_path(file) {
-            Ok(digest) => self
-                .manifest
-                .push(format!("with.{path}"), digest.to_string()),
+        match self.keys.store.digest_files(file) {
+            // File by file, so that an explanation names the one that changed.
+            Ok(files) => {
+                for (name, digest) in files {
+                    self.manifest
+                        .push(format!("with.{path}{name}"), digest.to_string());
+                }
+            }
             Err(error) => self.failed = Some(error),
         }
     }

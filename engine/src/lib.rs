@@ -45,6 +45,7 @@ pub mod freshness;
 pub mod samples;
 
 pub mod decide;
+pub mod past;
 
 // Running.
 pub mod schedule;

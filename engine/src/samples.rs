@@ -34,6 +34,13 @@ pub struct SampleRecord {
     pub outputs: BTreeMap<String, ArtifactRef>,
 }
 
+impl SampleRecord {
+    /// Whether it cannot be believed, so that another should take its place.
+    pub fn is_suspect(&self) -> bool {
+        self.verdict.grade == Grade::Invalid
+    }
+}
+
 /// Samples of one class, oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct SampleSet {
@@ -87,7 +94,7 @@ impl SampleSet {
     /// Returns the samples that a result of `target` samples rests on: all that can be believed,
     /// and only where those are too few the newest invalid ones beside them.
     pub fn current(&self, target: u32) -> Self {
-        let is_believed = |r: &&SampleRecord| r.verdict.grade != Grade::Invalid;
+        let is_believed = |r: &&SampleRecord| !r.is_suspect();
         let n_believed = self.records.iter().filter(is_believed).count();
         let n_invalid = self.records.len() - n_believed;
         let room = usize::try_from(target)

@@ -27,6 +27,8 @@ pub struct LaunchContext {
     pub folder: PathBuf,
     /// What the references mean now.
     pub resolved: Resolved,
+    /// What it was given of the machine's pools: names of devices, numbers of ports.
+    pub claims: BTreeMap<String, Vec<String>>,
 }
 
 /// How a service comes to be.

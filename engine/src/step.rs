@@ -306,6 +306,8 @@ pub struct StepContext {
     pub environment: Arc<crate::environment::Environment>,
     /// The plan.
     pub plan: Arc<PlanText>,
+    /// What it was given of the machine's pools: names of devices, numbers of ports.
+    pub claims: BTreeMap<String, Vec<String>>,
     /// Starts processes that cannot outlive the engine.
     pub supervisor: Supervisor,
     /// Where progress goes.
@@ -423,10 +425,11 @@ impl StepContext {
     pub async fn spawn(
         &self,
         argv: Vec<String>,
-        env: BTreeMap<String, String>,
+        mut env: BTreeMap<String, String>,
         cwd: &Path,
         stdout: &Path,
     ) -> Result<Process, StepError> {
+        crate::claims::show_devices(&self.claims, &mut env);
         let spec = ProcessSpec {
             argv,
             env,

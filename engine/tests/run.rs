@@ -110,8 +110,8 @@ impl Step for Draw {
         }
         std::fs::write(context.output("value.txt"), format!("{}", self.value))
             .map_err(|e| StepError::new(e.to_string()))?;
-        // The first two samples of a negative value are no good.
-        let grade = if self.value < 0.0 && context.sample < 2 {
+        // The first two samples of a negative value are no good, and all below -5.
+        let grade = if self.value < -5.0 || (self.value < 0.0 && context.sample < 2) {
             Grade::Invalid
         } else {
             Grade::Valid
@@ -209,7 +209,9 @@ struct Log(Arc<Mutex<Vec<String>>>, Option<mpsc::Sender<Interrupt>>);
 impl Listener for Log {
     fn hear(&mut self, _: u64, event: &Event) {
         let line = match event {
-            Event::Decided { node, freshness } => format!("{node}: {freshness}"),
+            Event::Decided {
+                node, freshness, ..
+            } => format!("{node}: {freshness}"),
             Event::Started { node, sample, .. } => format!(
                 "{node} starts{}",
                 sample.map_or(String::new(), |s| format!(" {s}"))
@@ -271,6 +273,7 @@ impl Bench {
         };
         let folder = RunFolder::create(self.out(), "t", plan, &recipe).expect("a folder");
         let settings = RunSettings {
+            locks: self.out().join("locks"),
             jobs: 2,
             fresh,
             seed: 1,
@@ -416,7 +419,7 @@ async fn samples_are_topped_up_and_the_server_is_launched_only_for_that() {
     assert_eq!(count(&bench), "6");
     assert_eq!(
         said.iter()
-            .filter(|l| l.contains("has 2 of 3 samples"))
+            .filter(|l| l.contains("reused 2 of 3 samples, 0 s old, same boot"))
             .count(),
         2,
         "{said:?}"
@@ -429,14 +432,21 @@ async fn samples_are_topped_up_and_the_server_is_launched_only_for_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_sample_is_kept_and_shows_in_the_outcome() {
+async fn suspect_samples_are_kept_marked_and_replaced_within_a_bound() {
     let bench = Bench::new();
-    let (outcome, _) = bench.run(&MEASURE.replace("[1, 2]", "[1, -2]")).await;
+    let plan = MEASURE.replace("[1, 2]", "[1, -9]");
+    let (outcome, said) = bench.run(&plan).await;
     assert_eq!(outcome, Outcome::Invalid);
     assert_eq!(count(&bench), "4");
-    let (outcome, said) = bench.run(&MEASURE.replace("[1, 2]", "[1, -2]")).await;
+    let starts = |said: &[String], node: &str| {
+        let start = format!("draw[value={node}] starts");
+        said.iter().filter(|l| l.starts_with(&start)).count()
+    };
+    assert_eq!((starts(&said, "1"), starts(&said, "-9")), (2, 4));
+    let (outcome, said) = bench.run(&plan).await;
     assert_eq!(outcome, Outcome::Invalid);
-    assert!(said.iter().any(|l| l.contains("2 invalid")), "{said:?}");
+    assert_eq!(starts(&said, "-9"), 0, "the bound holds across runs");
+    assert!(said.iter().any(|l| l.contains("2 suspect")), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -505,10 +515,13 @@ async fn a_step_that_takes_too_long_is_ended() {
 async fn new_samples_take_the_place_of_invalid_ones() {
     let bench = Bench::new();
     let plan = MEASURE.replace("[1, 2]", "[-1]");
-    assert_eq!(bench.run(&plan).await.0, Outcome::Invalid);
+    let (outcome, said) = bench.run(&plan).await;
+    assert_eq!(outcome, Outcome::Done);
+    assert_eq!(said.iter().filter(|l| l.contains("starts")).count(), 5);
+    assert_eq!(count(&bench), "2");
     let (outcome, _) = bench.run_as(&plan, true, true).await;
     assert_eq!(outcome, Outcome::Done);
-    assert_eq!(count(&bench), "2");
+    assert_eq!(count(&bench), "4");
     assert_eq!(bench.run(&plan).await.0, Outcome::Done);
 }
 

@@ -38,6 +38,7 @@ pub(super) fn resume(arguments: &Resume, session: &Session) -> Result<u8, Failur
     warn(&history, &recipe.version, session);
     let store = outputs::open(&session.out)?;
     let settings = RunSettings {
+        locks: engine::claims::Claims::usual_folder(),
         jobs: jobs(arguments.jobs),
         fresh: recipe.fresh,
         seed: recipe.seed,

@@ -42,6 +42,7 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
     let folder = RunFolder::create(&session.out, &expanded.name, text, &recipe)
         .map_err(|error| outputs::run_failure(&session.out, &error))?;
     let settings = RunSettings {
+        locks: engine::claims::Claims::usual_folder(),
         jobs: jobs(arguments.jobs),
         fresh: arguments.fresh,
         seed: arguments.seed,

@@ -6,7 +6,9 @@ use super::history::Entry;
 use crate::disk;
 use crate::event::Event;
 use crate::journal::{Durability, Journal, LockError, RunLock};
+use crate::key::Manifest;
 use crate::params::Settings;
+use crate::past::ManifestLog;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,6 +39,7 @@ pub struct RunFolder {
     path: PathBuf,
     name: String,
     journal: Journal,
+    manifests: ManifestLog,
     _lock: RunLock,
 }
 
@@ -65,6 +68,7 @@ impl RunFolder {
             Journal::create(&path.join(JOURNAL)).map_err(|e| RunError::Journal(e.to_string()))?;
         let folder = Self {
             name: file_name(&path),
+            manifests: ManifestLog::open(&path).map_err(RunError::on(&path))?,
             path,
             journal,
             _lock: lock,
@@ -85,6 +89,7 @@ impl RunFolder {
         let folder = Self {
             name: file_name(path),
             path: path.to_owned(),
+            manifests: ManifestLog::open(path).map_err(RunError::on(path))?,
             journal,
             _lock: lock,
         };
@@ -110,6 +115,12 @@ impl RunFolder {
     /// Returns the folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Writes down what a node is that has to run, for later explanations.
+    pub(super) fn note(&mut self, node: &str, manifest: &Manifest) -> Result<(), RunError> {
+        let noted = self.manifests.note(node, manifest);
+        noted.map_err(RunError::on(&self.path))
     }
 
     /// Writes an event to the journal; those that resume rests on are on disk when this returns.

@@ -147,8 +147,7 @@ pub fn find(out: &Path, name: Option<&str>) -> Result<PathBuf, String> {
 /// # Errors
 /// If its journal cannot be read at all.
 pub fn load(path: &Path) -> Result<History, super::RunError> {
-    let recovered =
-        read(&folder::journal_of(path)).map_err(|e| super::RunError::Journal(e.to_string()))?;
+    let (damage, entries) = entries(path)?;
     let mut history = History {
         run: path
             .file_name()
@@ -162,22 +161,32 @@ pub fn load(path: &Path) -> Result<History, super::RunError> {
         outcome: None,
         took_ms: 0,
         nodes: Vec::new(),
-        damage: recovered.damage,
+        damage,
     };
-    for record in &recovered.records {
-        // A record of a later version is one that this version cannot know.
-        if let Ok(entry) = serde_json::from_slice::<Entry>(record) {
-            history.take(&entry);
-        }
-    }
+    entries.iter().for_each(|entry| history.take(entry));
     Ok(history)
+}
+
+/// Reads all that the journal of the run in `path` says, and what of it could not be read.
+///
+/// # Errors
+/// If it cannot be read at all.
+pub fn entries(path: &Path) -> Result<(Vec<Damage>, Vec<Entry>), super::RunError> {
+    let recovered =
+        read(&folder::journal_of(path)).map_err(|e| super::RunError::Journal(e.to_string()))?;
+    // A record of a later version is one that this version cannot know.
+    let records = recovered.records.iter();
+    let entries = records.filter_map(|record| serde_json::from_slice(record).ok());
+    Ok((recovered.damage, entries.collect()))
 }
 
 impl History {
     fn take(&mut self, entry: &Entry) {
         match &entry.event {
             Event::RunStarted { plan, nodes, .. } => self.begin(plan, nodes, entry.wall_ms),
-            Event::Decided { node, freshness } => self.node(node, |n| {
+            Event::Decided {
+                node, freshness, ..
+            } => self.node(node, |n| {
                 n.freshness = Some(freshness.clone());
                 if matches!(freshness, Freshness::Reused { .. }) {
                     n.state = NodeState::Reused;

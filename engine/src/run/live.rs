@@ -2,7 +2,9 @@
 
 use super::Message;
 use super::perform::Reset;
+use crate::claims::{Claim, Claims};
 use crate::graph::{Edge, Graph, NodeId};
+use crate::policy::Demand;
 use crate::process::{Exit, Process, Supervisor};
 use crate::service::{DynService, Endpoint, Launch, LaunchContext, Probe};
 use crate::step::{FailureClass, Resolved, StepError};
@@ -59,6 +61,7 @@ struct LiveService {
 /// Every service that is up or was, in this run.
 pub(super) struct LiveServices {
     graph: Arc<Graph>,
+    claims: Arc<Claims>,
     sender: mpsc::Sender<Message>,
     up: BTreeMap<NodeId, LiveService>,
     logs: BTreeMap<NodeId, PathBuf>,
@@ -67,9 +70,14 @@ pub(super) struct LiveServices {
 }
 
 impl LiveServices {
-    pub(super) fn new(graph: Arc<Graph>, sender: mpsc::Sender<Message>) -> Self {
+    pub(super) fn new(
+        graph: Arc<Graph>,
+        sender: mpsc::Sender<Message>,
+        claims: Arc<Claims>,
+    ) -> Self {
         Self {
             graph,
+            claims,
             sender,
             up: BTreeMap::new(),
             logs: BTreeMap::new(),
@@ -132,10 +140,13 @@ impl LiveServices {
             incarnation,
             service: service.service,
             limit: service.policy.ready_timeout,
+            claims: self.claims.clone(),
+            demand: service.policy.demand.clone(),
             context: LaunchContext {
                 node: self.graph.name(node),
                 folder,
                 resolved,
+                claims: BTreeMap::new(),
             },
             supervisor,
             stopped,
@@ -241,6 +252,8 @@ struct Launching {
     incarnation: u32,
     service: Arc<dyn DynService>,
     limit: Duration,
+    claims: Arc<Claims>,
+    demand: Demand,
     context: LaunchContext,
     supervisor: Supervisor,
     stopped: watch::Receiver<bool>,
@@ -261,6 +274,25 @@ impl Launching {
     }
 
     async fn until_the_end(mut self) {
+        // Held until the service is verified gone.
+        let claim = match self.claim().await {
+            Some(Ok(claim)) => claim,
+            Some(Err(error)) => {
+                return self.tell(ServiceNews::LaunchFailed(self.node, error)).await;
+            }
+            None => {
+                let (node, took) = (self.node, Duration::ZERO);
+                let trouble = None;
+                return self
+                    .tell(ServiceNews::Down {
+                        node,
+                        took,
+                        trouble,
+                    })
+                    .await;
+            }
+        };
+        self.context.claims.clone_from(&claim.parts);
         let began = Instant::now();
         let (mut endpoint, process) = match self.start().await {
             Ok(started) => started,
@@ -285,6 +317,21 @@ impl Launching {
         }
     }
 
+    /// Waits for its share of the machine; `None` if it is no longer wanted.
+    async fn claim(&self) -> Option<Result<Claim, StepError>> {
+        let (node, sender) = (self.node, self.sender.clone());
+        let say = move |doing| {
+            // A full queue drops what is only said, never news.
+            let _ = sender.try_send(Message::Service(ServiceNews::Doing(node, doing)));
+        };
+        tokio::select! {
+            claim = self.claims.take(&self.demand, say) => Some(claim.map_err(|e| {
+                StepError::new(e.to_string()).class(FailureClass::Infrastructure)
+            })),
+            () = told(self.stopped.clone()) => None,
+        }
+    }
+
     async fn start(&self) -> Result<(Endpoint, Option<Arc<Process>>), StepError> {
         match self.service.launch(&self.context)? {
             Launch::External { mut endpoint } => {
@@ -293,7 +340,11 @@ impl Launching {
                     .insert("url".to_owned(), endpoint.url.clone());
                 Ok((endpoint, None))
             }
-            Launch::Process { spec, mut endpoint } => {
+            Launch::Process {
+                mut spec,
+                mut endpoint,
+            } => {
+                crate::claims::show_devices(&self.context.claims, &mut spec.env);
                 endpoint
                     .facts
                     .insert("url".to_owned(), endpoint.url.clone());

@@ -5,25 +5,29 @@
 //! [`folder`]; [`history`] reads it back.
 
 pub mod folder;
+mod gate;
 pub mod history;
 mod live;
 mod perform;
+mod results;
 
+use crate::claims::Claims;
 use crate::decide::Ledger;
 use crate::disk;
 use crate::environment::Environment;
-use crate::event::{Event, Failure, Listener, NodeSummary, Outcome};
+use crate::event::{Event, Listener, NodeSummary, Outcome};
 use crate::expand::Expanded;
 use crate::freshness::Wish;
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, StepNode};
+use crate::key::Manifest;
 use crate::process::{Supervisor, log_tail};
-use crate::samples::SampleRecord;
 use crate::schedule::{Action, Because, Decision, Happened, Schedule};
 use crate::step::{
     FailureClass, Grade, PlanText, Progress, Resolved, StepContext, StepError, StepKind, Verdict,
 };
 use crate::store::{Store, StoreError};
 use folder::RunFolder;
+use gate::{Gate, Work};
 use live::{LiveServices, ServiceNews};
 use perform::{Ended, Performance};
 use std::collections::BTreeMap;
@@ -47,6 +51,9 @@ pub struct RunSettings {
     pub seed: u64,
     /// Whether the run was begun before.
     pub resumed: bool,
+    /// The folder of locks that the runs of this machine share, see
+    /// [`Claims::usual_folder`].
+    pub locks: PathBuf,
 }
 
 /// Wishes from outside while a run goes on.
@@ -104,6 +111,11 @@ impl RunError {
 
 /// What reaches the run's task.
 enum Message {
+    Began {
+        node: NodeId,
+        sample: u32,
+        logs: PathBuf,
+    },
     Ended(Box<Ended>),
     Progressed(NodeId, Progress),
     Service(ServiceNews),
@@ -130,13 +142,14 @@ pub async fn run(
     } else {
         Wish::Enough
     };
+    let supply = Arc::new(crate::policy::Supply::new());
+    let claims = Arc::new(Claims::new(
+        settings.locks.clone(),
+        supply.clone(),
+        folder.name(),
+    ));
     let run = Run {
-        schedule: Schedule::of(
-            &graph,
-            settings.jobs,
-            settings.seed,
-            &crate::policy::Supply::new(),
-        ),
+        schedule: Schedule::of(&graph, settings.jobs, settings.seed, &supply),
         ledger: Ledger::new(
             graph.clone(),
             store.clone(),
@@ -144,7 +157,8 @@ pub async fn run(
             expanded.text.clone(),
             wish,
         ),
-        live: LiveServices::new(graph.clone(), sender.clone()),
+        live: LiveServices::new(graph.clone(), sender.clone(), claims.clone()),
+        claims,
         graph,
         store,
         environment,
@@ -190,6 +204,7 @@ struct Run {
     schedule: Schedule,
     ledger: Ledger,
     live: LiveServices,
+    claims: Arc<Claims>,
     supervisor: Supervisor,
     folder: RunFolder,
     listeners: Vec<Box<dyn Listener>>,
@@ -281,9 +296,15 @@ impl Run {
         let decided = tokio::task::block_in_place(|| self.ledger.decide(node));
         match decided {
             Ok((freshness, decision)) => {
+                let manifest = self.ledger.manifest(node);
+                let key = manifest.map(Manifest::digest);
+                if let (Some(manifest), Decision::Run { times: 1.., .. }) = (manifest, decision) {
+                    self.folder.note(&name, manifest)?;
+                }
                 self.tell(&Event::Decided {
                     node: name,
                     freshness,
+                    key,
                 })?;
                 if matches!(
                     decision,
@@ -301,34 +322,6 @@ impl Run {
         }
     }
 
-    /// Links results into the run's folder.
-    fn show_results(&mut self, node: NodeId) -> Result<(), RunError> {
-        let Some(step) = self.graph.step(node) else {
-            return Ok(());
-        };
-        let name = self.graph.name(node);
-        if let Some(set) = self.ledger.samples(node) {
-            for (i, record) in set.records.iter().enumerate() {
-                for output in step.entry.outputs {
-                    if let Some(artifact) = record.outputs.get(output.name) {
-                        self.folder.link(
-                            &[&name, &i.to_string()],
-                            output.file,
-                            &self.store.path(artifact),
-                        )?;
-                    }
-                }
-            }
-        }
-        for output in step.entry.outputs {
-            if let Some(artifact) = self.ledger.artifact(node, output.name) {
-                self.folder
-                    .link(&[&name], output.file, &self.store.path(artifact))?;
-            }
-        }
-        Ok(())
-    }
-
     fn start(&mut self, node: NodeId, sample: u32) -> Result<(), RunError> {
         let Some(step) = self.graph.step(node).cloned() else {
             return Ok(());
@@ -337,11 +330,6 @@ impl Run {
         let logs = self.folder.logs(&name, sample)?;
         let work = self.folder.work(&name, sample)?;
         let is_measurement = step.entry.kind == StepKind::Measure;
-        self.tell(&Event::Started {
-            node: name.clone(),
-            sample: is_measurement.then_some(sample),
-            logs: logs.clone(),
-        })?;
         let (stop, cancel) = watch::channel(false);
         self.cancels.insert(node, stop);
         let mut resolved = self.ledger.resolved(node);
@@ -351,9 +339,21 @@ impl Run {
         } else {
             Vec::new()
         };
+        let (sender, began) = (self.sender.clone(), logs.clone());
+        let begin = Box::new(move || -> perform::BeginFuture {
+            Box::pin(async move {
+                let logs = began;
+                // An error means that the run is over already.
+                let _ = sender.send(Message::Began { node, sample, logs }).await;
+            })
+        });
         let performance = Performance {
             node,
             sample,
+            gate: self.gate_of(node, &step),
+            parts: BTreeMap::new(),
+            say: self.waiting(node),
+            begin,
             step,
             folder: work.clone(),
             logs: logs.clone(),
@@ -369,6 +369,33 @@ impl Run {
             let _ = sender.send(Message::Ended(Box::new(ended))).await;
         });
         Ok(())
+    }
+
+    /// Says what a node waits for; a full queue drops it, never a result.
+    fn waiting(&self, node: NodeId) -> Box<dyn Fn(String) + Send + Sync> {
+        let sender = self.sender.clone();
+        Box::new(move |doing| {
+            let progress = Progress { doing, done: None };
+            drop(sender.try_send(Message::Progressed(node, progress)));
+        })
+    }
+
+    fn gate_of(&self, node: NodeId, step: &StepNode) -> Gate {
+        let work = self.ledger.recheck(node).map(|(key, is_done)| Work {
+            namespace: match step.entry.kind {
+                StepKind::Measure => "samples",
+                _ => "actions",
+            },
+            key,
+            is_done,
+        });
+        Gate {
+            claims: self.claims.clone(),
+            demand: step.policy.demand.clone(),
+            store: self.store.clone(),
+            run: self.folder.name().to_owned(),
+            work,
+        }
     }
 
     /// Makes what a step sees, but for what tells it to stop.
@@ -397,6 +424,7 @@ impl Run {
             environment: environment.clone(),
             plan: plan.clone(),
             supervisor: supervisor.clone(),
+            claims: BTreeMap::new(),
             progress: progress.clone(),
             cancel,
         })
@@ -463,110 +491,11 @@ impl Run {
                 })?;
                 Ok(Vec::new())
             }
+            Message::Began { node, sample, logs } => self.began(node, sample, logs),
             Message::Ended(ended) => self.ended(*ended),
             Message::Rested(node) => Ok(self.schedule.on(Happened::Rested(node))),
             Message::Service(news) => self.service_news(news),
         }
-    }
-
-    fn ended(&mut self, ended: Ended) -> Result<Vec<Action>, RunError> {
-        let Ended {
-            node,
-            sample,
-            took,
-            result,
-        } = ended;
-        self.cancels.remove(&node);
-        let kind = self.graph.step_kind(node);
-        let is_measurement = kind == Some(StepKind::Measure);
-        let sample_name = is_measurement.then_some(sample);
-        let done = match result {
-            Ok(done) => done,
-            Err(error) => {
-                let error = self.blame_service(node, error);
-                self.fail(node, sample_name, &error)?;
-                return Ok(self.schedule.on(Happened::Failed(node, error.class)));
-            }
-        };
-        let took_ms = millis(took);
-        let summary = done.report.summary.clone();
-        let verdict =
-            is_measurement.then(|| done.report.verdict.clone().unwrap_or_else(no_verdict));
-        match &verdict {
-            Some(verdict) => {
-                let record = SampleRecord {
-                    run: self.folder.name().to_owned(),
-                    index: sample,
-                    drawn_at: crate::samples::now_s(),
-                    boot_id: self.environment.boot_id.clone(),
-                    took_ms,
-                    verdict: verdict.clone(),
-                    summary: summary.clone(),
-                    before: done.before,
-                    after: done.after,
-                    outputs: done.outputs.clone(),
-                };
-                self.ledger.keep_sample(node, record)?;
-            }
-            None if kind == Some(StepKind::Effect) => {}
-            None => {
-                self.ledger
-                    .keep_action(node, done.outputs.clone(), took_ms, summary.clone())?
-            }
-        }
-        self.show_results(node)?;
-        let name = self.graph.name(node);
-        self.tell(&Event::Finished {
-            node: name,
-            sample: sample_name,
-            took_ms,
-            summary,
-            verdict,
-            outputs: done.outputs,
-        })?;
-        Ok(self.schedule.on(Happened::Done(node)))
-    }
-
-    /// A step that was cancelled because its service died says so.
-    fn blame_service(&self, node: NodeId, error: StepError) -> StepError {
-        if self.tally.interrupted || error.class != FailureClass::Interrupted {
-            return error;
-        }
-        match self.live.death_of_lease(&self.graph, node) {
-            Some((service, how, log)) => StepError {
-                message: format!("its service `{service}` died while it ran: it {how}"),
-                help: Some(
-                    "the log of the service says why; `benchwright resume` tries again".to_owned(),
-                ),
-                log,
-                class: FailureClass::Infrastructure,
-            },
-            None => error,
-        }
-    }
-
-    fn fail(
-        &mut self,
-        node: NodeId,
-        sample: Option<u32>,
-        error: &StepError,
-    ) -> Result<(), RunError> {
-        // Without an interruption there is nothing that could have interrupted it.
-        self.tally.failed |= error.class != FailureClass::Interrupted || !self.tally.interrupted;
-        let log_tail = error
-            .log
-            .as_deref()
-            .map(|log| log_tail(log, LOG_LINES))
-            .unwrap_or_default();
-        self.tell(&Event::Failed(Failure {
-            node: self.graph.name(node),
-            sample,
-            message: error.message.clone(),
-            help: error.help.clone(),
-            class: error.class,
-            log: error.log.clone(),
-            log_tail,
-        }))
     }
 
     fn service_news(&mut self, news: ServiceNews) -> Result<Vec<Action>, RunError> {
@@ -587,6 +516,7 @@ impl Run {
             } => {
                 let url = endpoint.url.clone();
                 self.live.is_up(node, endpoint, process);
+                self.ledger.keep_launch(node, millis(took))?;
                 self.tell(&Event::ServiceReady {
                     node: self.graph.name(node),
                     url,

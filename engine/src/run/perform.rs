@@ -1,5 +1,6 @@
 //! One run of one step: reset what it leases, let it work within its limits, take its outputs.
 
+use super::gate::{Gate, Held, Passed};
 use crate::environment::Condition;
 use crate::graph::{NodeId, StepNode};
 use crate::process::Process;
@@ -30,6 +31,9 @@ pub(super) struct Reset {
     pub(super) process: Option<Arc<Process>>,
 }
 
+/// Tells the run that a step begins.
+pub(super) type BeginFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// When a step last said something.
 type Heartbeat = Arc<Mutex<Instant>>;
 
@@ -48,6 +52,14 @@ pub(super) struct Performance {
     pub(super) logs: PathBuf,
     pub(super) resets: Vec<Reset>,
     pub(super) store: Arc<Store>,
+    /// What it has to pass before it begins.
+    pub(super) gate: Gate,
+    /// What it was given of the machine's pools, once it has passed.
+    pub(super) parts: BTreeMap<String, Vec<String>>,
+    /// Is told what it waits for before it begins.
+    pub(super) say: Box<dyn Fn(String) + Send + Sync>,
+    /// Is told when it begins.
+    pub(super) begin: Box<dyn FnOnce() -> BeginFuture + Send + Sync>,
 }
 
 /// How it ended.
@@ -55,7 +67,10 @@ pub(super) struct Ended {
     pub(super) node: NodeId,
     pub(super) sample: u32,
     pub(super) took: Duration,
-    pub(super) result: Result<DoneStep, StepError>,
+    /// `None` if another run has done the work.
+    pub(super) result: Result<Option<DoneStep>, StepError>,
+    /// What it holds until its result is kept.
+    pub(super) held: Option<Held>,
 }
 
 /// What came of it.
@@ -67,15 +82,32 @@ pub(super) struct DoneStep {
 }
 
 impl Performance {
-    pub(super) async fn until_the_end(self) -> Ended {
-        let began = Instant::now();
+    pub(super) async fn until_the_end(mut self) -> Ended {
         let (node, sample) = (self.node, self.sample);
-        let result = self.work().await;
-        Ended {
+        let ended = |took, result, held| Ended {
             node,
             sample,
-            took: began.elapsed(),
+            took,
             result,
+            held,
+        };
+        let held = match self.pass().await {
+            Ok(Passed::Here(held)) => held,
+            Ok(Passed::Elsewhere) => return ended(Duration::ZERO, Ok(None), None),
+            Err(error) => return ended(Duration::ZERO, Err(error), None),
+        };
+        let begin = std::mem::replace(&mut self.begin, Box::new(|| Box::pin(async {})));
+        begin().await;
+        self.parts.clone_from(&held.claim.parts);
+        let began = Instant::now();
+        let result = self.work().await.map(Some);
+        ended(began.elapsed(), result, Some(held))
+    }
+
+    async fn pass(&self) -> Result<Passed, StepError> {
+        tokio::select! {
+            passed = self.gate.pass(&self.say) => passed,
+            () = self.told() => Err(interrupted()),
         }
     }
 
@@ -143,6 +175,7 @@ impl Performance {
 
     fn context(&self, cancel: watch::Receiver<bool>, heartbeat: &Heartbeat) -> StepContext {
         let mut context = (self.context)(cancel);
+        context.claims.clone_from(&self.parts);
         let (tell, noted) = (context.progress.clone(), heartbeat.clone());
         context.progress = Arc::new(move |progress: Progress| {
             if let Ok(mut at) = noted.lock() {

@@ -12,6 +12,8 @@ use std::time::SystemTime;
 
 /// How often a file that changes while it is read is read again.
 const ATTEMPTS: usize = 3;
+/// The most files of a folder that are named one by one.
+const MAX_NAMED: usize = 200;
 /// After reading this much the digests are saved at once: some tenths of a second of work.
 const SAVE_AFTER: u64 = 512 << 20;
 
@@ -48,6 +50,29 @@ impl Store {
     pub fn save_stat_cache(&self) -> Result<(), StoreError> {
         let aside = self.inner.session.fresh();
         lock(&self.inner.stat_cache).save(&aside)
+    }
+
+    /// Computes the digests of the files at `path`: one without a name for a file, and for a folder
+    /// one for each entry, called `/path/below`, or a single one if there are very many.
+    ///
+    /// # Errors
+    /// Like [`digest_path`](Self::digest_path).
+    pub fn digest_files(&self, path: &Path) -> Result<Vec<(String, Digest)>, StoreError> {
+        let data = scan::look(path, Links::Follow)?;
+        let found = if data.is_file() {
+            Vec::new()
+        } else {
+            scan::walk(path, Links::Follow)?
+        };
+        if found.is_empty() || found.len() > MAX_NAMED {
+            return Ok(vec![(String::new(), self.digest_path(path)?)]);
+        }
+        let entries = parallel::try_map(&found, |found| self.source_entry(found))?;
+        let digest_of = |entry: Entry| {
+            let name = format!("/{}", entry.path);
+            (name, Manifest::new(vec![entry]).digest())
+        };
+        Ok(entries.into_iter().map(digest_of).collect())
     }
 
     fn source_entry(&self, found: &Found) -> Result<Entry, StoreError> {

@@ -264,6 +264,7 @@ pub async fn perform(
         Err(error) => return (Err(error.into()), Vec::new()),
     };
     let settings = RunSettings {
+        locks: out.join("locks"),
         jobs: 2,
         fresh: false,
         seed: 1,
