@@ -6,7 +6,6 @@
 
 use super::Text;
 use crate::options::{OptionType, Parser, Walk};
-use crate::source::Place;
 use crate::value::{Key, Kind, Table, Value};
 use serde_json::json;
 
@@ -249,7 +248,7 @@ mod tests {
     use super::*;
     use crate::options::{Linked, Linker};
     use crate::problem::{Problem, Problems};
-    use crate::source::Sources;
+    use crate::source::{Place, Sources};
     use crate::value::{Target, parse};
     use std::convert::Infallible;
     use std::path::{Path, PathBuf};
@@ -260,7 +259,7 @@ mod tests {
         fn link(&self, _: &Target, _: &Place) -> Result<Linked, Option<Problem>> {
             Err(None)
         }
-        fn find(&self, _: &str) -> Result<PathBuf, Vec<PathBuf>> {
+        fn find(&self, _: &str, _: &Place) -> Result<PathBuf, Vec<PathBuf>> {
             Err(Vec::new())
         }
     }
