@@ -234,7 +234,7 @@ impl Walk for WrittenOptions<'_> {
             }
             Link::Service { node } => format!("${{services.{}}}", self.graph.name(*node)),
             Link::Fact { node, fact } => format!("${{services.{}.{fact}}}", self.graph.name(*node)),
-            Link::Secret { name } => format!("${{secret.{name}}}"),
+            Link::Secret { name, .. } => format!("${{secret.{name}}}"),
         };
         self.written.push((path.to_owned(), text));
     }

@@ -8,7 +8,7 @@ use engine::library::Library;
 use engine::params::Settings;
 use engine::problem::Problem;
 use engine::source::Sources;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A plan that is sound, or everything that is wrong with it.
 pub(crate) struct Loaded {
@@ -41,15 +41,15 @@ impl PlanArguments {
     }
 }
 
-/// Expands the text of a plan that was kept with a run.
+/// Expands a plan whose texts were kept with a run.
 pub(crate) fn load_kept(
     path: &Path,
-    text: String,
+    texts: &[(PathBuf, String)],
     settings: &Settings,
     library: &Library,
 ) -> Loaded {
     let mut sources = Sources::default();
-    let expanded = expand::expand(path, text, settings, library, &mut sources);
+    let expanded = expand::expand(path, texts, settings, library, &mut sources);
     Loaded {
         expanded,
         sources,

@@ -3,8 +3,10 @@
 //! Two rings. *Identity* is part of a measurement's class: other identity, other sample set.
 //! *Condition* changes from minute to minute and is recorded with every sample.
 
+use crate::policy::{Pool, Supply};
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 /// Facts about this machine.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -72,6 +74,28 @@ impl Condition {
     }
 }
 
+/// Finds what there is of this machine without being declared: `cpus` and `gpus`.
+pub fn found_pools() -> Supply {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    Supply::from([
+        (
+            "cpus".to_owned(),
+            Pool::Count(u32::try_from(cpus).unwrap_or(u32::MAX)),
+        ),
+        ("gpus".to_owned(), Pool::Devices(gpus(Path::new("/dev")))),
+    ])
+}
+
+/// Lists the numbers of the NVIDIA devices in a folder of devices.
+fn gpus(devices: &Path) -> Vec<String> {
+    let entries = fs::read_dir(devices).into_iter().flatten().flatten();
+    let names = entries.filter_map(|e| e.file_name().into_string().ok());
+    let numbers = names.filter_map(|n| n.strip_prefix("nvidia")?.parse::<u32>().ok());
+    let mut found: Vec<u32> = numbers.collect();
+    found.sort_unstable();
+    found.iter().map(u32::to_string).collect()
+}
+
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
@@ -111,6 +135,15 @@ fn os_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_are_told_from_what_is_called_like_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm", "null"] {
+            fs::write(folder.path().join(name), "").expect("a file");
+        }
+        assert_eq!(gpus(folder.path()), ["2", "10"]);
+    }
 
     #[test]
     fn facts_are_read_from_the_kernels_own_words() {

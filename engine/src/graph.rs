@@ -7,6 +7,7 @@
 use crate::library::{ServiceEntry, StepEntry};
 use crate::options::Walk;
 use crate::policy::{Policy, ServicePolicy};
+use crate::secrets::SecretSource;
 use crate::service::DynService;
 use crate::source::Place;
 use crate::step::{AxisValue, DynStep, StepKind};
@@ -55,8 +56,10 @@ pub enum Link {
     },
     /// A secret: outside of every key.
     Secret {
-        /// The name of the environment variable.
+        /// Its name.
         name: String,
+        /// Where its value comes from.
+        source: SecretSource,
     },
 }
 

@@ -5,21 +5,29 @@
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::{Place, Sources};
 use crate::value::{Kind, Late, Piece, Table, Target, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Names of everything that late references can mean.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// Names of steps.
+    pub steps: BTreeSet<String>,
+    /// Names of services.
+    pub services: BTreeSet<String>,
+}
 
 /// What references may name.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     /// Parameters with their values.
-    pub params: BTreeMap<String, Value>,
+    pub params: Arc<BTreeMap<String, Value>>,
     /// Parameters that could not be read, which is a problem already.
-    pub broken: Vec<String>,
+    pub broken: Arc<Vec<String>>,
     /// Axes with the values of this instance; `None` where axes may not be used.
     pub axes: Option<BTreeMap<String, Value>>,
-    /// Names of steps.
-    pub steps: Vec<String>,
-    /// Names of services.
-    pub services: Vec<String>,
+    /// Steps and services.
+    pub names: Arc<Names>,
 }
 
 impl Scope {
@@ -61,13 +69,17 @@ pub fn value(original: &Value, scope: &Scope, sources: &Sources, problems: &mut 
 
 /// A part of a string before it is resolved.
 #[derive(Debug, PartialEq)]
-enum Raw<'a> {
+pub(crate) enum Raw<'a> {
+    /// Plain text, escapes resolved.
     Text(String),
+    /// What stands between `${` and `}`.
     Reference(&'a str),
+    /// A `${` without `}`, and everything after it.
     Unclosed,
 }
 
-fn split(text: &str) -> Vec<Raw<'_>> {
+/// Splits a string into plain text and references.
+pub(crate) fn split(text: &str) -> Vec<Raw<'_>> {
     let mut parts = Vec::new();
     let mut plain = String::new();
     let mut rest = text;
@@ -184,55 +196,150 @@ enum Resolved {
     Late(Late),
 }
 
+/// What a reference names, known or not.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Meaning<'a> {
+    /// `params.NAME`
+    Param(&'a str),
+    /// `axes.NAME`
+    Axis(&'a str),
+    /// `steps.NAME`, without an output.
+    Step(String),
+    /// Everything that is known only when the plan runs.
+    Late(Target),
+}
+
+/// Understands the path of a reference, without `not`.
+pub(crate) fn meaning<'a>(path: &'a str, names: &Names) -> Option<Meaning<'a>> {
+    let words: Vec<&str> = path.split('.').collect();
+    Some(match words.as_slice() {
+        ["params", name] => Meaning::Param(name),
+        ["axes", name] => Meaning::Axis(name),
+        ["secret", name] => Meaning::Late(Target::Secret {
+            name: (*name).to_owned(),
+        }),
+        ["steps", name @ ..] if names.steps.contains(&name.join(".")) => {
+            Meaning::Step(name.join("."))
+        }
+        ["steps", name] => Meaning::Step((*name).to_owned()),
+        ["steps", name @ .., "all"] => Meaning::Late(Target::All {
+            step: name.join("."),
+        }),
+        ["steps", name @ .., output] => Meaning::Late(Target::Output {
+            step: name.join("."),
+            output: (*output).to_owned(),
+        }),
+        ["services", name @ ..] if !name.is_empty() => Meaning::Late(service(name, names)),
+        _ => return None,
+    })
+}
+
+/// Tells a service from a fact of one: names of services can have dots, too.
+fn service(words: &[&str], names: &Names) -> Target {
+    let whole = words.join(".");
+    let (fact, head) = words.split_last().map_or(("", &[][..]), |(f, h)| (*f, h));
+    let in_fragment = |name: &String| name.starts_with(&format!("{}.", words[0]));
+    let is_known = |name: &str| names.services.contains(name);
+    let is_service = is_known(&whole)
+        || head.is_empty()
+        || (!is_known(&head.join(".")) && names.services.iter().any(in_fragment));
+    if is_service {
+        return Target::Service { service: whole };
+    }
+    Target::Fact {
+        service: head.join("."),
+        fact: fact.to_owned(),
+    }
+}
+
+/// What can be written between `${` and `}`.
+const FORMS: &str = "write `params.NAME`, `axes.NAME`, `steps.NAME.OUTPUT`, `steps.NAME.all`, `services.NAME`, `services.NAME.url` or `secret.NAME`";
+
 fn resolve(expression: &str, place: &Place, scope: &Scope) -> Result<Resolved, Problem> {
     let trimmed = expression.trim();
     if let Some(inner) = trimmed.strip_prefix("not ") {
-        return match resolve(inner, place, scope)? {
-            Resolved::Now(Kind::Bool(b)) => Ok(Resolved::Now(Kind::Bool(!b))),
-            _ => Err(Problem::at(
-                place,
-                format!("`not` needs a boolean, and `{}` is none", inner.trim()),
-                "not a boolean",
-            )),
-        };
+        return negated(inner, place, scope);
     }
-    let words: Vec<&str> = trimmed.split('.').collect();
-    match words.as_slice() {
-        ["params", name] => lookup(&scope.params, name, "parameter", place),
-        ["axes", name] => match &scope.axes {
+    match meaning(trimmed, &scope.names) {
+        Some(Meaning::Param(name)) => lookup(&scope.params, name, "parameter", place),
+        Some(Meaning::Axis(name)) => match &scope.axes {
             Some(axes) => lookup(axes, name, "axis", place),
-            None => Err(Problem::at(place, "an axis cannot be used here", "not inside a step or service")),
+            None => Err(Problem::at(
+                place,
+                "an axis cannot be used here",
+                "not inside a step or service",
+            )),
         },
-        ["steps", step, "all"] => {
-            known(step, &scope.steps, "step", place)?;
-            late(Target::All { step: (*step).to_owned() }, place)
+        Some(Meaning::Late(target)) => {
+            known_target(&target, &scope.names, place)?;
+            Ok(Resolved::Late(Late {
+                target,
+                place: place.clone(),
+            }))
         }
-        ["steps", step, output] => {
-            known(step, &scope.steps, "step", place)?;
-            late(Target::Output { step: (*step).to_owned(), output: (*output).to_owned() }, place)
-        }
-        ["services", service] => {
-            known(service, &scope.services, "service", place)?;
-            late(Target::Service { service: (*service).to_owned() }, place)
-        }
-        ["services", service, fact] => {
-            known(service, &scope.services, "service", place)?;
-            late(Target::Fact { service: (*service).to_owned(), fact: (*fact).to_owned() }, place)
-        }
-        ["secret", name] => late(Target::Secret { name: (*name).to_owned() }, place),
-        ["steps", step] => Err(Problem::at(place, format!("`{trimmed}` names a step, not what it brings"), "which output?")
-            .help(format!("write `${{steps.{step}.OUTPUT}}`; `benchwright steps` lists what each step brings"))),
-        _ => Err(Problem::at(place, format!("`{trimmed}` is not a reference"), "not understood").help(
-            "write `params.NAME`, `axes.NAME`, `steps.NAME.OUTPUT`, `steps.NAME.all`, `services.NAME`, `services.NAME.url` or `secret.NAME`",
+        Some(Meaning::Step(step)) => Err(Problem::at(
+            place,
+            format!("`{trimmed}` names a step, not what it brings"),
+            "which output?",
+        )
+        .help(format!(
+            "write `${{steps.{step}.OUTPUT}}`; `benchwright steps` lists what each step brings"
+        ))),
+        None => Err(Problem::at(
+            place,
+            format!("`{trimmed}` is not a reference"),
+            "not understood",
+        )
+        .help(FORMS)),
+    }
+}
+
+fn negated(inner: &str, place: &Place, scope: &Scope) -> Result<Resolved, Problem> {
+    match resolve(inner, place, scope)? {
+        Resolved::Now(Kind::Bool(b)) => Ok(Resolved::Now(Kind::Bool(!b))),
+        _ => Err(Problem::at(
+            place,
+            format!("`not` needs a boolean, and `{}` is none", inner.trim()),
+            "not a boolean",
         )),
     }
 }
 
-fn late(target: Target, place: &Place) -> Result<Resolved, Problem> {
-    Ok(Resolved::Late(Late {
-        target,
-        place: place.clone(),
-    }))
+/// Resolves a reference to something that is known before the plan runs.
+///
+/// # Errors
+/// What is wrong with it, or that it is known only later; nothing if that was reported already.
+pub(crate) fn early(
+    expression: &str,
+    place: &Place,
+    scope: &Scope,
+) -> Result<Kind, Option<Problem>> {
+    if scope.is_broken(expression) {
+        return Err(None);
+    }
+    match resolve(expression, place, scope).map_err(Some)? {
+        Resolved::Now(kind) => Ok(kind),
+        Resolved::Late(late) => Err(Some(
+            Problem::at(
+                place,
+                format!("`{}` is known only when the plan runs", late.target),
+                "not known yet",
+            )
+            .help("use parameters and axes here"),
+        )),
+    }
+}
+
+fn known_target(target: &Target, names: &Names, place: &Place) -> Result<(), Problem> {
+    match target {
+        Target::Output { step, .. } | Target::All { step } => {
+            known(step, &names.steps, "step", place)
+        }
+        Target::Service { service } | Target::Fact { service, .. } => {
+            known(service, &names.services, "service", place)
+        }
+        Target::Secret { .. } => Ok(()),
+    }
 }
 
 fn lookup(
@@ -252,19 +359,30 @@ fn lookup(
     }
 }
 
-fn known(name: &str, names: &[String], what: &str, place: &Place) -> Result<(), Problem> {
-    if names.iter().any(|n| n == name) {
+fn known(name: &str, names: &BTreeSet<String>, what: &str, place: &Place) -> Result<(), Problem> {
+    if names.contains(name) {
         return Ok(());
     }
+    let inside = format!("{name}.");
+    let parts: Vec<String> = names
+        .iter()
+        .filter(|n| n.starts_with(&inside))
+        .map(|n| format!("`{n}`"))
+        .collect();
+    let help = if parts.is_empty() {
+        did_you_mean(name, names.iter().map(String::as_str))
+    } else {
+        format!("`{name}` is a fragment that brings {}", parts.join(", "))
+    };
     Err(Problem::at(
         place,
         format!("no {what} is called `{name}`"),
         format!("unknown {what}"),
     )
-    .help(did_you_mean(name, names.iter().map(String::as_str))))
+    .help(help))
 }
 
-/// Names of steps and services that a value refers to: `(steps, steps by .all, services, axes)`.
+/// What values refer to.
 #[derive(Debug, Default)]
 pub struct Mentions {
     /// Steps whose outputs are read, instance by instance.
@@ -275,48 +393,57 @@ pub struct Mentions {
     pub services: Vec<String>,
     /// Axes.
     pub axes: Vec<(String, Place)>,
+    /// Secrets.
+    pub secrets: Vec<String>,
 }
 
-/// Collects what a table refers to, without resolving anything.
-pub fn mentions(table: &Table, sources: &Sources) -> Mentions {
+/// Collects what values refer to, without resolving anything.
+pub fn mentions<'a>(
+    values: impl IntoIterator<Item = &'a Value>,
+    names: &Names,
+    sources: &Sources,
+) -> Mentions {
     let mut found = Mentions::default();
-    for (_, value) in &table.entries {
-        mention(value, sources, &mut found);
+    for value in values {
+        mention(value, names, sources, &mut found);
     }
     found
 }
 
-fn mention(value: &Value, sources: &Sources, found: &mut Mentions) {
+fn mention(value: &Value, names: &Names, sources: &Sources, found: &mut Mentions) {
     match &value.kind {
         Kind::Text(text) => {
             let mut from = 0;
             for part in split(text) {
-                let Raw::Reference(expression) = part else {
-                    continue;
-                };
-                let place = locate(sources, &value.place, expression, &mut from);
-                let path = expression.trim();
-                let words: Vec<&str> = path
-                    .strip_prefix("not ")
-                    .unwrap_or(path)
-                    .trim()
-                    .split('.')
-                    .collect();
-                match words.as_slice() {
-                    ["steps", step, "all"] => found.all.push((*step).to_owned()),
-                    ["steps", step, ..] => found.steps.push((*step).to_owned()),
-                    ["services", service, ..] => found.services.push((*service).to_owned()),
-                    ["axes", axis] => found.axes.push(((*axis).to_owned(), place)),
-                    _ => {}
+                if let Raw::Reference(expression) = part {
+                    let place = locate(sources, &value.place, expression, &mut from);
+                    found.note(expression, names, place);
                 }
             }
         }
-        Kind::List(list) => list.iter().for_each(|v| mention(v, sources, found)),
+        Kind::List(list) => list.iter().for_each(|v| mention(v, names, sources, found)),
         Kind::Table(inner) => inner
             .entries
             .iter()
-            .for_each(|(_, v)| mention(v, sources, found)),
+            .for_each(|(_, v)| mention(v, names, sources, found)),
         _ => {}
+    }
+}
+
+impl Mentions {
+    fn note(&mut self, expression: &str, names: &Names, place: Place) {
+        let path = expression.trim();
+        let path = path.strip_prefix("not ").unwrap_or(path).trim();
+        match meaning(path, names) {
+            Some(Meaning::Axis(axis)) => self.axes.push((axis.to_owned(), place)),
+            Some(Meaning::Late(Target::Output { step, .. })) => self.steps.push(step),
+            Some(Meaning::Late(Target::All { step })) => self.all.push(step),
+            Some(Meaning::Late(Target::Service { service } | Target::Fact { service, .. })) => {
+                self.services.push(service);
+            }
+            Some(Meaning::Late(Target::Secret { name })) => self.secrets.push(name),
+            Some(Meaning::Param(_) | Meaning::Step(_)) | None => {}
+        }
     }
 }
 
@@ -333,11 +460,13 @@ mod tests {
             place: place.clone(),
         };
         let scope = Scope {
-            params: BTreeMap::from([("layers".to_owned(), five)]),
-            broken: vec!["torn".into()],
+            params: Arc::new(BTreeMap::from([("layers".to_owned(), five)])),
+            broken: Arc::new(vec!["torn".into()]),
             axes: None,
-            steps: vec!["prompts".into()],
-            services: vec!["server".into()],
+            names: Arc::new(Names {
+                steps: ["prompts", "serving.load"].map(str::to_owned).into(),
+                services: ["server", "serving.server"].map(str::to_owned).into(),
+            }),
         };
         let mut problems = Problems::default();
         let original = Value {
@@ -376,6 +505,51 @@ mod tests {
         let (value, problems) = resolved("--url ${services.server.url}/v1");
         assert!(problems.is_empty());
         assert!(matches!(&value.kind, Kind::Template(p) if p.len() == 3));
+    }
+
+    #[test]
+    fn names_with_dots_are_told_from_outputs_and_facts() {
+        let target = |text: &str| match resolved(text) {
+            (
+                Value {
+                    kind: Kind::Template(p),
+                    ..
+                },
+                _,
+            ) => match p.as_slice() {
+                [Piece::Late(late)] => Some(late.target.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let service = |name: &str| {
+            Some(Target::Service {
+                service: name.into(),
+            })
+        };
+        let fact = |name: &str| {
+            Some(Target::Fact {
+                service: name.into(),
+                fact: "url".into(),
+            })
+        };
+        assert_eq!(target("${services.server}"), service("server"));
+        assert_eq!(target("${services.server.url}"), fact("server"));
+        assert_eq!(
+            target("${services.serving.server}"),
+            service("serving.server")
+        );
+        assert_eq!(
+            target("${services.serving.server.url}"),
+            fact("serving.server")
+        );
+        let all = Some(Target::All {
+            step: "serving.load".into(),
+        });
+        assert_eq!(target("${steps.serving.load.all}"), all);
+        let (_, problems) = resolved("${steps.serving.all}");
+        let help = "`serving` is a fragment that brings `serving.load`";
+        assert_eq!(problems[0].help.as_deref(), Some(help));
     }
 
     #[test]

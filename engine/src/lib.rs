@@ -20,6 +20,11 @@ pub mod plan;
 pub mod interpolate;
 pub mod params;
 
+pub mod compose;
+
+pub mod secrets;
+pub mod when;
+
 // What plans are made of.
 pub mod options;
 

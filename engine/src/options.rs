@@ -68,11 +68,11 @@ pub trait Linker {
     /// # Errors
     /// What is wrong, or `None` if that was reported where the target is declared.
     fn link(&self, target: &Target, place: &Place) -> Result<Linked, Option<Problem>>;
-    /// Finds the file that a plan means by `path`.
+    /// Finds the file that a plan means by `path`, which stands at `place`.
     ///
     /// # Errors
     /// The folders that were searched.
-    fn find(&self, path: &str) -> Result<PathBuf, Vec<PathBuf>>;
+    fn find(&self, path: &str, place: &Place) -> Result<PathBuf, Vec<PathBuf>>;
 }
 
 /// A link with what is known of its other end before anything runs.

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 /// What the command line says of a plan.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Settings {
-    /// `--set NAME=VALUE`, in order; the last one wins.
+    /// `--set NAME=VALUE`, in order; the last one wins. A name is a parameter's, or the path of a
+    /// key of a step or service such as `steps.load.with.requests`.
     pub set: Vec<(String, String)>,
     /// `--variant NAME`.
     pub variant: Option<String>,
@@ -33,11 +34,14 @@ pub fn resolve(
 ) -> BTreeMap<String, ParamValue> {
     let mut values: BTreeMap<String, ParamValue> = BTreeMap::new();
     for param in &plan.params {
-        check(param, &param.default, problems);
+        let Some(default) = &param.default else {
+            continue;
+        };
+        check(param, default, problems);
         values.insert(
             param.key.name.clone(),
             ParamValue {
-                value: param.default.clone(),
+                value: default.clone(),
                 set: false,
             },
         );
@@ -90,7 +94,8 @@ fn override_one(
     }
 }
 
-fn check(param: &Param, value: &Value, problems: &mut Problems) -> bool {
+/// Reports a value of another type than the parameter's, and one out of its range.
+pub(crate) fn check(param: &Param, value: &Value, problems: &mut Problems) -> bool {
     let name = &param.key.name;
     if !param.kind.accepts(value) {
         let is_list = matches!(

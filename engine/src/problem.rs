@@ -44,6 +44,7 @@ impl Problem {
 #[derive(Debug, Default, Clone)]
 pub struct Problems {
     list: Vec<Problem>,
+    broken: Vec<Place>,
 }
 
 impl Problems {
@@ -52,6 +53,17 @@ impl Problems {
         if !self.list.contains(&problem) {
             self.list.push(problem);
         }
+    }
+
+    /// Adds one of text that could not be read at all: what else is wrong there may follow from it.
+    pub fn push_broken(&mut self, place: &Place, problem: Problem) {
+        self.broken.push(place.clone());
+        self.push(problem);
+    }
+
+    /// Returns the places of text that could not be read.
+    pub fn broken(&self) -> &[Place] {
+        &self.broken
     }
 
     /// Whether nothing is wrong.

@@ -3,15 +3,26 @@
 //! Knows bytes and lines; not TOML, not plans.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// One text file that was read.
+/// One text that was read.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// The path as it should be shown to the user.
+    /// Where it came from.
+    pub origin: Origin,
+    /// The path as it should be shown to the user; what was typed for an argument.
     pub path: PathBuf,
     /// Its whole text.
     pub text: String,
+}
+
+/// Where a text came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A file.
+    File,
+    /// The command line.
+    Argument,
 }
 
 /// Names a [`Source`] within its [`Sources`].
@@ -41,14 +52,41 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Adds a text and names it.
+    /// Adds the text of a file and names it.
     pub fn add(&mut self, path: impl Into<PathBuf>, text: impl Into<String>) -> SourceId {
+        self.push(Origin::File, path.into(), text.into())
+    }
+
+    /// Adds a text from the command line and names it.
+    pub fn add_argument(&mut self, shown: impl Into<PathBuf>, text: impl Into<String>) -> SourceId {
+        self.push(Origin::Argument, shown.into(), text.into())
+    }
+
+    fn push(&mut self, origin: Origin, path: PathBuf, text: String) -> SourceId {
         let id = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
-        self.list.push(Source {
-            path: path.into(),
-            text: text.into(),
-        });
+        self.list.push(Source { origin, path, text });
         SourceId(id)
+    }
+
+    /// Returns the folder of the file in which `place` lies, if it lies in one.
+    pub fn folder_of(&self, place: &Place) -> Option<&Path> {
+        let source = self.list.get(place.source.0 as usize)?;
+        match source.origin {
+            Origin::File => source.path.parent(),
+            Origin::Argument => None,
+        }
+    }
+
+    /// Writes `place` as file and line: `plans/a.toml:12`.
+    pub fn line_of(&self, place: &Place) -> String {
+        let (line, _) = self.line_column(place);
+        format!("{}:{line}", self.get(place.source).path.display())
+    }
+
+    /// Goes through all files with their texts, in the order in which they were read.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        let files = self.list.iter().filter(|s| s.origin == Origin::File);
+        files.map(|s| (s.path.as_path(), s.text.as_str()))
     }
 
     /// Returns the source called `id`.

@@ -6,6 +6,7 @@
 use crate::graph::{Link, NodeId};
 use crate::options::{Options, Parser, Walk};
 use crate::process::{Process, ProcessSpec, Supervisor};
+use crate::secrets::SecretSource;
 use crate::service::Endpoint;
 use crate::types::{Artifact, Lease, Origin, Samples, Text, TextPart};
 use std::collections::BTreeMap;
@@ -456,7 +457,7 @@ fn link_text(resolved: &Resolved, link: &Link) -> Result<String, StepError> {
             let value = endpoint.facts.get(fact).cloned();
             value.ok_or_else(|| StepError::new(format!("the service has no `{fact}`")))
         }
-        Link::Secret { name } => read_secret(name),
+        Link::Secret { name, source } => read_secret(name, source),
         Link::Service { .. } | Link::All { .. } => Err(StepError::new(
             "a service or a set of samples cannot be written as text",
         )),
@@ -466,15 +467,13 @@ fn link_text(resolved: &Resolved, link: &Link) -> Result<String, StepError> {
 /// The file in a step's folder of logs that a failure quotes unless the step names another.
 pub const STEP_LOG: &str = "output.log";
 
-/// Reads a secret from the environment of the command.
+/// Reads a secret where it comes from.
 ///
 /// # Errors
-/// If it is not set.
-pub fn read_secret(name: &str) -> Result<String, StepError> {
-    std::env::var(name).map_err(|_| {
-        StepError::new(format!("the secret `{name}` is not set"))
-            .help(format!("set it in the environment: `export {name}=…`"))
-    })
+/// If it is not set, or its file cannot be read.
+pub fn read_secret(name: &str, source: &SecretSource) -> Result<String, StepError> {
+    crate::secrets::read(name, source)
+        .map_err(|error| StepError::new(error.to_string()).help(error.help(name)))
 }
 
 /// How long a step may take.

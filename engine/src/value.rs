@@ -208,14 +208,15 @@ pub fn parse(sources: &Sources, id: SourceId, problems: &mut Problems) -> Table 
             "this is not valid TOML: {}",
             error.message().replace('\n', ", ")
         );
-        problems.push(Problem::at(&Place::new(id, span), message, "here"));
+        let place = Place::new(id, span);
+        problems.push_broken(&place, Problem::at(&place, message, "here"));
     }
     read_table(id, table.get_ref(), problems)
 }
 
 /// Parses one value from the command line, such as `4`, `[1, 2]` or bare text.
 pub fn parse_argument(sources: &mut Sources, name: &str, text: &str) -> Value {
-    let id = sources.add(format!("--set {name}"), text);
+    let id = sources.add_argument(format!("--set {name}"), text);
     let place = Place::new(id, 0..text.len());
     let mut problems = Problems::default();
     let parsed = DeValue::parse(text)

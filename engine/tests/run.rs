@@ -271,7 +271,8 @@ impl Bench {
             fresh,
             version: "0".into(),
         };
-        let folder = RunFolder::create(self.out(), "t", plan, &recipe).expect("a folder");
+        let folder =
+            RunFolder::create(self.out(), "t", &expanded.text.sources, &recipe).expect("a folder");
         let settings = RunSettings {
             locks: self.out().join("locks"),
             jobs: 2,

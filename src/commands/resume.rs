@@ -24,10 +24,10 @@ pub(super) fn resume(arguments: &Resume, session: &Session) -> Result<u8, Failur
     }
     // Locks the run before anything of it is read.
     let folder = RunFolder::open(&path).map_err(failure)?;
-    let (recipe, text) = read_recipe(&path).map_err(failure)?;
+    let (recipe, texts) = read_recipe(&path).map_err(failure)?;
     let loaded = plans::load_kept(
         &recipe.plan_path,
-        text,
+        &texts,
         &recipe.settings,
         &(session.library)(),
     );

@@ -34,13 +34,13 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
         fresh: arguments.fresh,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let text = expanded
-        .text
-        .sources
-        .first()
-        .map_or("", |(_, text)| text.as_str());
-    let folder = RunFolder::create(&session.out, &expanded.name, text, &recipe)
-        .map_err(|error| outputs::run_failure(&session.out, &error))?;
+    let folder = RunFolder::create(
+        &session.out,
+        &expanded.name,
+        &expanded.text.sources,
+        &recipe,
+    )
+    .map_err(|error| outputs::run_failure(&session.out, &error))?;
     let settings = RunSettings {
         locks: engine::claims::Claims::usual_folder(),
         jobs: jobs(arguments.jobs),

@@ -24,7 +24,7 @@ pub(crate) fn dot(drawing: &Drawing) -> String {
     }
     for arrow in &drawing.arrows {
         let style = match arrow.edge {
-            Edge::Needs => "",
+            Edge::Needs | Edge::Reads => "",
             Edge::Leases => " [style=dashed, label=\"leases\"]",
             Edge::After => " [style=dotted, label=\"after\"]",
         };

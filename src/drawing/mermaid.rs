@@ -22,7 +22,7 @@ pub(crate) fn mermaid(drawing: &Drawing) -> String {
     }
     for arrow in &drawing.arrows {
         let line = match arrow.edge {
-            Edge::Needs => "-->",
+            Edge::Needs | Edge::Reads => "-->",
             Edge::Leases => "-. leases .->",
             Edge::After => "-. after .->",
         };

@@ -52,7 +52,7 @@ pub(crate) fn svg(drawing: &Drawing) -> String {
     );
     for (arrow, path) in drawing.arrows.iter().zip(&layers.paths) {
         let class = match arrow.edge {
-            Edge::Needs => "arrow",
+            Edge::Needs | Edge::Reads => "arrow",
             Edge::Leases => "arrow leases",
             Edge::After => "arrow after",
         };

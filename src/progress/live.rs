@@ -324,7 +324,9 @@ impl Listener for Live {
                 nodes,
                 ..
             } => self.begin(run, plan, *resumed, nodes),
-            Event::Decided { node, freshness } => self.decided(node, freshness),
+            Event::Decided {
+                node, freshness, ..
+            } => self.decided(node, freshness),
             Event::Started { node, sample, .. } => self.started(node, *sample),
             Event::Progressed { node, progress } => self.progressed(node, progress),
             Event::Finished {

@@ -40,7 +40,9 @@ impl Plain {
                     words::plural(nodes.iter().filter(|n| n.kind.is_some()).count(), "step");
                 format!("run {run} {word}: plan {plan}, {steps}")
             }
-            Event::Decided { node, freshness } => return self.decided(node, freshness),
+            Event::Decided {
+                node, freshness, ..
+            } => return self.decided(node, freshness),
             Event::Started { node, sample, .. } => match self.nodes.sample(node, *sample) {
                 Some(sample) => format!("{}: {sample} started", self.bold(node)),
                 None => format!("{}: started", self.bold(node)),

@@ -1,14 +1,16 @@
 //! Links the references of one instance to the instances of what they name.
 
 use super::axes::agree;
+use crate::compose::files::search;
 use crate::graph::{Link, NodeId};
 use crate::library::{ServiceEntry, StepEntry};
 use crate::options::{Linked, Linker};
 use crate::problem::{Problem, did_you_mean};
-use crate::source::Place;
+use crate::secrets::{self, SecretSource};
+use crate::source::{Place, Sources};
 use crate::step::StepKind;
 use crate::value::{Target, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,13 +32,21 @@ pub(super) struct Declared {
     pub(super) entry: Option<Entry>,
     pub(super) instances: Vec<Instance>,
     pub(super) axes: Vec<String>,
+    /// The points on its axes that are left out, see [`point_key`](super::axes::point_key).
+    pub(super) pruned: HashSet<String>,
 }
+
+/// Declarations by whether they are services and by name.
+pub(super) type DeclaredAll = BTreeMap<(bool, String), Declared>;
 
 /// Links the references of one instance.
 pub(super) struct InstanceLinker<'a> {
-    pub(super) declared: &'a BTreeMap<(bool, String), Declared>,
+    pub(super) declared: &'a DeclaredAll,
     pub(super) axes: &'a [(String, Value)],
+    pub(super) secrets: &'a BTreeMap<String, SecretSource>,
+    /// The folder of the plan.
     pub(super) folder: &'a Path,
+    pub(super) sources: &'a Sources,
 }
 
 impl InstanceLinker<'_> {
@@ -111,6 +121,24 @@ impl InstanceLinker<'_> {
         })
     }
 
+    fn secret(&self, name: &str, place: &Place) -> Result<Linked, Option<Problem>> {
+        let source = self.secrets.get(name).cloned();
+        let source = source.unwrap_or(SecretSource::Name);
+        match secrets::read(name, &source) {
+            Ok(_) => Ok(Linked {
+                link: Link::Secret {
+                    name: name.to_owned(),
+                    source,
+                },
+                kind: "text",
+            }),
+            Err(error) => {
+                let problem = Problem::at(place, error.to_string(), "has no value");
+                Err(Some(problem.help(error.help(name))))
+            }
+        }
+    }
+
     fn service(&self, service: &str) -> Result<(Arc<ServiceEntry>, NodeId), Option<Problem>> {
         let (entry, ids) = self.instances(true, service);
         match (entry, ids.first()) {
@@ -149,39 +177,15 @@ impl Linker for InstanceLinker<'_> {
                     kind: "text",
                 })
             }
-            Target::Secret { name } if std::env::var_os(name).is_none() => {
-                let problem =
-                    Problem::at(place, format!("the secret `{name}` is not set"), "not set");
-                Err(Some(problem.help(format!(
-                    "set it in the environment: `export {name}=…`"
-                ))))
-            }
-            Target::Secret { name } => Ok(Linked {
-                link: Link::Secret { name: name.clone() },
-                kind: "text",
-            }),
+            Target::Secret { name } => self.secret(name, place),
         }
     }
 
-    fn find(&self, path: &str) -> Result<PathBuf, Vec<PathBuf>> {
-        let wanted = Path::new(path);
-        if wanted.is_absolute() {
-            return if wanted.exists() {
-                Ok(wanted.to_owned())
-            } else {
-                Err(vec![wanted.to_owned()])
-            };
-        }
-        let start = std::path::absolute(self.folder).unwrap_or_else(|_| self.folder.to_owned());
-        let mut searched = Vec::new();
-        for folder in start.ancestors() {
-            let candidate = folder.join(wanted);
-            if candidate.exists() {
-                return Ok(candidate);
-            }
-            searched.push(candidate);
-        }
-        searched.truncate(2);
-        Err(searched)
+    fn find(&self, path: &str, place: &Place) -> Result<PathBuf, Vec<PathBuf>> {
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let folder = absolute(self.folder.to_owned());
+        let from = self.sources.folder_of(place);
+        let from = from.map(|from| absolute(from.to_owned()));
+        search(from.as_deref(), &folder, Path::new(path), Path::exists)
     }
 }

@@ -18,6 +18,7 @@ const JOURNAL: &str = "journal.log";
 const LOCK: &str = "lock";
 const RECIPE: &str = "run.json";
 const PLAN: &str = "plan.toml";
+const SOURCES: &str = "sources";
 
 /// How a run was asked for: enough to ask again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,6 +35,25 @@ pub struct Recipe {
     pub version: String,
 }
 
+/// A recipe as it is kept, with the texts that it was read from.
+#[derive(Serialize, Deserialize)]
+struct KeptRecipe {
+    #[serde(flatten)]
+    recipe: Recipe,
+    /// The texts besides the plan's own.
+    #[serde(default)]
+    sources: Vec<KeptSource>,
+}
+
+/// A text that a plan was read from besides its own.
+#[derive(Serialize, Deserialize)]
+struct KeptSource {
+    /// Where it lay.
+    path: PathBuf,
+    /// Where it is kept, below the run's folder.
+    file: PathBuf,
+}
+
 /// The folder of a run that this process works on.
 pub struct RunFolder {
     path: PathBuf,
@@ -44,7 +64,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Creates the folder of a new run of the plan called `plan` below `out`.
+    /// Creates the folder of a new run of the plan called `plan` below `out`, and keeps the
+    /// `texts` that it was read from, its own first.
     ///
     /// When this returns, the folder is on disk with all that resuming takes. The journal comes
     /// last: where there is one, there is the plan.
@@ -54,15 +75,13 @@ impl RunFolder {
     pub fn create(
         out: &Path,
         plan: &str,
-        plan_text: &str,
+        texts: &[(PathBuf, String)],
         recipe: &Recipe,
     ) -> Result<Self, RunError> {
         let out = &absolute(out)?;
         let path = fresh_folder(&out.join("runs"), plan)?;
         let lock = acquire(&path)?;
-        write(&path.join(PLAN), plan_text.as_bytes())?;
-        let recipe = serde_json::to_vec_pretty(recipe).unwrap_or_default();
-        write(&path.join(RECIPE), &recipe)?;
+        keep_recipe(&path, texts, recipe)?;
         disk::sync_folder(&path).map_err(RunError::on(&path))?;
         let journal =
             Journal::create(&path.join(JOURNAL)).map_err(|e| RunError::Journal(e.to_string()))?;
@@ -212,20 +231,50 @@ impl RunFolder {
     }
 }
 
-/// Reads how the run in `path` was asked for.
+fn keep_recipe(run: &Path, texts: &[(PathBuf, String)], recipe: &Recipe) -> Result<(), RunError> {
+    let plan = texts.first().map_or("", |(_, text)| text.as_str());
+    write(&run.join(PLAN), plan.as_bytes())?;
+    let mut sources = Vec::new();
+    for (i, (path, text)) in texts.iter().enumerate().skip(1) {
+        let file = Path::new(SOURCES).join(format!("{i}-{}", file_safe(&file_name(path))));
+        create(&run.join(SOURCES))?;
+        write(&run.join(&file), text.as_bytes())?;
+        let path = absolute(path)?;
+        sources.push(KeptSource { path, file });
+    }
+    if !sources.is_empty() {
+        let folder = run.join(SOURCES);
+        disk::sync_folder(&folder).map_err(RunError::on(&folder))?;
+    }
+    let kept = KeptRecipe {
+        recipe: recipe.clone(),
+        sources,
+    };
+    let kept = serde_json::to_vec_pretty(&kept).unwrap_or_default();
+    write(&run.join(RECIPE), &kept)
+}
+
+/// Reads how the run in `path` was asked for, and the texts of its plan, the plan's own first.
 ///
 /// # Errors
-/// If it is no folder of a run.
-pub fn read_recipe(path: &Path) -> Result<(Recipe, String), RunError> {
-    let read = |name: &str| {
-        let path = path.join(name);
-        fs::read_to_string(&path).map_err(|source| RunError::Folder { path, source })
+/// If its files cannot be read.
+pub fn read_recipe(path: &Path) -> Result<(Recipe, Vec<(PathBuf, String)>), RunError> {
+    let read = |name: &Path| {
+        fs::read_to_string(path.join(name)).map_err(|source| RunError::Folder {
+            path: path.join(name),
+            source,
+        })
     };
-    let recipe = serde_json::from_str(&read(RECIPE)?).map_err(|e| RunError::Folder {
-        path: path.join(RECIPE),
-        source: std::io::Error::new(std::io::ErrorKind::InvalidData, e),
-    })?;
-    Ok((recipe, read(PLAN)?))
+    let kept: KeptRecipe =
+        serde_json::from_str(&read(Path::new(RECIPE))?).map_err(|e| RunError::Folder {
+            path: path.join(RECIPE),
+            source: std::io::Error::new(std::io::ErrorKind::InvalidData, e),
+        })?;
+    let mut texts = vec![(kept.recipe.plan_path.clone(), read(Path::new(PLAN))?)];
+    for source in kept.sources {
+        texts.push((source.path, read(&source.file)?));
+    }
+    Ok((kept.recipe, texts))
 }
 
 /// Returns the path of a run's journal.
@@ -379,6 +428,28 @@ mod tests {
         assert_eq!(files.len(), names.len(), "{files:?}");
         assert_eq!(file_safe("load[request_rate=4]"), "load[request_rate=4]");
         assert!(file_safe(&"ä".repeat(300)).len() < 255);
+    }
+
+    #[test]
+    fn every_text_of_a_plan_is_kept_with_the_place_where_it_lay() {
+        let out = tempfile::tempdir().expect("a folder");
+        let recipe = Recipe {
+            plan_path: "/plans/p.toml".into(),
+            settings: Settings::default(),
+            seed: 0,
+            fresh: false,
+            version: "1".into(),
+        };
+        let texts = [
+            ("/plans/p.toml".into(), "one".to_owned()),
+            ("/plans/library/a.toml".into(), "two".to_owned()),
+            ("/elsewhere/a.toml".into(), "three".to_owned()),
+        ];
+        let run = RunFolder::create(out.path(), "p", &texts, &recipe).expect("a run");
+        let (read, kept) = read_recipe(run.path()).expect("a recipe");
+        assert_eq!(read.plan_path, recipe.plan_path);
+        assert_eq!(kept, texts);
+        assert!(run.path().join("sources/1-a.toml").is_file());
     }
 
     #[test]

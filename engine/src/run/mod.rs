@@ -142,7 +142,7 @@ pub async fn run(
     } else {
         Wish::Enough
     };
-    let supply = Arc::new(crate::policy::Supply::new());
+    let supply = expanded.supply.clone();
     let claims = Arc::new(Claims::new(
         settings.locks.clone(),
         supply.clone(),

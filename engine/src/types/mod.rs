@@ -8,6 +8,9 @@ mod durations;
 
 mod collections;
 
+mod arguments;
+
+pub use arguments::{Argument, Arguments};
 pub use collections::Json;
 pub use durations::{duration_text, parse_duration};
 pub use plain::{Positive, number_text};

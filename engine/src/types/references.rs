@@ -48,7 +48,7 @@ impl<K: ArtifactKind> OptionType for Artifact<K> {
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
         let origin = match &value.kind {
-            Kind::Text(path) => match parser.linker().find(path) {
+            Kind::Text(path) => match parser.linker().find(path, &value.place) {
                 Ok(found) => Origin::Path(found),
                 Err(searched) => {
                     let places: Vec<String> = searched

@@ -253,7 +253,12 @@ pub async fn perform(
     };
     let folder = match begun {
         Some(path) => RunFolder::open(path),
-        None => RunFolder::create(out, "t", PLAN, &recipe),
+        None => RunFolder::create(
+            out,
+            "t",
+            &[(recipe.plan_path.clone(), PLAN.to_owned())],
+            &recipe,
+        ),
     };
     let folder = match folder {
         Ok(folder) => folder,
