@@ -54,6 +54,9 @@ pub(crate) enum Command {
     /// Show every mistake of a plan at once, or what would run and why
     #[command(visible_alias = "c", after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Say of every node why it is reused, topped up or will run
+    #[command(visible_alias = "why", after_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
     /// Draw a plan's graph
     #[command(after_help = GRAPH_EXAMPLES)]
     Graph(Graph),
@@ -165,6 +168,32 @@ Examples:
   benchwright check plans/quickstart.toml
   benchwright check plans/quickstart.toml --set layers=4 --verbose
   benchwright check plans/quickstart.toml --json | jq '.nodes[] | select(.will == \"run\") | .node'";
+
+/// `benchwright explain`
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) plan: PlanArguments,
+    /// A step or service of the plan, or one instance such as `load[request_rate=4]` [default: all]
+    #[arg(value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// Compare with what the nodes were in a run: its name, a part of it, or `latest`
+    #[arg(long, value_name = "RUN")]
+    pub(crate) against: Option<String>,
+    /// As if `run --fresh` were meant
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Write one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  benchwright explain plans/quickstart.toml
+  benchwright explain plans/quickstart.toml load --set layers=4
+  benchwright explain plans/quickstart.toml --against latest
+  benchwright explain plans/quickstart.toml --json | jq '.nodes[] | {node, why}'";
 
 /// `benchwright graph`
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@
 mod args;
 mod commands;
 
+mod estimate;
 mod execute;
 mod outlook;
 mod outputs;

@@ -1,5 +1,6 @@
 //! What a run of a plan would do, node by node, and why. Does nothing of it.
 
+use crate::estimate::{self, Estimate};
 use crate::exit::Failure;
 use crate::outputs::Peek;
 use engine::decide::Ledger;
@@ -7,6 +8,7 @@ use engine::environment::Environment;
 use engine::expand::Expanded;
 use engine::freshness::{Freshness, Reason, Wish};
 use engine::graph::{Edge, Graph, Link, NodeId};
+use engine::key::{Change, Manifest};
 use engine::options::Walk;
 use engine::step::StepKind;
 use serde::Serialize;
@@ -51,6 +53,8 @@ pub(crate) struct Prospect {
     pub(crate) leases: Vec<String>,
     /// Its options as they took effect.
     pub(crate) with: Vec<(String, String)>,
+    /// What it would take.
+    pub(crate) estimate: Estimate,
 }
 
 /// Names a kind of step, or `service`.
@@ -65,15 +69,19 @@ pub(crate) fn kind_word(kind: Option<StepKind>) -> &'static str {
     }
 }
 
+/// What a run would do.
+pub(crate) struct Outlook {
+    /// Every node, each after what it waits for.
+    pub(crate) prospects: Vec<Prospect>,
+    /// What the nodes depend on whose inputs are there, by name.
+    pub(crate) manifests: BTreeMap<String, Manifest>,
+}
+
 /// Finds out what a run would do; `fresh` asks for new samples.
 ///
 /// # Errors
 /// If an input or the store cannot be read.
-pub(crate) fn prospects(
-    expanded: &Expanded,
-    peek: &Peek,
-    fresh: bool,
-) -> Result<Vec<Prospect>, Failure> {
+pub(crate) fn outlook(expanded: &Expanded, peek: &Peek, fresh: bool) -> Result<Outlook, Failure> {
     let graph = &expanded.graph;
     let environment = Arc::new(Environment::detect());
     // No run has begun, so none of the samples is of this one.
@@ -91,10 +99,22 @@ pub(crate) fn prospects(
     );
     let found = ledger.assess().map_err(|e| Failure::new(e.to_string()))?;
     let wills = wills(graph, &found);
-    Ok(found
+    let estimates = estimate::of_nodes(graph, &ledger);
+    let known = found.iter().filter_map(|(id, _)| {
+        let manifest = ledger.manifest(*id)?;
+        Some((graph.name(*id), manifest.clone()))
+    });
+    let manifests = known.collect();
+    let prospects = found
         .into_iter()
-        .map(|(id, freshness)| prospect(graph, id, freshness, &wills))
-        .collect())
+        .filter_map(|(id, freshness)| {
+            Some(prospect(graph, id, freshness, &wills, *estimates.get(&id)?))
+        })
+        .collect();
+    Ok(Outlook {
+        prospects,
+        manifests,
+    })
 }
 
 /// Decides for each node from the last to the first: a service or an effect follows from what
@@ -135,6 +155,7 @@ fn prospect(
     id: NodeId,
     freshness: Freshness,
     wills: &BTreeMap<NodeId, Will>,
+    estimate: Estimate,
 ) -> Prospect {
     let will = wills.get(&id).copied().unwrap_or(Will::Perhaps);
     let node = graph.node(id);
@@ -143,10 +164,10 @@ fn prospect(
         written: Vec::new(),
     };
     node.body.walk(&mut options);
-    let names = |wanted: Edge| {
+    let names = |wanted: &[Edge]| {
         let mut names: Vec<String> = graph
             .incoming(id)
-            .filter(|(_, e)| *e == wanted)
+            .filter(|(_, e)| wanted.contains(e))
             .map(|(from, _)| graph.name(from))
             .collect();
         names.sort();
@@ -160,10 +181,11 @@ fn prospect(
         will,
         why: why(graph, id, &freshness, will),
         freshness,
-        needs: names(Edge::Needs),
-        after: names(Edge::After),
-        leases: names(Edge::Leases),
+        needs: names(&[Edge::Needs, Edge::Reads]),
+        after: names(&[Edge::After]),
+        leases: names(&[Edge::Leases]),
         with: options.written,
+        estimate,
     }
 }
 
@@ -205,6 +227,11 @@ pub(crate) fn changes(freshness: &Freshness) -> Vec<String> {
     else {
         return Vec::new();
     };
+    change_lines(changes)
+}
+
+/// Writes changes, one line each.
+pub(crate) fn change_lines(changes: &[Change]) -> Vec<String> {
     let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
     changes
         .iter()

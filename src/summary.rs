@@ -372,6 +372,7 @@ mod tests {
             live: false,
         };
         let failed = Failure {
+            retry_ms: None,
             node: "load".into(),
             sample: Some(1),
             message: "it broke".into(),

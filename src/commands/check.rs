@@ -6,7 +6,7 @@ use crate::columns::{Cell, Columns};
 use crate::exit::{self, Failure};
 use crate::outlook::{self, Prospect, Will};
 use crate::terminal::{self, Ink, Terminal};
-use crate::{outputs, render, words};
+use crate::{estimate, outputs, render, words};
 use engine::expand::Expanded;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ pub(super) fn show(
     json: bool,
     session: &Session,
 ) -> Result<u8, Failure> {
-    let prospects = outlook::prospects(expanded, &outputs::peek(&session.out)?, fresh)?;
+    let prospects = outlook::outlook(expanded, &outputs::peek(&session.out)?, fresh)?.prospects;
     if json {
         terminal::line(sound_json(expanded, plan, &prospects));
         return Ok(exit::DONE);
@@ -62,6 +62,9 @@ pub(super) fn show(
             .for_each(terminal::line);
     }
     terminal::line(format!("\n{}", conclusion(&prospects)));
+    if let Some(sentence) = estimate::total(&prospects).sentence(&prospects) {
+        terminal::line(sentence);
+    }
     Ok(exit::DONE)
 }
 
@@ -93,7 +96,7 @@ fn origin(plan: &PlanArguments, name: &str, is_set: bool) -> String {
     }
 }
 
-fn ink(will: Will) -> Ink {
+pub(super) fn ink(will: Will) -> Ink {
     match will {
         Will::Run => Ink::Yellow,
         Will::Perhaps => Ink::Cyan,
@@ -204,6 +207,7 @@ fn sound_json(expanded: &Expanded, plan: &PlanArguments, prospects: &[Prospect])
         "plan": expanded.name,
         "description": expanded.text.description,
         "params": params,
+        "estimate": estimate::total(prospects),
         "nodes": prospects,
     })
 }

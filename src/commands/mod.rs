@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod explain;
 mod graph;
 mod report;
 mod resume;
@@ -53,6 +54,7 @@ fn dispatch(command: Command, session: &Session) -> Result<u8, Failure> {
         Command::Run(arguments) => run::run(&arguments, session),
         Command::Resume(arguments) => resume::resume(&arguments, session),
         Command::Check(arguments) => check::check(&arguments, session),
+        Command::Explain(arguments) => explain::explain(&arguments, session),
         Command::Graph(arguments) => graph::graph(&arguments, session),
         Command::Steps(arguments) => steps::steps(&arguments, session),
         Command::Status(arguments) => status::status(&arguments, session),

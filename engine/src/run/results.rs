@@ -129,10 +129,7 @@ impl Run {
 
     /// Another run has done what this one was about to do.
     fn settled(&mut self, node: NodeId) -> Result<Vec<Action>, RunError> {
-        let (freshness, _) = match tokio::task::block_in_place(|| self.ledger.decide(node)) {
-            Ok(decided) => decided,
-            Err(error) => return Err(error.into()),
-        };
+        let (freshness, _) = tokio::task::block_in_place(|| self.ledger.decide(node))?;
         let key = self.ledger.manifest(node).map(Manifest::digest);
         self.tell(&Event::Decided {
             node: self.graph.name(node),
