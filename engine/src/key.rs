@@ -2,7 +2,7 @@
 //! and what is compared to explain. They cannot disagree.
 
 use crate::environment::Environment;
-use crate::graph::{Body, Graph, Link, NodeId};
+use crate::graph::{Body, Edge, Graph, Link, NodeId};
 use crate::options::Walk;
 use crate::step::StepKind;
 use crate::store::{Digest, Store, StoreError};
@@ -132,6 +132,14 @@ impl Keys<'_> {
     /// # Errors
     /// If a file outside of the store could not be read.
     pub fn manifest(&self, node: NodeId) -> Result<Manifest, StoreError> {
+        let mut manifest = self.fields(node, &[])?;
+        self.surroundings(node, &mut manifest);
+        Ok(manifest)
+    }
+
+    /// Walks over a node's own fields and those of the effects before it; of services that are
+    /// `known` already it only takes in that they are the same.
+    fn fields(&self, node: NodeId, known: &[NodeId]) -> Result<Manifest, StoreError> {
         let mut manifest = Manifest::default();
         let body = &self.graph.node(node).body;
         let (uses, version, identity) = match body {
@@ -150,6 +158,7 @@ impl Keys<'_> {
         let mut walk = KeyWalk {
             keys: self,
             manifest,
+            known,
             failed: None,
         };
         body.walk(&mut walk);
@@ -157,20 +166,27 @@ impl Keys<'_> {
             return Err(error);
         }
         let mut manifest = walk.manifest;
-        self.effects(node, &mut manifest);
-        self.surroundings(node, &mut manifest);
+        self.effects(node, &mut manifest)?;
         Ok(manifest)
     }
 
     /// What was done to a service before belongs to the recipe of what is measured on it.
-    fn effects(&self, node: NodeId, manifest: &mut Manifest) {
+    fn effects(&self, node: NodeId, manifest: &mut Manifest) -> Result<(), StoreError> {
+        let leases = self.graph.incoming(node);
+        let leases: Vec<NodeId> = leases
+            .filter(|(_, edge)| *edge == Edge::Leases)
+            .map(|(service, _)| service)
+            .collect();
         let after = self.graph.node(node).after.iter();
         // Other steps that only come before change nothing in the result.
         let effects = after.filter(|n| self.graph.step_kind(**n) == Some(StepKind::Effect));
         for effect in effects {
-            let prefix = format!("after.{}", self.graph.name(*effect));
-            self.inline(manifest, &prefix, *effect);
+            let name = self.graph.name(*effect);
+            for (field, value) in self.fields(*effect, &leases)?.fields {
+                manifest.push(format!("after.{name}.{field}"), value);
+            }
         }
+        Ok(())
     }
 
     /// Takes in all fields of another node's manifest.
@@ -201,6 +217,8 @@ impl Keys<'_> {
 struct KeyWalk<'a> {
     keys: &'a Keys<'a>,
     manifest: Manifest,
+    /// Services whose fields are fields of the whole already.
+    known: &'a [NodeId],
     failed: Option<StoreError>,
 }
 
@@ -226,6 +244,9 @@ impl Walk for KeyWalk<'_> {
             Link::Output { node, output } => {
                 let digest = known.outputs.get(&(*node, output.clone()));
                 self.manifest.push(field, self.named(*node, digest));
+            }
+            Link::Service { node } if self.known.contains(node) => {
+                self.manifest.push(field, "the same");
             }
             Link::Service { node } => self.keys.inline(&mut self.manifest, &field, *node),
             Link::Fact { node, fact } => {
