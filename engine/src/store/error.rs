@@ -30,6 +30,18 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// Somebody uses the store, and what was asked needs it alone.
+    #[error("the store `{}` is in use by a run; wait until it ends, or stop it", root.display())]
+    InUse {
+        /// The store's folder.
+        root: PathBuf,
+    },
+    /// Somebody sweeps the store, and takes too long.
+    #[error("the store `{}` is being swept by another process; wait until that ends", root.display())]
+    BeingSwept {
+        /// The store's folder.
+        root: PathBuf,
+    },
     /// Nothing is at the path.
     #[error("`{}` does not exist", path.display())]
     Missing {

@@ -5,6 +5,8 @@
 //! trees/<digest>/…                  artifacts as real paths: hard links to blobs
 //! records/<namespace>/<k>/<key>.json  small values, such as which artifacts an action produced
 //! stat-cache                        digests of files elsewhere that did not change
+//! locks/…                           who works on what
+//! quarantine/…                      what `fsck` found damaged
 //! tmp/<session>/                    what is not finished
 //! ```
 //!
@@ -12,11 +14,12 @@
 //! Everything is written aside, synced and renamed; a blob is on disk before a tree or a record
 //! names it. Something that is missing or short is a miss, never a failure: it is made again.
 //!
-//! Several processes may use one store at once; none of them waits for another. This module knows
-//! nothing of steps, keys or runs.
+//! Several processes may use one store at once; none of them waits for another unless it asks for a
+//! lock. This module knows nothing of steps, keys or runs.
 //!
 //! Reading order: `artifact` (what an artifact is), `import`, `blobs`, `trees`, `verify`,
-//! `sources` with `stat_cache`, `records`; `scan`, `session`, `parallel` and
+//! `sources` with `stat_cache`, `records`, `locks`, `gc`, `fsck`;
+//! `references`, `scan`, `walk`, `session`, `parallel` and
 //! `durable` serve them.
 
 mod artifact;
@@ -35,15 +38,25 @@ mod stat_cache;
 
 mod records;
 
+mod locks;
+
+mod fsck;
+mod gc;
+mod references;
+
 mod durable;
 mod error;
 mod parallel;
 mod scan;
 mod session;
+mod walk;
 
 pub use artifact::{ArtifactKind, ArtifactRef, Content, Entry, Manifest};
 pub use digest::{Digest, DigestError};
 pub use error::{StoreError, Unfit};
+pub use fsck::{Finding, FsckOptions, FsckReport, Problem, Remedy};
+pub use gc::{Freed, GcOptions, GcReport, Roots};
+pub use locks::{Attempt, Holder, KeyLock, Patience, StoreLease, Waited};
 
 use blobs::Blobs;
 use durable::SyncedFolders;
@@ -73,6 +86,7 @@ struct Inner {
     blobs: PathBuf,
     trees: PathBuf,
     records: PathBuf,
+    locks: PathBuf,
     stat_cache: Mutex<StatCache>,
     warnings: Mutex<Vec<String>>,
     session: Session,
@@ -99,8 +113,8 @@ impl Store {
     /// [`StoreError::NotWritable`], [`StoreError::OutOfSpace`].
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let root = std::path::absolute(root).map_err(StoreError::on("resolve", root))?;
-        let [blobs, trees, records, tmp] =
-            ["blobs", "trees", "records", "tmp"].map(|name| root.join(name));
+        let [blobs, trees, records, locks, tmp] =
+            ["blobs", "trees", "records", "locks", "tmp"].map(|name| root.join(name));
         let unusable = |error| match error {
             StoreError::Io { source, .. } => StoreError::NotWritable {
                 root: root.clone(),
@@ -108,7 +122,7 @@ impl Store {
             },
             other => other,
         };
-        for folder in [&blobs, &trees, &records, &tmp] {
+        for folder in [&blobs, &trees, &records, &locks, &tmp] {
             durable::create_folders(folder).map_err(unusable)?;
         }
         // Who created them may have died before their names were on disk.
@@ -132,6 +146,7 @@ impl Store {
             blobs,
             trees,
             records,
+            locks,
             stat_cache,
             warnings,
             session,

@@ -47,11 +47,8 @@ impl Records<'_> {
             .path(namespace, key)
             .map_err(|error| error.to_string())?;
         let ignored = |reason: &str| format!("ignored the record `{}`: {reason}", path.display());
-        let mut text = String::new();
-        let read =
-            File::open(&path).and_then(|file| file.take(MAX_RECORD).read_to_string(&mut text));
-        match read {
-            Ok(_) => decode(&text)
+        match read_text(&path) {
+            Ok(text) => decode(&text)
                 .map(Some)
                 .ok_or_else(|| ignored("it is damaged")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -111,8 +108,26 @@ impl Records<'_> {
     }
 }
 
+/// Reads the record in the file at `path`; `None` if it is damaged or not there.
+pub(super) fn read(path: &Path) -> Option<Value> {
+    decode(&read_text(path).ok()?)
+}
+
+/// Returns the key of the record in the file at `path`, if any key has such a file.
+pub(super) fn key_of(path: &Path) -> Option<String> {
+    decode_name(path.file_name()?.to_str()?.strip_suffix(SUFFIX)?)
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(MAX_RECORD)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// Splits a namespace at `/` into names of folders.
-fn segments(namespace: &str) -> Result<Vec<String>, StoreError> {
+pub(super) fn segments(namespace: &str) -> Result<Vec<String>, StoreError> {
     namespace.split('/').map(checked_name).collect()
 }
 

@@ -1,7 +1,7 @@
 //! The part of `tmp/` that belongs to one open store, and the removal of what the dead left there.
 
-use super::StoreError;
 use super::durable;
+use super::{StoreError, walk};
 use crate::disk;
 use std::fs::{self, File};
 use std::io;
@@ -63,25 +63,23 @@ impl Drop for Session {
 
 /// Removes from `tmp` what is older than a day and locked by nobody; returns what resisted.
 pub(super) fn clean_up(tmp: &Path) -> Vec<StoreError> {
-    let Ok(entries) = fs::read_dir(tmp) else {
-        return Vec::new();
-    };
-    let abandoned = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| is_abandoned(path));
-    abandoned
-        .filter_map(|path| durable::remove_all(&path).err())
+    let young = SystemTime::now() - ABANDONED_AFTER;
+    abandoned(tmp, young)
+        .iter()
+        .filter_map(|path| durable::remove_all(path).err())
         .collect()
 }
 
-fn is_abandoned(path: &Path) -> bool {
+/// Lists what in `tmp` nobody touched since `young` and nobody has locked.
+pub(super) fn abandoned(tmp: &Path, young: SystemTime) -> Vec<PathBuf> {
+    let entries = walk::entries(tmp).into_iter().map(|(path, _)| path);
+    entries.filter(|path| is_abandoned(path, young)).collect()
+}
+
+fn is_abandoned(path: &Path, young: SystemTime) -> bool {
     let modified = fs::symlink_metadata(path).and_then(|data| data.modified());
-    let age = modified
-        .ok()
-        .and_then(|then| SystemTime::now().duration_since(then).ok());
     let locked = File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err());
-    age.is_some_and(|age| age > ABANDONED_AFTER) && !locked
+    modified.is_ok_and(|at| at < young) && !locked
 }
 
 #[cfg(test)]
