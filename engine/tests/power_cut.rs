@@ -6,6 +6,7 @@ use engine::event::Outcome;
 use engine::expand::Expanded;
 use engine::run::folder::read_recipe;
 use engine::run::history;
+use engine::store::{Finding, FsckOptions, Problem, Store};
 use scripted::crash::{Disk, Survivors};
 use scripted::recorder::{Change, Recorder};
 use scripted::{Listing, PLAN, Random};
@@ -112,8 +113,22 @@ impl Recorded {
         }
         let run = history::list(out).pop().expect("a run");
         assert_eq!(scripted::results(&run), self.results, "{case}");
+        self.verify_store(out, case);
         let latest = out.join("latest/results");
         assert!(latest.exists(), "{case}: `latest` leads nowhere");
+    }
+
+    /// Reads everything: nothing torn passes for whole, and no record names what is not there.
+    fn verify_store(&self, out: &Path, case: &str) {
+        let store = Store::open(&out.join("store")).expect("a store");
+        let report = store.fsck(FsckOptions { dry_run: true }).expect("a check");
+        let is_bad =
+            |f: &&Finding| matches!(f.problem, Problem::Damaged | Problem::Dangling { .. });
+        let bad: Vec<&Finding> = report.findings.iter().filter(is_bad).collect();
+        assert!(
+            bad.is_empty() && report.trouble.is_empty(),
+            "{case}: {report:#?}"
+        );
     }
 
     /// Makes `n_cases` of each kind at random places.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const JOURNAL: &str = "journal.log";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 const RECIPE: &str = "run.json";
 const PLAN: &str = "plan.toml";
 const SOURCES: &str = "sources";
@@ -333,7 +333,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
     disk::write_synced(path, bytes).map_err(RunError::on(path))
 }
 
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name()
         .unwrap_or_default()
         .to_string_lossy()

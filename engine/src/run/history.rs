@@ -96,6 +96,8 @@ pub fn list(out: &Path) -> Vec<PathBuf> {
     let mut runs: Vec<PathBuf> = entries
         .map(|e| e.path())
         .filter(|p| folder::journal_of(p).exists())
+        // One that is being removed is none any more.
+        .filter(|p| !folder::file_name(p).starts_with('.'))
         .collect();
     runs.sort();
     runs

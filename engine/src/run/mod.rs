@@ -2,13 +2,15 @@
 //!
 //! One task owns the schedule, the ledger and the journal; steps and services run in tasks of
 //! their own (`perform`, `live`) and report by messages. What is kept of a run on disk is in
-//! [`folder`]; [`history`] reads it back.
+//! [`folder`]; [`history`] reads it back, and [`prune`] removes
+//! it.
 
 pub mod folder;
 mod gate;
 pub mod history;
 mod live;
 mod perform;
+pub mod prune;
 mod results;
 
 use crate::claims::Claims;
@@ -40,6 +42,9 @@ use tokio::sync::{mpsc, watch};
 const LOG_LINES: usize = 12;
 /// Messages that may wait for the run's task; progress beyond that is dropped.
 const MESSAGES: usize = 1024;
+
+/// How long a run waits for somebody who sweeps the store: removing a terabyte takes minutes.
+const SWEEPING: Duration = Duration::from_secs(10 * 60);
 
 /// What a run needs besides the plan.
 pub struct RunSettings {
@@ -134,6 +139,8 @@ pub async fn run(
     listeners: Vec<Box<dyn Listener>>,
     interrupts: mpsc::Receiver<Interrupt>,
 ) -> Result<Outcome, RunError> {
+    // Held to the end: nothing of the store is swept meanwhile.
+    let _lease = tokio::task::block_in_place(|| store.lease(SWEEPING))?;
     let (sender, receiver) = mpsc::channel(MESSAGES);
     let environment = Arc::new(Environment::detect());
     let graph = expanded.graph.clone();

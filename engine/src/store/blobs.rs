@@ -136,6 +136,18 @@ impl Blobs<'_> {
         Ok(digest)
     }
 
+    /// Makes a blob of a copy of the file at `path`, whose digest and size are known.
+    pub(super) fn put_copy(
+        &self,
+        path: &Path,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<(), StoreError> {
+        let (_, copy) = self.copy(path)?;
+        let folder = self.place(&copy, digest, size)?;
+        self.sync(BTreeSet::from([folder]))
+    }
+
     /// Returns when the names in these folders, and the folders' own, are on disk.
     pub(super) fn sync(&self, folders: BTreeSet<PathBuf>) -> Result<(), StoreError> {
         let folders: Vec<PathBuf> = folders.into_iter().chain([self.root.to_owned()]).collect();

@@ -121,6 +121,8 @@ impl GcReport {
 struct Plan {
     live: HashSet<Digest>,
     live_bytes: u64,
+    /// The size of all blobs that stay, whether needed or young.
+    kept_bytes: u64,
     records: Vec<RecordFile>,
     /// With the room that it takes.
     blobs: Vec<(PathBuf, u64)>,
@@ -142,7 +144,7 @@ impl Store {
         let plan = self.plan(roots, options, now);
         let mut report = GcReport {
             dry_run: options.dry_run,
-            kept_bytes: plan.live_bytes,
+            kept_bytes: plan.kept_bytes,
             ..GcReport::default()
         };
         self.sweep(plan, &mut report);
@@ -247,18 +249,20 @@ impl Store {
             // What has another name is for `fsck`.
             digest.is_some_and(|digest: Digest| !plan.live.contains(&digest))
         };
-        let blobs = walk::files(&self.inner.blobs).into_iter();
+        let (mut blobs, mut kept_bytes) = (Vec::new(), 0);
+        for path in walk::files(&self.inner.blobs) {
+            match old_size(&path, young).filter(|_| is_dead(&path)) {
+                Some(size) => blobs.push((path, size)),
+                None => kept_bytes += fs::symlink_metadata(&path).map_or(0, |data| data.len()),
+            }
+        }
         let trees = walk::entries(&self.inner.trees).into_iter();
-        let blobs: Vec<_> = blobs
-            .filter(|path| is_dead(path))
-            .filter_map(|path| old_size(&path, young).map(|size| (path, size)))
-            .collect();
         let trees: Vec<_> = trees
             .filter(|(path, _)| is_dead(path))
             .filter(|(path, _)| old_size(path, young).is_some())
             .map(|(path, _)| (path.clone(), own_size(&path)))
             .collect();
-        (plan.blobs, plan.trees) = (blobs, trees);
+        (plan.blobs, plan.trees, plan.kept_bytes) = (blobs, trees, kept_bytes);
     }
 
     fn sweep(&self, plan: Plan, report: &mut GcReport) {

@@ -299,7 +299,7 @@ mod tests {
         let (_folder, store) = store();
         let key = Digest::of(b"key");
         let mut lock = Some(taken(store.try_lock_key("a", &key, "one").unwrap()));
-        let mut wait = |limit: u64, cancelled: &mut dyn FnMut(Option<&Holder>) -> bool| {
+        let wait = |limit: u64, cancelled: &mut dyn FnMut(Option<&Holder>) -> bool| {
             let patience = Patience {
                 poll: Duration::from_millis(1),
                 limit: Duration::from_secs(limit),

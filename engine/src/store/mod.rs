@@ -6,6 +6,7 @@
 //! records/<namespace>/<k>/<key>.json  small values, such as which artifacts an action produced
 //! stat-cache                        digests of files elsewhere that did not change
 //! locks/…                           who works on what
+//! quarantine/…                      what `fsck` found damaged
 //! tmp/<session>/                    what is not finished
 //! ```
 //!
@@ -17,7 +18,8 @@
 //! lock. This module knows nothing of steps, keys or runs.
 //!
 //! Reading order: `artifact` (what an artifact is), `import`, `blobs`, `trees`, `verify`,
-//! `sources` with `stat_cache`, `records`, `locks`; `scan`, `walk`, `session`, `parallel` and
+//! `sources` with `stat_cache`, `records`, `locks`, `gc`, `fsck`;
+//! `references`, `scan`, `walk`, `session`, `parallel` and
 //! `durable` serve them.
 
 mod artifact;
@@ -38,6 +40,7 @@ mod records;
 
 mod locks;
 
+mod fsck;
 mod gc;
 mod references;
 
@@ -51,6 +54,7 @@ mod walk;
 pub use artifact::{ArtifactKind, ArtifactRef, Content, Entry, Manifest};
 pub use digest::{Digest, DigestError};
 pub use error::{StoreError, Unfit};
+pub use fsck::{Finding, FsckOptions, FsckReport, Problem, Remedy};
 pub use gc::{Freed, GcOptions, GcReport, Roots};
 pub use locks::{Attempt, Holder, KeyLock, Patience, StoreLease, Waited};
 

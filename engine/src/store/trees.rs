@@ -58,7 +58,7 @@ impl Trees<'_> {
     }
 
     /// Replaces what is at `path` in one go where that is possible.
-    fn mend(&self, path: &Path, entry: &Entry) -> Result<(), StoreError> {
+    pub(super) fn mend(&self, path: &Path, entry: &Entry) -> Result<(), StoreError> {
         let aside = self.blobs.session.fresh();
         self.make(&aside, entry)?;
         let folder = path.parent().unwrap_or(self.root);
@@ -112,7 +112,8 @@ fn copy(blob: &Path, path: &Path, executable: bool) -> io::Result<()> {
     blobs::seal(path, executable)
 }
 
-fn is_as_listed(path: &Path, content: &Content) -> bool {
+/// Whether what is at `path` looks as listed; content is not read.
+pub(super) fn is_as_listed(path: &Path, content: &Content) -> bool {
     let Ok(data) = fs::symlink_metadata(path) else {
         return false;
     };

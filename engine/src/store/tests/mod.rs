@@ -1,6 +1,8 @@
 //! Stores in use: what goes in comes out, what is damaged is a miss, nothing half-made shows.
 
 mod damage;
+mod fsck;
+mod gc;
 mod imports;
 mod records;
 mod sources;
