@@ -57,9 +57,14 @@ impl SecretError {
     /// Says how to mend it for the secret called `name`.
     pub fn help(&self, name: &str) -> String {
         match self {
-            SecretError::NotSet(variable) | SecretError::Empty(variable) => format!(
-                "set it in the environment: `export {variable}=…`, or name its file: `export {name}_FILE=…`"
-            ),
+            SecretError::NotSet(variable) | SecretError::Empty(variable) if variable == name => {
+                format!(
+                    "set it in the environment: `export {name}=…`, or name its file: `export {name}_FILE=…`"
+                )
+            }
+            SecretError::NotSet(variable) | SecretError::Empty(variable) => {
+                format!("set it in the environment: `export {variable}=…`")
+            }
             SecretError::Unreadable { .. } => "write its value into that file".to_owned(),
         }
     }

@@ -123,7 +123,7 @@ impl Fragments<'_, '_> {
             let paths = shelf(files).into_iter();
             paths
                 .flat_map(|path| {
-                    let fragments = peek(&path, files).into_iter();
+                    let fragments = peek(&path, files).fragments.into_iter();
                     fragments.map(move |f| (f.key.name, path.clone()))
                 })
                 .collect()

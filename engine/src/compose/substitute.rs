@@ -138,7 +138,7 @@ impl Substitution<'_> {
         let trimmed = reference.trim();
         if let Some(inner) = trimmed.strip_prefix("not ") {
             let inner = self.whole(inner, value);
-            return self.negated(inner, reference);
+            return self.negated(inner, reference, &value.place);
         }
         let words: Vec<&str> = trimmed.split('.').collect();
         let text = match words.as_slice() {
@@ -162,7 +162,7 @@ impl Substitution<'_> {
         at(Kind::Template(Vec::new()), place)
     }
 
-    fn negated(&mut self, value: Value, reference: &str) -> Value {
+    fn negated(&mut self, value: Value, reference: &str, place: &Place) -> Value {
         let kind = match &value.kind {
             Kind::Bool(b) => Kind::Bool(!b),
             Kind::Template(_) => return value,
@@ -171,18 +171,18 @@ impl Substitution<'_> {
                     Some(positive) => Kind::Text(format!("${{{}}}", positive.trim())),
                     None => Kind::Text(format!("${{not {}}}", inner.trim())),
                 },
-                _ => return self.no_boolean(&value, reference),
+                _ => return self.no_boolean(reference, place),
             },
-            _ => return self.no_boolean(&value, reference),
+            _ => return self.no_boolean(reference, place),
         };
         at(kind, &value.place)
     }
 
-    fn no_boolean(&mut self, value: &Value, reference: &str) -> Value {
+    fn no_boolean(&mut self, reference: &str, place: &Place) -> Value {
         let message = format!("`{}` needs a boolean", reference.trim());
-        let problem = Problem::at(&value.place, message, "not a boolean");
-        self.problems.push(problem);
-        at(Kind::Template(Vec::new()), &value.place)
+        self.problems
+            .push(Problem::at(place, message, "not a boolean"));
+        at(Kind::Template(Vec::new()), place)
     }
 }
 
