@@ -456,12 +456,13 @@ rates = { type = "list<float>", default = [1.0] }
 over = { type = "list<string>", default = [] }
 first = { type = "list<string>", default = [] }
 slow = { type = "bool", default = false }
+extra = { type = "int", optional = true }
 [fragment.serving.axes]
 rate = "${params.rates}"
 [fragment.serving.services.server]
 use = "test.serve"
 axes = "${params.over}"
-with = { model = "${params.model}", args = { quick = "${not params.slow}" } }
+with = { model = "${params.model}", args = { quick = "${not params.slow}", extra = "${params.extra}" } }
 [fragment.serving.steps.warm]
 use = "test.make"
 after = ["${params.first}"]
@@ -507,8 +508,10 @@ fn a_fragment_brings_its_parts_under_the_name_of_its_use() {
         incoming(&expanded, "serving.warm[radix=true]"),
         ["before", "model", "serving.server[radix=true]"]
     );
-    assert!(
-        options(&expanded, "serving.server[radix=true]").contains(&"args.quick=false".to_owned())
+    assert_eq!(
+        options(&expanded, "serving.server[radix=true]")[1..],
+        ["args.quick=false"],
+        "an optional parameter that is not given sets nothing"
     );
     let left_out: Vec<&str> = expanded.pruned.iter().map(|p| p.node.as_str()).collect();
     assert_eq!(left_out, ["serving.load[radix=true,rate=4]"]);

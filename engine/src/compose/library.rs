@@ -30,8 +30,10 @@ pub struct ParamDoc {
     pub name: String,
     /// Its type.
     pub type_name: String,
-    /// The value when none is given; `None` if one must be.
+    /// The value when none is given; `None` if one must be, unless it is optional.
     pub default: Option<String>,
+    /// Whether the fragment can do without it.
+    pub optional: bool,
     /// Its unit.
     pub unit: Option<String>,
     /// What it means.
@@ -120,6 +122,7 @@ fn document(fragment: &Fragment, path: &Path) -> FragmentDoc {
         name: param.key.name.clone(),
         type_name: param.kind.to_string(),
         default: param.default.as_ref().map(|v| v.to_line()),
+        optional: param.optional,
         unit: param.unit.clone(),
         doc: param.doc.clone().unwrap_or_default(),
     };
