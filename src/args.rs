@@ -83,7 +83,8 @@ pub(crate) struct PlanArguments {
     /// The plan's file
     #[arg(value_name = "PLAN")]
     pub(crate) plan: PathBuf,
-    /// Set a parameter; may be given several times, the last one wins
+    /// Set a parameter, or a key such as `steps.load.with.requests`; `+` before it adds one that is
+    /// not there. May be given several times, the last one wins
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) set: Vec<(String, String)>,
     /// Use the defaults of a variant of the plan

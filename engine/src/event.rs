@@ -4,6 +4,7 @@
 //! their canonical names, so that an event can be read without the plan.
 
 use crate::freshness::Freshness;
+use crate::secrets::Redactor;
 use crate::step::{FailureClass, Progress, StepKind, Verdict};
 use crate::store::{ArtifactRef, Digest};
 use serde::{Deserialize, Serialize};
@@ -138,6 +139,36 @@ pub enum Event {
         /// How long this part of it took.
         took_ms: u64,
     },
+}
+
+impl Event {
+    /// Takes the values of secrets out of everything that steps, services and their logs said.
+    #[must_use]
+    pub fn redacted(mut self, redactor: &Redactor) -> Self {
+        let redact = |text: &mut String| *text = redactor.text(text).into_owned();
+        match &mut self {
+            Event::Progressed { progress, .. } => redact(&mut progress.doing),
+            Event::Finished {
+                summary, verdict, ..
+            } => {
+                summary.iter_mut().for_each(redact);
+                let reasons = verdict.iter_mut().flat_map(|v| &mut v.reasons);
+                reasons.for_each(redact);
+            }
+            Event::Failed(failure) => {
+                redact(&mut failure.message);
+                failure.help.iter_mut().for_each(redact);
+                failure.log_tail.iter_mut().for_each(redact);
+            }
+            Event::ServiceDied { how, log_tail, .. } => {
+                redact(how);
+                log_tail.iter_mut().for_each(redact);
+            }
+            Event::ServiceStopped { trouble, .. } => trouble.iter_mut().for_each(redact),
+            _ => {}
+        }
+        self
+    }
 }
 
 /// What is known of a failure.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// The largest file that is read as a secret, bytes.
 const LARGEST: u64 = 1 << 20;
+/// Shorter lines of a secret, bytes, tell nothing of it and stand in many other texts.
+const SHORTEST_LINE: usize = 8;
 /// What stands in a secret's place.
 pub const REDACTED: &str = "***";
 
@@ -57,9 +59,14 @@ impl SecretError {
     /// Says how to mend it for the secret called `name`.
     pub fn help(&self, name: &str) -> String {
         match self {
-            SecretError::NotSet(variable) | SecretError::Empty(variable) => format!(
-                "set it in the environment: `export {variable}=…`, or name its file: `export {name}_FILE=…`"
-            ),
+            SecretError::NotSet(variable) | SecretError::Empty(variable) if variable == name => {
+                format!(
+                    "set it in the environment: `export {name}=…`, or name its file: `export {name}_FILE=…`"
+                )
+            }
+            SecretError::NotSet(variable) | SecretError::Empty(variable) => {
+                format!("set it in the environment: `export {variable}=…`")
+            }
             SecretError::Unreadable { .. } => "write its value into that file".to_owned(),
         }
     }
@@ -108,7 +115,8 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Reads the values of `secrets`; one that has none cannot leak.
+    /// Reads the values of `secrets`; one that has none cannot leak. The lines of one that has
+    /// several are redacted also where they stand alone.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let values = secrets.into_iter().map(|s| read(&s.name, &s.source));
         Self::of_values(values.flatten())
@@ -116,6 +124,13 @@ impl Redactor {
 
     fn of_values(values: impl Iterator<Item = String>) -> Self {
         let mut values: Vec<String> = values.filter(|v| !v.is_empty()).collect();
+        let lines = values
+            .iter()
+            .filter(|v| v.contains('\n'))
+            .flat_map(|v| v.lines());
+        let lines = lines.filter(|line| line.len() >= SHORTEST_LINE);
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
+        values.extend(lines);
         values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         values.dedup();
         Self { values }
@@ -213,6 +228,12 @@ mod tests {
         let redactor = redactor(&["abc", "abcdef", ""]);
         assert_eq!(redactor.text("x abcdef abc"), "x *** ***");
         assert_eq!(redactor.text("nothing"), "nothing");
+    }
+
+    #[test]
+    fn a_line_of_a_long_secret_is_one_too() {
+        let redactor = redactor(&["-----BEGIN-----\nabcdefgh\n}\n"]);
+        assert_eq!(redactor.text("> abcdefgh }"), "> *** }");
     }
 
     proptest! {

@@ -61,11 +61,26 @@ pub(super) fn show(
             .iter()
             .for_each(terminal::line);
     }
+    show_left_out(expanded, terminal);
     terminal::line(format!("\n{}", conclusion(&prospects)));
     if let Some(sentence) = estimate::total(&prospects).sentence(&prospects) {
         terminal::line(sentence);
     }
     Ok(exit::DONE)
+}
+
+fn show_left_out(expanded: &Expanded, terminal: &Terminal) {
+    if expanded.pruned.is_empty() {
+        return;
+    }
+    let mut columns = Columns::titled(&["left out", "why"]);
+    for pruned in &expanded.pruned {
+        let why = Cell::new(Ink::Dim, pruned.reason.as_str());
+        columns.row(vec![Cell::new(Ink::Bold, pruned.node.as_str()), why]);
+    }
+    terminal::line("");
+    let lines = columns.lines("  ", terminal.color);
+    lines.iter().for_each(terminal::line);
 }
 
 fn show_params(expanded: &Expanded, plan: &PlanArguments, terminal: &Terminal) {
@@ -202,6 +217,10 @@ fn conclusion(prospects: &[Prospect]) -> String {
 fn sound_json(expanded: &Expanded, plan: &PlanArguments, prospects: &[Prospect]) -> Value {
     let param = |(name, value, is_set): &(String, String, bool)| json!({ "name": name, "value": value, "origin": origin(plan, name, *is_set) });
     let params: Vec<Value> = expanded.text.params.iter().map(param).collect();
+    let left_out = expanded.pruned.iter();
+    let left_out: Vec<Value> = left_out
+        .map(|p| json!({ "node": p.node, "why": p.reason }))
+        .collect();
     json!({
         "sound": true,
         "plan": expanded.name,
@@ -209,5 +228,6 @@ fn sound_json(expanded: &Expanded, plan: &PlanArguments, prospects: &[Prospect])
         "params": params,
         "estimate": estimate::total(prospects),
         "nodes": prospects,
+        "left_out": left_out,
     })
 }

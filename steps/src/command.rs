@@ -1,10 +1,14 @@
-//! What a command is besides its words: the program that they name, and files among them.
+//! What a command is besides its words: the program that they name, files among them, and inputs
+//! that they stand for.
 //!
 //! Words alone do not tell one version of a program from another, so what is read here becomes
 //! part of every key.
 
+use engine::options::Parser;
+use engine::problem::did_you_mean;
 use engine::process::find_program;
 use engine::types::{Text, TextPart};
+use engine::value::{Kind, Piece, Table, Value};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -52,6 +56,51 @@ fn digest(path: &Path) -> String {
     match read {
         Ok(()) => hasher.finalize().to_hex().to_string(),
         Err(error) => format!("unreadable: {error}"),
+    }
+}
+
+/// Reports every `{inputs.NAME}` in the options `argv` and `env` that names none of `inputs`.
+pub(crate) fn check_inputs(table: &Table, inputs: &[&str], parser: &mut Parser<'_>) {
+    let words = ["argv", "env"]
+        .into_iter()
+        .filter_map(|name| table.get(name));
+    for value in words.flat_map(texts) {
+        for name in named_inputs(value).filter(|name| !inputs.contains(name)) {
+            let help = match inputs {
+                [] => {
+                    "it has no inputs: refer to what it reads by `${steps.NAME.OUTPUT}`".to_owned()
+                }
+                inputs => did_you_mean(name, inputs.iter().copied()),
+            };
+            let message = format!("there is no input `{name}`");
+            parser.wrong::<()>(&value.place, message, "unknown input", &help);
+        }
+    }
+}
+
+/// Goes through the texts of a list or table.
+fn texts(value: &Value) -> Vec<&Value> {
+    match &value.kind {
+        Kind::List(list) => list.iter().collect(),
+        Kind::Table(table) => table.entries.iter().map(|(_, v)| v).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn named_inputs(value: &Value) -> impl Iterator<Item = &str> {
+    let pieces: Vec<&str> = match &value.kind {
+        Kind::Text(text) => vec![text],
+        Kind::Template(pieces) => pieces.iter().filter_map(plain_piece).collect(),
+        _ => Vec::new(),
+    };
+    let after_brace = pieces.into_iter().flat_map(|p| p.split("{inputs.").skip(1));
+    after_brace.filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
+}
+
+fn plain_piece(piece: &Piece) -> Option<&str> {
+    match piece {
+        Piece::Text(text) => Some(text),
+        Piece::Late(_) => None,
     }
 }
 

@@ -69,6 +69,8 @@ impl StepType for ShellRun {
                 "write `argv = [\"PROGRAM\", \"ARGUMENT\", …]`",
             );
         }
+        let inputs: Vec<&str> = self.inputs.keys().map(String::as_str).collect();
+        command::check_inputs(table, &inputs, parser);
         for output in &self.outputs {
             let inside = Path::new(output)
                 .components()

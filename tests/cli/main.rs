@@ -2,5 +2,6 @@
 
 mod bad_plans;
 mod commands;
+mod composed;
 mod folder;
 mod runs;

@@ -123,7 +123,7 @@ impl Fragments<'_, '_> {
             let paths = shelf(files).into_iter();
             paths
                 .flat_map(|path| {
-                    let fragments = peek(&path, files).into_iter();
+                    let fragments = peek(&path, files).fragments.into_iter();
                     fragments.map(move |f| (f.key.name, path.clone()))
                 })
                 .collect()
@@ -152,7 +152,7 @@ impl Fragments<'_, '_> {
         let values = self.values(node, fragment);
         let body = Substitution {
             prefix: &node.key.name,
-            fragment: &fragment.key.name,
+            fragment,
             values: &values,
             problems: self.workshop.problems,
         }
@@ -170,7 +170,7 @@ impl Fragments<'_, '_> {
         parts
     }
 
-    /// The value of every parameter; an empty template for those that are wrong.
+    /// The value of every parameter that has one; an empty template for those that are wrong.
     fn values(&mut self, node: &NodeDecl, fragment: &Fragment) -> BTreeMap<String, Value> {
         let name = &fragment.key.name;
         for (key, _) in &node.with.entries {
@@ -183,6 +183,10 @@ impl Fragments<'_, '_> {
         }
         let mut values = BTreeMap::new();
         for param in &fragment.params {
+            let is_given = node.with.get(&param.key.name).is_some() || param.default.is_some();
+            if param.optional && !is_given {
+                continue;
+            }
             let value = self.argument(node, name, param);
             let empty = || Value {
                 kind: Kind::Template(Vec::new()),

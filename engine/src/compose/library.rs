@@ -30,8 +30,10 @@ pub struct ParamDoc {
     pub name: String,
     /// Its type.
     pub type_name: String,
-    /// The value when none is given; `None` if one must be.
+    /// The value when none is given; `None` if one must be, unless it is optional.
     pub default: Option<String>,
+    /// Whether the fragment can do without it.
+    pub optional: bool,
     /// Its unit.
     pub unit: Option<String>,
     /// What it means.
@@ -44,7 +46,8 @@ pub fn fragments(folder: &Path) -> Vec<FragmentDoc> {
     let files = Files::new(&folder.join("plan.toml"), &[]);
     let mut found: Vec<FragmentDoc> = Vec::new();
     for path in shelf(&files) {
-        for fragment in peek(&path, &files) {
+        let shelved = peek(&path, &files);
+        for fragment in shelved.fragments.into_iter().filter(|_| shelved.is_toml) {
             let doc = document(&fragment, &path);
             if !found.iter().any(|f| f.name == doc.name) {
                 found.push(doc);
@@ -79,16 +82,28 @@ fn toml_files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// What a file of the library holds.
+#[derive(Default)]
+pub(super) struct Shelved {
+    pub(super) fragments: Vec<Fragment>,
+    /// Whether all of it could be read.
+    is_toml: bool,
+}
+
 /// Reads the fragments of a file without keeping it as a source.
-pub(super) fn peek(path: &Path, files: &Files) -> Vec<Fragment> {
+pub(super) fn peek(path: &Path, files: &Files) -> Shelved {
     let Ok(text) = files.read(path) else {
-        return Vec::new();
+        return Shelved::default();
     };
     let (mut sources, mut problems) = (Sources::default(), Problems::default());
     let source = sources.add(path, text);
     let root = parse(&sources, source, &mut problems);
+    let is_toml = problems.is_empty();
     let fragments = only_fragments(&root);
-    Plan::read_part(&fragments, &mut problems).fragments
+    Shelved {
+        fragments: Plan::read_part(&fragments, &mut problems).fragments,
+        is_toml,
+    }
 }
 
 /// Keeps nothing of a file but its fragments.
@@ -107,6 +122,7 @@ fn document(fragment: &Fragment, path: &Path) -> FragmentDoc {
         name: param.key.name.clone(),
         type_name: param.kind.to_string(),
         default: param.default.as_ref().map(|v| v.to_line()),
+        optional: param.optional,
         unit: param.unit.clone(),
         doc: param.doc.clone().unwrap_or_default(),
     };

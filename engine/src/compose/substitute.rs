@@ -4,6 +4,7 @@
 //! Works on plans as written, so that a value may be a reference of the plan that uses it.
 
 use crate::interpolate::{Raw, split};
+use crate::plan::Fragment;
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::Place;
 use crate::value::{Kind, Table, Value};
@@ -13,9 +14,8 @@ use std::collections::BTreeMap;
 pub(super) struct Substitution<'a> {
     /// What parts are called after.
     pub(super) prefix: &'a str,
-    /// The fragment, for messages.
-    pub(super) fragment: &'a str,
-    /// Parameters; those that are wrong are empty templates.
+    pub(super) fragment: &'a Fragment,
+    /// Parameters that have a value; those that are wrong are empty templates.
     pub(super) values: &'a BTreeMap<String, Value>,
     pub(super) problems: &'a mut Problems,
 }
@@ -60,6 +60,9 @@ impl Substitution<'_> {
     fn node(&mut self, node: &Table) -> Table {
         let mut entries = Vec::new();
         for (key, value) in &node.entries {
+            if self.is_absent(value) {
+                continue;
+            }
             let value = match key.name.as_str() {
                 "after" => self.names(value, &format!("{}.", self.prefix)),
                 "axes" => self.names(value, ""),
@@ -99,8 +102,12 @@ impl Substitution<'_> {
             Kind::Text(text) if text.contains("${") => return self.text(value, Within::Text),
             Kind::List(list) => Kind::List(list.iter().map(|v| self.value(v)).collect()),
             Kind::Table(table) => {
-                let entries = table.entries.iter();
-                let entries = entries.map(|(k, v)| (k.clone(), self.value(v))).collect();
+                let mut entries = Vec::new();
+                for (key, value) in &table.entries {
+                    if !self.is_absent(value) {
+                        entries.push((key.clone(), self.value(value)));
+                    }
+                }
                 Kind::Table(Table { entries })
             }
             other => other.clone(),
@@ -138,7 +145,7 @@ impl Substitution<'_> {
         let trimmed = reference.trim();
         if let Some(inner) = trimmed.strip_prefix("not ") {
             let inner = self.whole(inner, value);
-            return self.negated(inner, reference);
+            return self.negated(inner, reference, &value.place);
         }
         let words: Vec<&str> = trimmed.split('.').collect();
         let text = match words.as_slice() {
@@ -155,14 +162,38 @@ impl Substitution<'_> {
         if let Some(value) = self.values.get(name) {
             return value.clone();
         }
-        let message = format!("fragment `{}` has no parameter `{name}`", self.fragment);
-        let help = did_you_mean(name, self.values.keys().map(String::as_str));
+        let fragment = &self.fragment.key.name;
+        let known = self.fragment.params.iter().map(|p| p.key.name.as_str());
+        let (message, help) = if self.is_optional(name) {
+            let message = format!("fragment `{fragment}` cannot do without `{name}` here");
+            let help = "what is optional is the whole value of a key, or `default` says what it is";
+            (message, help.to_owned())
+        } else {
+            let message = format!("fragment `{fragment}` has no parameter `{name}`");
+            (message, did_you_mean(name, known))
+        };
         let problem = Problem::at(place, message, "unknown parameter");
         self.problems.push(problem.help(help));
         at(Kind::Template(Vec::new()), place)
     }
 
-    fn negated(&mut self, value: Value, reference: &str) -> Value {
+    fn is_optional(&self, name: &str) -> bool {
+        let params = &self.fragment.params;
+        params.iter().any(|p| p.optional && p.key.name == name)
+    }
+
+    /// Whether a value is nothing but a parameter that is optional and not given.
+    fn is_absent(&self, value: &Value) -> bool {
+        let Kind::Text(text) = &value.kind else {
+            return false;
+        };
+        let name = text
+            .strip_prefix("${params.")
+            .and_then(|t| t.strip_suffix('}'));
+        name.is_some_and(|name| self.is_optional(name) && !self.values.contains_key(name))
+    }
+
+    fn negated(&mut self, value: Value, reference: &str, place: &Place) -> Value {
         let kind = match &value.kind {
             Kind::Bool(b) => Kind::Bool(!b),
             Kind::Template(_) => return value,
@@ -171,18 +202,18 @@ impl Substitution<'_> {
                     Some(positive) => Kind::Text(format!("${{{}}}", positive.trim())),
                     None => Kind::Text(format!("${{not {}}}", inner.trim())),
                 },
-                _ => return self.no_boolean(&value, reference),
+                _ => return self.no_boolean(reference, place),
             },
-            _ => return self.no_boolean(&value, reference),
+            _ => return self.no_boolean(reference, place),
         };
         at(kind, &value.place)
     }
 
-    fn no_boolean(&mut self, value: &Value, reference: &str) -> Value {
+    fn no_boolean(&mut self, reference: &str, place: &Place) -> Value {
         let message = format!("`{}` needs a boolean", reference.trim());
-        let problem = Problem::at(&value.place, message, "not a boolean");
-        self.problems.push(problem);
-        at(Kind::Template(Vec::new()), &value.place)
+        self.problems
+            .push(Problem::at(place, message, "not a boolean"));
+        at(Kind::Template(Vec::new()), place)
     }
 }
 

@@ -182,10 +182,16 @@ impl Linker for InstanceLinker<'_> {
     }
 
     fn find(&self, path: &str, place: &Place) -> Result<PathBuf, Vec<PathBuf>> {
-        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-        let folder = absolute(self.folder.to_owned());
-        let from = self.sources.folder_of(place);
-        let from = from.map(|from| absolute(from.to_owned()));
+        // Steps have working folders of their own, so nothing found may be relative.
+        let folder = absolute(self.folder);
+        let from = self.sources.folder_of(place).map(absolute);
         search(from.as_deref(), &folder, Path::new(path), Path::exists)
     }
+}
+
+fn absolute(folder: &Path) -> PathBuf {
+    if folder.as_os_str().is_empty() {
+        return std::env::current_dir().unwrap_or_default();
+    }
+    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
 }

@@ -246,7 +246,7 @@ impl PolicyReader<'_, '_> {
         }
         let shown = self.decl.shown();
         let message = format!(
-            "{shown} takes {amount} of `{}`, and there are {}",
+            "{shown} takes {amount} of `{}`, and the machine has {}",
             key.name,
             pool.size()
         );

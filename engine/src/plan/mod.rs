@@ -69,6 +69,8 @@ pub struct Param {
     pub kind: ParamKind,
     /// The value when none is set; only a fragment's parameter may lack one.
     pub default: Option<Value>,
+    /// Whether a fragment can do without it: what would be set to it is not set.
+    pub optional: bool,
     /// The smallest number allowed.
     pub min: Option<f64>,
     /// The largest number allowed.

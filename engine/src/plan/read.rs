@@ -116,7 +116,11 @@ impl Reader<'_> {
 
     fn param(&mut self, key: Key, table: &Table, place: &Place, of: Params) -> Option<Param> {
         self.what = format!("parameter `{}`", key.name);
-        self.only(table, &["type", "default", "min", "max", "unit", "doc"]);
+        let known: &[&str] = match of {
+            Params::OfPlan => &["type", "default", "min", "max", "unit", "doc"],
+            Params::OfFragment => &["type", "default", "optional", "min", "max", "unit", "doc"],
+        };
+        self.only(table, known);
         let kind = self.param_kind(table, place, of)?;
         let default = table.get("default").cloned();
         if default.is_none() && of == Params::OfPlan {
@@ -134,6 +138,7 @@ impl Reader<'_> {
             max: self.number(table, "max"),
             unit: self.text(table, "unit"),
             doc: self.text(table, "doc"),
+            optional: of == Params::OfFragment && self.boolean(table, "optional"),
             key,
             kind,
             default,

@@ -53,6 +53,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a boolean, which is false if it is not there.
+    pub(super) fn boolean(&mut self, table: &Table, name: &str) -> bool {
+        match table.get(name) {
+            None => false,
+            Some(value) => match value.kind {
+                Kind::Bool(b) => b,
+                _ => self.wrong(value, "`true` or `false`").unwrap_or_default(),
+            },
+        }
+    }
+
     pub(super) fn table(&mut self, table: &Table, name: &str) -> Option<Table> {
         let value = table.get(name)?;
         match &value.kind {

@@ -24,6 +24,7 @@ use crate::graph::{Graph, NodeId, StepNode};
 use crate::key::Manifest;
 use crate::process::{Supervisor, log_tail};
 use crate::schedule::{Action, Because, Decision, Happened, Schedule};
+use crate::secrets::Redactor;
 use crate::step::{
     FailureClass, Grade, PlanText, Progress, Resolved, StepContext, StepError, StepKind, Verdict,
 };
@@ -173,6 +174,7 @@ pub async fn run(
         supervisor: Supervisor::this_binary(),
         folder,
         listeners,
+        redactor: Redactor::new(&expanded.secrets),
         began: Instant::now(),
         sender,
         cancels: BTreeMap::new(),
@@ -215,6 +217,7 @@ struct Run {
     supervisor: Supervisor,
     folder: RunFolder,
     listeners: Vec<Box<dyn Listener>>,
+    redactor: Redactor,
     began: Instant,
     sender: mpsc::Sender<Message>,
     cancels: BTreeMap<NodeId, watch::Sender<bool>>,
@@ -270,6 +273,8 @@ impl Run {
 
     /// Tells the journal and every listener.
     fn tell(&mut self, event: &Event) -> Result<(), RunError> {
+        let redacted = (!self.redactor.is_empty()).then(|| event.clone().redacted(&self.redactor));
+        let event = redacted.as_ref().unwrap_or(event);
         let at_ms = millis(self.began.elapsed());
         if !matches!(event, Event::Progressed { .. }) {
             self.folder.record(at_ms, event)?;

@@ -60,6 +60,7 @@ impl ServiceType for ServerCommand {
                 "write `argv = [\"PROGRAM\", \"ARGUMENT\", …]`",
             );
         }
+        command::check_inputs(table, &[], parser);
     }
 }
 

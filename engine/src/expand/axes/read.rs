@@ -224,8 +224,11 @@ impl Reader<'_> {
     fn include(&mut self, place: &Place, table: &Table) {
         let rule = interpolate::table(table, self.scope, self.sources, self.problems);
         self.check_rule(place, &rule, "this includes nothing");
-        for (key, value) in &rule.entries {
-            self.check_plain(&key.name, value);
+        let values = rule.entries.iter();
+        let is_plain = values.map(|(key, value)| self.check_plain(&key.name, value).is_some());
+        // Counted, so that every one of them is looked at.
+        if is_plain.filter(|plain| !plain).count() > 0 {
+            return;
         }
         for unit in &self.axes.units {
             let (named, open): (Vec<&String>, Vec<&String>) =
