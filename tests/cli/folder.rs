@@ -19,6 +19,8 @@ pub(crate) fn benchwright<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> Co
         .current_dir(folder)
         .stdin(Stdio::null());
     command.env_remove("NO_COLOR").env("TERM", "xterm");
+    // Tests run side by side: each is a machine of its own.
+    command.env("BENCHWRIGHT_LOCK_DIR", folder.join(".locks"));
     command
 }
 

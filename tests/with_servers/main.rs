@@ -1,6 +1,7 @@
 //! The real binary with real servers: the quickstart whole, and servers that misbehave.
 
 mod in_browser;
+mod kills;
 mod misbehaving;
 mod other_servers;
 mod quickstart;

@@ -56,6 +56,8 @@ impl World {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_benchwright"));
         command.args(arguments).arg("--out").arg(self.out());
+        // Tests run side by side: each is a machine of its own.
+        command.env("BENCHWRIGHT_LOCK_DIR", self.path("locks"));
         command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdin(Stdio::null());
