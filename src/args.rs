@@ -60,6 +60,9 @@ pub(crate) enum Command {
     /// List the steps and services that plans can use, with every option
     #[command(after_help = STEPS_EXAMPLES)]
     Steps(Steps),
+    /// Write the JSON schema of plans, with which editors complete and check them
+    #[command(after_help = SCHEMA_EXAMPLES)]
+    Schema(Schema),
     /// List the runs, or show what became of one
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
@@ -212,6 +215,22 @@ Examples:
   benchwright steps
   benchwright steps load.test
   benchwright steps --json | jq -r '.[].name'";
+
+/// `benchwright schema`
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    /// Write to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+const SCHEMA_EXAMPLES: &str = "\
+Examples:
+  benchwright schema -o plans/plan.schema.json
+  benchwright schema | jq '.definitions.\"with.load.test\".properties | keys'
+
+A plan names its schema in its first line, `#:schema plan.schema.json`, by a path relative to
+itself; taplo and the editors that use it (Even Better TOML) read that.";
 
 /// `benchwright status`
 #[derive(Debug, Args)]

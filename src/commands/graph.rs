@@ -1,10 +1,9 @@
 //! `benchwright graph`: a plan's graph as text or as a picture.
 
-use super::Session;
+use super::{Session, write_out};
 use crate::args::{Graph, GraphFormat};
 use crate::drawing::{self, Drawing};
 use crate::exit::{self, Failure};
-use crate::terminal;
 use std::path::Path;
 
 /// Draws a plan.
@@ -20,13 +19,7 @@ pub(super) fn graph(arguments: &Graph, session: &Session) -> Result<u8, Failure>
         GraphFormat::Mermaid => drawing::mermaid(&drawing),
         GraphFormat::Svg => drawing::svg(&drawing),
     };
-    match &arguments.output {
-        Some(file) => std::fs::write(file, text).map_err(|e| {
-            Failure::new(format!("could not write `{}`: {e}", file.display()))
-                .help("give a file in a folder that exists and is writable")
-        })?,
-        None => terminal::write(text.as_bytes()),
-    }
+    write_out(arguments.output.as_deref(), text.as_bytes())?;
     Ok(exit::DONE)
 }
 

@@ -6,6 +6,7 @@ mod graph;
 mod report;
 mod resume;
 mod run;
+mod schema;
 mod server;
 mod status;
 mod steps;
@@ -16,7 +17,7 @@ use crate::render;
 use crate::terminal::{self, Terminal, Verbosity};
 use clap::Parser;
 use engine::library::Library;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What every command gets.
@@ -55,11 +56,24 @@ fn dispatch(command: Command, session: &Session) -> Result<u8, Failure> {
         Command::Check(arguments) => check::check(&arguments, session),
         Command::Graph(arguments) => graph::graph(&arguments, session),
         Command::Steps(arguments) => steps::steps(&arguments, session),
+        Command::Schema(arguments) => schema::schema(&arguments, session),
         Command::Status(arguments) => status::status(&arguments, session),
         Command::Report(arguments) => report::report(&arguments, session),
         Command::Server(arguments) => server::server(&arguments, session),
         Command::Completions(arguments) => Ok(completions::completions(&arguments)),
     }
+}
+
+/// Writes what a command makes to `file`, or to standard output.
+fn write_out(file: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
+    let Some(file) = file else {
+        terminal::write(bytes);
+        return Ok(());
+    };
+    std::fs::write(file, bytes).map_err(|e| {
+        Failure::new(format!("could not write `{}`: {e}", file.display()))
+            .help("give a file in a folder that exists and is writable")
+    })
 }
 
 impl Session {

@@ -54,6 +54,7 @@ fn help_lists_every_command_and_the_exit_codes() {
         "check",
         "graph",
         "steps",
+        "schema",
         "status",
         "report",
         "server",

@@ -4,3 +4,4 @@ mod bad_plans;
 mod commands;
 mod folder;
 mod runs;
+mod schema;
