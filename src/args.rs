@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// List the runs, or show what became of one
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
+    /// Write a run as a trace for Perfetto: who did what when, and what waited
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(Trace),
     /// Print where the reports of runs are
     #[command(after_help = REPORT_EXAMPLES)]
     Report(Report),
@@ -248,6 +251,26 @@ Examples:
   benchwright status
   benchwright status latest
   benchwright status --json | jq '.[] | select(.outcome == null) | .run'";
+
+/// `benchwright trace`
+#[derive(Debug, Args)]
+pub(crate) struct Trace {
+    /// The run: its name, a part of it, its folder, or `latest` [default: latest]
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Where to write it; `-` is standard output [default: trace.json in the run's folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  benchwright trace
+  benchwright trace 20261122-054500-quickstart -o quickstart.trace.json
+  benchwright trace -o - | jq -r '.traceEvents[] | select(.cat == \"launch\") | .dur / 1e6'
+
+https://ui.perfetto.dev opens it, and so does chrome://tracing. It can be written while the run
+goes on, and after it was cut off.";
 
 /// `benchwright report`
 #[derive(Debug, Args)]

@@ -259,37 +259,23 @@ mod tests {
     use super::*;
     use crate::terminal::Verbosity;
     use engine::event::{Failure, NodeSummary};
+    use std::path::Path;
 
     fn node(name: &str, kind: Option<StepKind>, state: NodeState) -> NodeHistory {
-        NodeHistory {
-            node: NodeSummary {
-                node: name.into(),
-                uses: "x.y".into(),
-                kind,
-                target: 3,
-            },
-            state,
-            freshness: None,
-            finished: 0,
-            took_ms: 0,
-            summary: None,
-            verdicts: Vec::new(),
-            failure: None,
-        }
+        let mut node = NodeHistory::new(NodeSummary {
+            node: name.into(),
+            uses: "x.y".into(),
+            kind,
+            target: 3,
+        });
+        node.state = state;
+        node
     }
 
     fn run(nodes: Vec<NodeHistory>) -> History {
-        History {
-            run: "r".into(),
-            folder: "r".into(),
-            plan: "p".into(),
-            began_ms: 0,
-            live: false,
-            outcome: None,
-            took_ms: 0,
-            nodes,
-            damage: Vec::new(),
-        }
+        let mut run = History::of(Path::new("r"), false, &[], Vec::new());
+        run.nodes = nodes;
+        run
     }
 
     fn verdict(grade: Grade, reasons: &[&str]) -> Verdict {

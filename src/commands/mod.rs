@@ -10,6 +10,7 @@ mod schema;
 mod server;
 mod status;
 mod steps;
+mod trace;
 
 use crate::args::{Arguments, Command, Global};
 use crate::exit::{self, Failure};
@@ -58,6 +59,7 @@ fn dispatch(command: Command, session: &Session) -> Result<u8, Failure> {
         Command::Steps(arguments) => steps::steps(&arguments, session),
         Command::Schema(arguments) => schema::schema(&arguments, session),
         Command::Status(arguments) => status::status(&arguments, session),
+        Command::Trace(arguments) => trace::trace(&arguments, session),
         Command::Report(arguments) => report::report(&arguments, session),
         Command::Server(arguments) => server::server(&arguments, session),
         Command::Completions(arguments) => Ok(completions::completions(&arguments)),

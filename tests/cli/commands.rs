@@ -56,6 +56,7 @@ fn help_lists_every_command_and_the_exit_codes() {
         "steps",
         "schema",
         "status",
+        "trace",
         "report",
         "server",
         "completions",

@@ -316,3 +316,33 @@ fn a_reader_that_goes_away_does_not_stop_a_run() {
     assert_eq!(child.wait().expect("its end").code(), Some(0));
     assert_eq!(status(&folder)["outcome"], "done");
 }
+
+#[test]
+fn a_run_becomes_a_trace_while_it_goes_on_and_when_it_is_over() {
+    let folder = Folder::new();
+    let mark = mark(9);
+    endless(&folder, &mark);
+    let run = folder.start(&["run", "endless.toml", "--json"]);
+    run.wait_for("started", "endless");
+    let living = folder.run(&["trace", "-o", "-"]);
+    assert_eq!((living.code, living.err.as_str()), (Some(0), ""));
+    let step = |text: &str| {
+        let trace: Value = serde_json::from_str(text).expect("JSON");
+        let events = trace["traceEvents"].as_array().expect("events").clone();
+        let found = events
+            .into_iter()
+            .find(|e| e["name"] == "endless" && e["ph"] == "X");
+        found.expect("the step")["args"].clone()
+    };
+    assert_eq!(step(&living.out)["ended"], "goes on");
+    run.signal(Signal::INT);
+    run.finish();
+    let said = folder.run(&["trace"]);
+    let path = said.out.trim_end();
+    assert!(
+        path.starts_with("outputs/runs/") && path.ends_with("/trace.json"),
+        "{path}"
+    );
+    let written = fs::read_to_string(folder.path(path)).expect("a trace");
+    assert_eq!(step(&written)["class"], "interrupted");
+}

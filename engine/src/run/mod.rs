@@ -8,6 +8,7 @@ pub mod folder;
 pub mod history;
 mod live;
 mod perform;
+pub mod trace;
 
 use crate::decide::Ledger;
 use crate::environment::Environment;
