@@ -54,7 +54,7 @@ pub(crate) enum Command {
     /// Show every mistake of a plan at once, or what would run and why
     #[command(visible_alias = "c", after_help = CHECK_EXAMPLES)]
     Check(Check),
-    /// Draw a plan's graph
+    /// Draw a plan's graph with what would run, or a run's with what happened
     #[command(after_help = GRAPH_EXAMPLES)]
     Graph(Graph),
     /// List the steps and services that plans can use, with every option
@@ -175,8 +175,27 @@ Examples:
 /// `benchwright graph`
 #[derive(Debug, Args)]
 pub(crate) struct Graph {
-    #[command(flatten)]
-    pub(crate) plan: PlanArguments,
+    /// The plan's file
+    #[arg(value_name = "PLAN", required_unless_present = "run")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Set a parameter; may be given several times, the last one wins
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Use the defaults of a variant of the plan
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
+    /// Draw a run with what happened: its name, a part of it, its folder, or `latest`
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["plan", "set", "variant", "bare"])]
+    pub(crate) run: Option<String>,
+    /// Leave out what would run
+    #[arg(long)]
+    pub(crate) bare: bool,
+    /// Draw one box for each step with the count of its instances [default: above 60 nodes]
+    #[arg(long, conflicts_with = "expand")]
+    pub(crate) collapse: bool,
+    /// Draw every instance, however many there are
+    #[arg(long)]
+    pub(crate) expand: bool,
     /// `dot` for Graphviz, `mermaid` for Markdown, `svg` for a picture [default: by FILE, else dot]
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) format: Option<GraphFormat>,
@@ -196,7 +215,8 @@ pub(crate) enum GraphFormat {
 const GRAPH_EXAMPLES: &str = "\
 Examples:
   benchwright graph plans/quickstart.toml -o quickstart.svg
-  benchwright graph plans/quickstart.toml --format mermaid
+  benchwright graph plans/quickstart.toml --format mermaid --bare
+  benchwright graph --run latest -o what-happened.svg
   benchwright graph plans/quickstart.toml | dot -Tpng > quickstart.png";
 
 /// `benchwright steps`

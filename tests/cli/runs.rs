@@ -148,6 +148,15 @@ fn a_failure_shows_the_step_its_log_and_how_to_go_on() {
          the run failed; what is done is kept, and `benchwright resume {run}` goes on\n"
     );
     assert_eq!(said.err, wanted);
+    let graph = folder.run(&["graph", "--run", "latest"]).out;
+    assert!(
+        graph.contains(r#""bad" [label="bad\nshell.run (pure)\nfailed""#),
+        "{graph}"
+    );
+    assert!(
+        graph.contains(r#""later" [label="later\nshell.run (pure)\nskipped""#),
+        "{graph}"
+    );
     assert!(
         said.out.contains("later: skipped: `bad` did not end well"),
         "{}",
