@@ -13,7 +13,7 @@ pub(super) fn trace(arguments: &Trace, session: &Session) -> Result<u8, Failure>
     let folder = history::find(&session.out, arguments.run.as_deref()).map_err(Failure::new)?;
     let failure = |error| outputs::run_failure(&session.out, &error);
     let run = history::load(&folder).map_err(failure)?;
-    let (entries, _) = history::entries(&folder).map_err(failure)?;
+    let (_, entries) = history::entries(&folder).map_err(failure)?;
     let drawn = trace::trace(&run.run, &entries, run.live.then(now_ms));
     let text = format!("{}\n", trace::json(&drawn));
     if arguments.output.as_deref() == Some(Path::new("-")) {

@@ -126,6 +126,14 @@ const MISTAKES: &[(&str, &str)] = &[
         "/services/a/ready/timeout",
     ),
     ("[fragment.a]\nstep = {}", "/fragment/a"),
+    (
+        "[steps.a]\nuse = \"library.a\"\nretry = { max = 1 }",
+        "/steps/a/retry",
+    ),
+    (
+        "[params]\na = { type = \"service\", default = 1 }",
+        "/params/a/type",
+    ),
 ];
 
 #[test]

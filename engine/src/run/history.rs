@@ -160,13 +160,13 @@ pub fn find(out: &Path, name: Option<&str>) -> Result<PathBuf, String> {
 ///
 /// # Errors
 /// If its journal cannot be read at all.
-pub fn entries(path: &Path) -> Result<(Vec<Entry>, Vec<Damage>), super::RunError> {
+pub fn entries(path: &Path) -> Result<(Vec<Damage>, Vec<Entry>), super::RunError> {
     let recovered =
         read(&folder::journal_of(path)).map_err(|e| super::RunError::Journal(e.to_string()))?;
     // A record of a later version is one that this version cannot know.
     let known = |record: &Vec<u8>| serde_json::from_slice::<Entry>(record).ok();
     let entries = recovered.records.iter().filter_map(known).collect();
-    Ok((entries, recovered.damage))
+    Ok((recovered.damage, entries))
 }
 
 /// Reads the history of the run in `path`.
@@ -176,7 +176,7 @@ pub fn entries(path: &Path) -> Result<(Vec<Entry>, Vec<Damage>), super::RunError
 pub fn load(path: &Path) -> Result<History, super::RunError> {
     // Asked first: a run that ends in between is one that has ended.
     let live = folder::is_live(path);
-    let (entries, damage) = entries(path)?;
+    let (damage, entries) = entries(path)?;
     Ok(History::of(path, live, &entries, damage))
 }
 

@@ -29,7 +29,6 @@ pub fn plan(library: &Library) -> Schema {
         ("fragment", sections::fragments()),
         ("resources", sections::resources()),
         ("secrets", sections::secrets()),
-        ("executor", sections::executors()),
     ]);
     let mut schema = described(
         closed(properties, &["schema"]),
@@ -50,7 +49,7 @@ fn definitions(library: &Library) -> Schema {
     let mut all = Map::new();
     all.insert("step".to_owned(), nodes::step(library));
     all.insert("service".to_owned(), nodes::service(library));
-    all.insert("param".to_owned(), sections::param(&["type", "default"]));
+    all.insert("param".to_owned(), sections::param());
     for entry in library.steps() {
         all.insert(
             with_name(entry.name),

@@ -7,6 +7,7 @@ use crate::library::Library;
 use crate::options::{OptionSpec, OptionType, Options};
 use crate::step::StepKind;
 use serde_json::{Map, Value, json};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// What a fragment is called in `use`.
@@ -51,11 +52,9 @@ struct Kind<'a> {
 ///
 /// Nested `else`, because language servers complete no keys beside an `allOf`.
 fn node(mut keys: Schema, kinds: &[Kind<'_>]) -> Schema {
-    let conditions = kinds.iter().rev().fold(json!({}), |others, kind| {
+    let conditions = kinds.iter().rev().fold(fragment(), |others, kind| {
         let mut condition = condition(kind);
-        if others != json!({}) {
-            condition["else"] = others;
-        }
+        condition["else"] = others;
         condition
     });
     if let (Some(keys), Some(conditions)) = (keys.as_object_mut(), conditions.as_object()) {
@@ -82,6 +81,31 @@ fn condition(kind: &Kind<'_>) -> Schema {
             "additionalProperties": true,
         },
         "then": then,
+    })
+}
+
+/// What holds for a step that uses a fragment: its parts have settings of their own.
+fn fragment() -> Schema {
+    let settings = [
+        "samples",
+        "timeout",
+        "retry",
+        "on_failure",
+        "resources",
+        "overlays",
+        "unset",
+    ];
+    let absent: Map<String, Value> = settings
+        .iter()
+        .map(|name| ((*name).to_owned(), json!(false)))
+        .collect();
+    json!({
+        "if": {
+            "properties": { "use": { "pattern": FRAGMENT } },
+            "required": ["use"],
+            "additionalProperties": true,
+        },
+        "then": { "properties": absent, "additionalProperties": true },
     })
 }
 
@@ -112,7 +136,7 @@ fn step_keys(kinds: &[Kind<'_>]) -> Schema {
             "when",
             json!({
                 "description": "A condition on parameters and axes, such as `${axes.rate} == 16`: instances for which it does not hold are left out.",
-                "type": ["string", "boolean"],
+                "type": "string",
             }),
         ),
     ]);
@@ -280,62 +304,77 @@ fn demand() -> Schema {
 
 fn ready() -> Schema {
     let mut schema = settings::<ReadyOptions>(
-        "When it serves: everything that is named here must hold, and its process must be alive.",
+        "When it serves: all that is named here must hold, besides the probe of its kind and a living process.",
     );
-    for (name, probe) in probes() {
-        if schema["properties"].get(name).is_none() {
-            schema["properties"][name] = probe;
-        }
+    let text = || json!({ "type": "string" });
+    let probes = [
+        (
+            "http",
+            path("A path that must answer with status 200, besides the one that its kind asks."),
+        ),
+        (
+            "tcp",
+            described(bool::schema(), "Whether its port must accept connections."),
+        ),
+        (
+            "log",
+            described(
+                text(),
+                "What its log must have said: text, or a regular expression between slashes.",
+            ),
+        ),
+        (
+            "command",
+            described(
+                super::list_of(text()),
+                "A program and its arguments that must return status 0; `{url}` and `{port}` stand for where it answers.",
+            ),
+        ),
+    ];
+    for (name, probe) in probes {
+        schema["properties"][name] = probe;
     }
     schema
 }
 
 fn liveness() -> Schema {
-    let mut keys = probes();
-    keys.extend([
+    let keys = vec![
+        (
+            "enabled",
+            described(
+                bool::schema(),
+                "Whether a service that hangs is taken for dead.",
+            ),
+        ),
+        (
+            "http",
+            path(
+                "The path that must answer with status 200; the one that its kind asks if absent.",
+            ),
+        ),
         (
             "every",
-            described(Duration::schema(), "The pause between two looks."),
+            described(Duration::schema(), "The pause between two questions."),
         ),
         (
             "timeout",
+            described(Duration::schema(), "The longest that an answer may take."),
+        ),
+        (
+            "failures",
             described(
-                Duration::schema(),
-                "How long it may fail to answer before it counts as dead.",
+                NonZeroU32::schema(),
+                "How many questions in a row must fail.",
             ),
         ),
-    ]);
-    described(closed(keys, &[]), "What must hold while it is in use.")
+    ];
+    described(
+        closed(keys, &[]),
+        "When a service is taken for dead though its process lives.",
+    )
 }
 
-/// Ways to ask a service how it is.
-fn probes() -> Vec<(&'static str, Value)> {
-    let text = || json!({ "type": "string" });
-    vec![
-        (
-            "http",
-            described(
-                text(),
-                "A path or address that must answer with status 2xx, such as `/health`.",
-            ),
-        ),
-        (
-            "tcp",
-            described(
-                json!({ "type": ["string", "integer", "boolean"] }),
-                "A port or address that must accept a connection.",
-            ),
-        ),
-        (
-            "log",
-            described(text(), "Text that must stand in a line of its log."),
-        ),
-        (
-            "command",
-            described(
-                json!({ "type": ["array", "string"], "items": { "type": "string" } }),
-                "A command that must succeed.",
-            ),
-        ),
-    ]
+fn path(doc: &str) -> Schema {
+    let path = or_reference(json!({ "type": "string", "pattern": "^/" }));
+    described(path, doc)
 }

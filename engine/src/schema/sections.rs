@@ -1,5 +1,5 @@
 //! The sections of a plan besides steps and services: its head, parameters, variants, axes,
-//! fragments, resources, secrets and executors.
+//! fragments, resources and secrets.
 
 use super::parts::{closed, described, named, names};
 use super::{Schema, definition, or_reference};
@@ -7,6 +7,8 @@ use serde_json::json;
 
 /// Types of parameters: the words that [`ParamKind`](crate::plan::ParamKind) reads.
 const PARAM_TYPE: &str = "^(list<)*(int|float|bool|string)>*$";
+/// The same with what only parameters of fragments can be.
+const FRAGMENT_PARAM_TYPE: &str = "^(list<)*(int|float|bool|string|artifact|service|samples)>*$";
 
 /// What stands at the head of a plan.
 pub(super) fn head() -> Vec<(&'static str, Schema)> {
@@ -60,16 +62,24 @@ fn named_values(doc: &str) -> Schema {
     )
 }
 
-/// Describes a parameter, in which some keys must be there.
-pub(super) fn param(required: &[&str]) -> Schema {
+/// Describes a parameter of a plan.
+pub(super) fn param() -> Schema {
+    param_of(
+        PARAM_TYPE,
+        "`int`, `float`, `bool`, `string`, or `list<…>` of them.",
+        &["type", "default"],
+    )
+}
+
+fn param_of(types: &str, doc: &str, required: &[&str]) -> Schema {
     let value = json!({ "type": ["string", "number", "boolean", "array"] });
     let keys = vec![
         (
             "type",
             json!({
-                "description": "`int`, `float`, `bool`, `string`, or `list<…>` of them.",
+                "description": doc,
                 "type": "string",
-                "pattern": PARAM_TYPE,
+                "pattern": types,
                 "examples": ["int", "float", "bool", "string", "list<int>", "list<float>", "list<string>"],
             }),
         ),
@@ -144,24 +154,30 @@ pub(super) fn services() -> Schema {
 
 /// Describes `[fragment]`.
 pub(super) fn fragments() -> Schema {
+    let param = param_of(
+        FRAGMENT_PARAM_TYPE,
+        "`int`, `float`, `bool`, `string`, `artifact`, `service`, `samples`, or `list<…>` of them.",
+        &["type"],
+    );
     let keys = vec![
         (
-            "description",
+            "doc",
             described(json!({ "type": "string" }), "What the fragment is for."),
         ),
         (
             "params",
             described(
-                named(param(&["type"])),
-                "What the plan that uses it gives in `with`; those without a default must be given.",
+                named(param),
+                "What a step that uses it gives in `with`; those without a default must be given.",
             ),
         ),
+        ("axes", axes()),
         ("steps", steps()),
         ("services", services()),
     ];
     described(
         named(closed(keys, &[])),
-        "Parts of plans, used with `use = \"library.NAME\"`.",
+        "Parts of plans, used by a step with `use = \"library.NAME\"`.",
     )
 }
 
@@ -198,13 +214,5 @@ pub(super) fn secrets() -> Schema {
     described(
         named(secret),
         "Where secrets come from: `${secret.NAME}`. They are part of no key, log or report.",
-    )
-}
-
-/// Describes `[executor]`.
-pub(super) fn executors() -> Schema {
-    described(
-        named(json!({ "type": "object" })),
-        "Where the plan runs, chosen by `--executor NAME`; this machine if absent.",
     )
 }

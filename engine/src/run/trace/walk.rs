@@ -238,6 +238,8 @@ impl Walk {
         if self.is_service(&failure.node) {
             self.close(&failure.node, at, known);
         } else {
+            // It may be tried again, and then waits from here on.
+            self.drawn.insert(failure.node.clone(), at);
             self.end_step(&failure.node, at, known);
         }
     }
