@@ -63,7 +63,7 @@ pub(crate) enum Command {
     /// Write the JSON schema of plans, with which editors complete and check them
     #[command(after_help = SCHEMA_EXAMPLES)]
     Schema(Schema),
-    /// List the runs, or show what became of one
+    /// List the runs, or show what goes on in one and what became of it
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
     /// Write a run as a trace for Perfetto: who did what when, and what waited
@@ -261,6 +261,11 @@ pub(crate) struct Status {
     /// The run: its name, a part of it, its folder, or `latest`
     #[arg(value_name = "RUN")]
     pub(crate) run: Option<String>,
+    /// Show the run, the latest if none is named, again and again until it ends, every 2 s unless
+    /// said otherwise
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
+        default_missing_value = "2", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) watch: Option<u16>,
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -270,6 +275,8 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   benchwright status
   benchwright status latest
+  benchwright status --watch
+  benchwright status latest --watch=10 --json | jq -c '.nodes[] | select(.state == \"running\") | .node'
   benchwright status --json | jq '.[] | select(.outcome == null) | .run'";
 
 /// `benchwright trace`

@@ -59,6 +59,8 @@ pub struct NodeHistory {
     pub since_ms: Option<u64>,
     /// For measurements, the sample that was begun last, from 0.
     pub sample: Option<u32>,
+    /// The folder of logs of what was begun last, for steps.
+    pub logs: Option<PathBuf>,
     /// For services, the last launch in this run, from 1.
     pub incarnation: Option<u32>,
     /// For services that serve, where.
@@ -244,6 +246,20 @@ impl History {
 }
 
 impl NodeHistory {
+    /// Counts the samples that there are: those that were found, and those drawn since.
+    pub fn n_samples(&self) -> u32 {
+        let found = match &self.freshness {
+            Some(Freshness::Reused {
+                samples: Some(count),
+                ..
+            }) => count.have,
+            Some(Freshness::ToppedUp { have, .. }) => have.have,
+            _ => 0,
+        };
+        let drawn = u32::try_from(self.verdicts.len()).unwrap_or(u32::MAX);
+        found.saturating_add(drawn)
+    }
+
     /// Builds what is known of a node before anything was told of it.
     pub fn new(node: NodeSummary) -> Self {
         Self {
@@ -251,6 +267,7 @@ impl NodeHistory {
             state: NodeState::Waiting,
             since_ms: None,
             sample: None,
+            logs: None,
             incarnation: None,
             url: None,
             because: None,
@@ -276,9 +293,10 @@ impl NodeHistory {
                 }
                 self.freshness = Some(freshness.clone());
             }
-            Event::Started { sample, .. } => {
+            Event::Started { sample, logs, .. } => {
                 self.enter(NodeState::Running, at);
                 self.sample = *sample;
+                self.logs = Some(logs.clone());
             }
             Event::Finished {
                 took_ms,
