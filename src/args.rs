@@ -57,15 +57,21 @@ pub(crate) enum Command {
     /// Say of every node why it is reused, topped up or will run
     #[command(visible_alias = "why", after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
-    /// Draw a plan's graph
+    /// Draw a plan's graph with what would run, or a run's with what happened
     #[command(after_help = GRAPH_EXAMPLES)]
     Graph(Graph),
     /// List the steps and services that plans can use, with every option
     #[command(after_help = STEPS_EXAMPLES)]
     Steps(Steps),
-    /// List the runs, or show what became of one
+    /// Write the JSON schema of plans, with which editors complete and check them
+    #[command(after_help = SCHEMA_EXAMPLES)]
+    Schema(Schema),
+    /// List the runs, or show what goes on in one and what became of it
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
+    /// Write a run as a trace for Perfetto: who did what when, and what waited
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(Trace),
     /// Print where the reports of runs are
     #[command(after_help = REPORT_EXAMPLES)]
     Report(Report),
@@ -199,8 +205,27 @@ Examples:
 /// `benchwright graph`
 #[derive(Debug, Args)]
 pub(crate) struct Graph {
-    #[command(flatten)]
-    pub(crate) plan: PlanArguments,
+    /// The plan's file
+    #[arg(value_name = "PLAN", required_unless_present = "run")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Set a parameter; may be given several times, the last one wins
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Use the defaults of a variant of the plan
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
+    /// Draw a run with what happened: its name, a part of it, its folder, or `latest`
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["plan", "set", "variant", "bare"])]
+    pub(crate) run: Option<String>,
+    /// Leave out what would run
+    #[arg(long)]
+    pub(crate) bare: bool,
+    /// Draw one box for each step with the count of its instances [default: above 60 nodes]
+    #[arg(long, conflicts_with = "expand")]
+    pub(crate) collapse: bool,
+    /// Draw every instance, however many there are
+    #[arg(long)]
+    pub(crate) expand: bool,
     /// `dot` for Graphviz, `mermaid` for Markdown, `svg` for a picture [default: by FILE, else dot]
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) format: Option<GraphFormat>,
@@ -220,7 +245,8 @@ pub(crate) enum GraphFormat {
 const GRAPH_EXAMPLES: &str = "\
 Examples:
   benchwright graph plans/quickstart.toml -o quickstart.svg
-  benchwright graph plans/quickstart.toml --format mermaid
+  benchwright graph plans/quickstart.toml --format mermaid --bare
+  benchwright graph --run latest -o what-happened.svg
   benchwright graph plans/quickstart.toml | dot -Tpng > quickstart.png";
 
 /// `benchwright steps`
@@ -243,12 +269,33 @@ Examples:
   benchwright steps load.test
   benchwright steps --json | jq -r '.[].name'";
 
+/// `benchwright schema`
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    /// Write to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+const SCHEMA_EXAMPLES: &str = "\
+Examples:
+  benchwright schema -o plans/plan.schema.json
+  benchwright schema | jq '.definitions.\"with.load.test\".properties | keys'
+
+A plan names its schema in its first line, `#:schema plan.schema.json`, by a path relative to
+itself; taplo and the editors that use it (Even Better TOML) read that.";
+
 /// `benchwright status`
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     /// The run: its name, a part of it, its folder, or `latest`
     #[arg(value_name = "RUN")]
     pub(crate) run: Option<String>,
+    /// Show the run, the latest if none is named, again and again until it ends, every 2 s unless
+    /// said otherwise
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true,
+        default_missing_value = "2", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) watch: Option<u16>,
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -258,7 +305,29 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   benchwright status
   benchwright status latest
+  benchwright status --watch
+  benchwright status latest --watch=10 --json | jq -c '.nodes[] | select(.state == \"running\") | .node'
   benchwright status --json | jq '.[] | select(.outcome == null) | .run'";
+
+/// `benchwright trace`
+#[derive(Debug, Args)]
+pub(crate) struct Trace {
+    /// The run: its name, a part of it, its folder, or `latest` [default: latest]
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Where to write it; `-` is standard output [default: trace.json in the run's folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  benchwright trace
+  benchwright trace 20261122-054500-quickstart -o quickstart.trace.json
+  benchwright trace -o - | jq -r '.traceEvents[] | select(.cat == \"launch\") | .dur / 1e6'
+
+https://ui.perfetto.dev opens it, and so does chrome://tracing. It can be written while the run
+goes on, and after it was cut off.";
 
 /// `benchwright report`
 #[derive(Debug, Args)]

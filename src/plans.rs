@@ -7,6 +7,8 @@ use engine::expand::{self, Expanded};
 use engine::library::Library;
 use engine::params::Settings;
 use engine::problem::Problem;
+use engine::run::RunError;
+use engine::run::folder::read_recipe;
 use engine::source::Sources;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +57,16 @@ pub(crate) fn load_kept(
         sources,
         shown: path.display().to_string(),
     }
+}
+
+/// Expands the plan of the run in `folder`, as it was when the run began.
+///
+/// # Errors
+/// If what the run keeps of it cannot be read.
+pub(crate) fn load_run(folder: &Path, library: &Library) -> Result<Loaded, RunError> {
+    let (recipe, text) = read_recipe(folder)?;
+    let (path, settings) = (&recipe.plan_path, &recipe.settings);
+    Ok(load_kept(path, &text, settings, library))
 }
 
 impl Loaded {

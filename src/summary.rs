@@ -116,28 +116,38 @@ fn ink(grade: Grade) -> Ink {
 
 /// Lays out every node of a run but the services that nobody asked for.
 pub(crate) fn table(run: &History, verdicts: &Verdicts) -> Columns {
+    table_of(run, verdicts, |_| true)
+}
+
+/// Lays out the nodes of a run that `is_told` picks.
+pub(crate) fn table_of(
+    run: &History,
+    verdicts: &Verdicts,
+    is_told: impl Fn(&NodeHistory) -> bool,
+) -> Columns {
     let mut columns = Columns::titled(&["step", "state", "samples", "verdict", "time", "result"]);
     for node in run
         .nodes
         .iter()
         .filter(|n| n.node.kind.is_some() || n.state != NodeState::Waiting)
+        .filter(|n| is_told(n))
     {
         let known = verdicts.get(&node.node.node);
         // Without a look into the store, what was drawn in this run is what is known.
-        let verdicts = if known.is_empty() {
-            &node.verdicts
+        let (verdicts, n_samples) = if known.is_empty() {
+            (&*node.verdicts, node.n_samples() as usize)
         } else {
-            known
+            (known, known.len())
         };
-        columns.row(row(node, verdicts, run.live));
+        columns.row(row(node, verdicts, n_samples, run.live));
     }
     columns
 }
 
-fn row(node: &NodeHistory, verdicts: &[Verdict], live: bool) -> Vec<Cell> {
+fn row(node: &NodeHistory, verdicts: &[Verdict], n_samples: usize, live: bool) -> Vec<Cell> {
     let is_measurement = node.node.kind == Some(StepKind::Measure);
     let samples = if is_measurement {
-        format!("{}/{}", verdicts.len(), node.node.target)
+        format!("{n_samples}/{}", node.node.target)
     } else {
         String::new()
     };
@@ -170,6 +180,8 @@ fn state(node: &NodeHistory, live: bool) -> (&'static str, Ink) {
         .is_some_and(|f| f.class == FailureClass::Interrupted);
     match node.state {
         NodeState::Waiting => ("waiting", Ink::Dim),
+        NodeState::Running if live && node.url.is_some() => ("up", Ink::Green),
+        NodeState::Running if live && is_service => ("launching", Ink::Cyan),
         NodeState::Running if live => ("running", Ink::Cyan),
         NodeState::Running => ("cut off", Ink::Yellow),
         NodeState::Done if is_service => ("stopped", Ink::Plain),
@@ -259,37 +271,23 @@ mod tests {
     use super::*;
     use crate::terminal::Verbosity;
     use engine::event::{Failure, NodeSummary};
+    use std::path::Path;
 
     fn node(name: &str, kind: Option<StepKind>, state: NodeState) -> NodeHistory {
-        NodeHistory {
-            node: NodeSummary {
-                node: name.into(),
-                uses: "x.y".into(),
-                kind,
-                target: 3,
-            },
-            state,
-            freshness: None,
-            finished: 0,
-            took_ms: 0,
-            summary: None,
-            verdicts: Vec::new(),
-            failure: None,
-        }
+        let mut node = NodeHistory::new(NodeSummary {
+            node: name.into(),
+            uses: "x.y".into(),
+            kind,
+            target: 3,
+        });
+        node.state = state;
+        node
     }
 
     fn run(nodes: Vec<NodeHistory>) -> History {
-        History {
-            run: "r".into(),
-            folder: "r".into(),
-            plan: "p".into(),
-            began_ms: 0,
-            live: false,
-            outcome: None,
-            took_ms: 0,
-            nodes,
-            damage: Vec::new(),
-        }
+        let mut run = History::of(Path::new("r"), false, &[], Vec::new());
+        run.nodes = nodes;
+        run
     }
 
     fn verdict(grade: Grade, reasons: &[&str]) -> Verdict {

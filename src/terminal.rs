@@ -5,7 +5,9 @@
 
 use crate::args::ColorChoice;
 use rustix::process::getpgrp;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
+};
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
@@ -152,6 +154,20 @@ fn is_in_foreground() -> bool {
 /// Writes a line to standard output.
 pub(crate) fn line(text: impl Display) {
     write(format!("{text}\n").as_bytes());
+}
+
+/// Writes lines to the whole of a terminal, in place of what was there; what does not fit is cut.
+pub(crate) fn redraw(lines: &[String]) {
+    let rows = tcgetwinsize(io::stdout()).map_or(24, |size| usize::from(size.ws_row));
+    let room = rows.saturating_sub(1).max(1);
+    // From the top, with long lines cut instead of wrapped; each line clears what stood there.
+    let mut frame = String::from("\x1b[H\x1b[?7l");
+    for line in lines.iter().take(room) {
+        frame.push_str(line);
+        frame.push_str("\x1b[K\n");
+    }
+    frame.push_str("\x1b[J\x1b[?7h");
+    write(frame.as_bytes());
 }
 
 /// Writes bytes to standard output as they are.

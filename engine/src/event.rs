@@ -38,7 +38,12 @@ pub enum Event {
         resumed: bool,
         /// What the order of samples is shuffled by.
         seed: u64,
-        /// Every node, each after what it waits for.
+        /// Every node, each after what it waits for; of a large plan the first ones, or none.
+        nodes: Vec<NodeSummary>,
+    },
+    /// Further nodes of a plan that is too large to be introduced at once.
+    Planned {
+        /// Nodes, each after what it waits for.
         nodes: Vec<NodeSummary>,
     },
     /// It is known what is left to do for a node, and why.
@@ -168,6 +173,26 @@ impl Event {
             _ => {}
         }
         self
+    }
+
+    /// Returns the node that the event is about, if it is about one.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Event::Decided { node, .. }
+            | Event::Started { node, .. }
+            | Event::Progressed { node, .. }
+            | Event::Finished { node, .. }
+            | Event::Skipped { node, .. }
+            | Event::ServiceLaunching { node, .. }
+            | Event::ServiceReady { node, .. }
+            | Event::ServiceDied { node, .. }
+            | Event::ServiceStopped { node, .. } => Some(node),
+            Event::Failed(failure) => Some(&failure.node),
+            Event::RunStarted { .. }
+            | Event::Planned { .. }
+            | Event::Interrupted { .. }
+            | Event::RunFinished { .. } => None,
+        }
     }
 }
 

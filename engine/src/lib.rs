@@ -35,6 +35,8 @@ pub mod step;
 
 pub mod library;
 
+pub mod schema;
+
 pub mod policy;
 
 // The sealed graph.

@@ -7,6 +7,7 @@
 
 use crate::graph::Link;
 use crate::problem::{Problem, Problems, did_you_mean};
+use crate::schema::Schema;
 use crate::source::Place;
 use crate::value::{Kind, Table, Target, Value};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ pub struct OptionSpec {
     pub name: &'static str,
     /// The type, as plans name it.
     pub type_name: String,
+    /// What the type allows, as a JSON schema.
+    #[serde(skip)]
+    pub schema: Schema,
     /// The value when the plan gives none; `None` if the plan must give one.
     pub default: Option<String>,
     /// The unit of the value, if it has one.
@@ -40,6 +44,8 @@ pub trait Options: Sized {
 pub trait OptionType: Sized {
     /// Names the type, as plans do.
     fn type_name() -> String;
+    /// Describes what a plan may write, references included, as a JSON schema.
+    fn schema() -> Schema;
     /// Reads a value of the type.
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self>;
     /// Reports the effective value under `path`.
@@ -250,6 +256,7 @@ macro_rules! options {
                 vec![ $( $crate::options::OptionSpec {
                     name: stringify!($field),
                     type_name: <$ty as $crate::options::OptionType>::type_name(),
+                    schema: <$ty as $crate::options::OptionType>::schema(),
                     default: $crate::options::default_text::<$ty>($crate::options!(@default $($default)?)),
                     unit: $crate::options!(@unit $($unit)?),
                     doc: concat!($($doc, "\n"),+).lines().map(str::trim).collect::<Vec<_>>().join(" ").trim().to_owned(),
@@ -299,6 +306,10 @@ macro_rules! choices {
         impl $crate::options::OptionType for $name {
             fn type_name() -> String {
                 [$( concat!("`", $text, "`") ),+].join(" | ")
+            }
+
+            fn schema() -> $crate::schema::Schema {
+                $crate::schema::choice(&[$( ($text, concat!($($doc, "\n"),+)) ),+])
             }
 
             fn parse(value: &$crate::value::Value, parser: &mut $crate::options::Parser<'_>) -> Option<Self> {

@@ -7,9 +7,11 @@ mod graph;
 mod report;
 mod resume;
 mod run;
+mod schema;
 mod server;
 mod status;
 mod steps;
+mod trace;
 
 use crate::args::{Arguments, Command, Global};
 use crate::exit::{self, Failure};
@@ -17,7 +19,7 @@ use crate::render;
 use crate::terminal::{self, Terminal, Verbosity};
 use clap::Parser;
 use engine::library::Library;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What every command gets.
@@ -57,11 +59,25 @@ fn dispatch(command: Command, session: &Session) -> Result<u8, Failure> {
         Command::Explain(arguments) => explain::explain(&arguments, session),
         Command::Graph(arguments) => graph::graph(&arguments, session),
         Command::Steps(arguments) => steps::steps(&arguments, session),
+        Command::Schema(arguments) => schema::schema(&arguments, session),
         Command::Status(arguments) => status::status(&arguments, session),
+        Command::Trace(arguments) => trace::trace(&arguments, session),
         Command::Report(arguments) => report::report(&arguments, session),
         Command::Server(arguments) => server::server(&arguments, session),
         Command::Completions(arguments) => Ok(completions::completions(&arguments)),
     }
+}
+
+/// Writes what a command makes to `file`, or to standard output.
+fn write_out(file: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
+    let Some(file) = file else {
+        terminal::write(bytes);
+        return Ok(());
+    };
+    std::fs::write(file, bytes).map_err(|e| {
+        Failure::new(format!("could not write `{}`: {e}", file.display()))
+            .help("give a file in a folder that exists and is writable")
+    })
 }
 
 impl Session {

@@ -1,6 +1,6 @@
 //! A drawing as text for Graphviz.
 
-use super::Drawing;
+use super::{Drawing, NodeBox};
 use engine::graph::Edge;
 
 /// Writes a drawing in the DOT language.
@@ -10,16 +10,15 @@ pub(crate) fn dot(drawing: &Drawing) -> String {
         quote(&drawing.title)
     );
     for node in &drawing.boxes {
-        let shape = if node.is_service() {
-            ", style=rounded"
-        } else {
-            ""
-        };
-        let label = format!("{}\n{} ({})", node.name, node.uses, node.kind);
+        let mut label = format!("{}\n{} ({})", node.name, node.uses, node.kind);
+        if !node.note.is_empty() {
+            label.push_str(&format!("\n{}", node.note));
+        }
         text.push_str(&format!(
-            "  {} [label={}{shape}];\n",
+            "  {} [label={}{}];\n",
             quote(&node.name),
-            quote(&label)
+            quote(&label),
+            look(node)
         ));
     }
     for arrow in &drawing.arrows {
@@ -38,6 +37,31 @@ pub(crate) fn dot(drawing: &Drawing) -> String {
     text
 }
 
+/// The shape and the colours of a box.
+fn look(node: &NodeBox) -> String {
+    let mut style = Vec::new();
+    if node.is_service() {
+        style.push("rounded");
+    }
+    let Some(state) = node.state else {
+        return match style.is_empty() {
+            true => String::new(),
+            false => ", style=rounded".to_owned(),
+        };
+    };
+    style.push("filled");
+    if state.is_dashed() {
+        style.push("dashed");
+    }
+    let colors = state.colors();
+    format!(
+        ", style=\"{}\", fillcolor=\"{}\", color=\"{}\"",
+        style.join(","),
+        colors.fill,
+        colors.line
+    )
+}
+
 fn quote(text: &str) -> String {
     format!(
         "\"{}\"",
@@ -50,6 +74,17 @@ fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drawing::State;
+
+    #[test]
+    fn states_are_words_and_colours() {
+        let text = dot(&crate::drawing::sample().marked(|name| match name {
+            "warm" => Some((State::MayRun, "may run".to_owned())),
+            _ => None,
+        }));
+        let wanted = r##""warm" [label="warm\nload.warm (effect)\nmay run", style="filled,dashed", fillcolor="#fffdf0", color="#bf8700"];"##;
+        assert!(text.contains(wanted), "{text}");
+    }
 
     #[test]
     fn names_are_quoted_and_edges_are_told_apart() {

@@ -164,8 +164,11 @@ mod tests {
     fn crossed_arrows_are_uncrossed() {
         let boxes = ["a", "b", "c", "d"].map(|n| NodeBox {
             name: n.into(),
+            decl: n.into(),
             uses: "x.y".into(),
             kind: "pure",
+            state: None,
+            note: String::new(),
         });
         let arrow = |from, to| Arrow {
             from,

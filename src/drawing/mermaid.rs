@@ -1,24 +1,31 @@
 //! A drawing as text for Mermaid, which Markdown viewers draw.
 
 use super::Drawing;
+use super::legend::states;
 use engine::graph::Edge;
 
 /// Writes a drawing as a Mermaid flowchart.
 pub(crate) fn mermaid(drawing: &Drawing) -> String {
     let mut text = String::from("flowchart LR\n");
     for (i, node) in drawing.boxes.iter().enumerate() {
-        let label = format!(
+        let mut label = format!(
             "{}<br/><small>{} ({})</small>",
             escape(&node.name),
             escape(&node.uses),
             node.kind
         );
+        if !node.note.is_empty() {
+            label.push_str(&format!("<br/><small>{}</small>", escape(&node.note)));
+        }
+        let class = node
+            .state
+            .map_or_else(String::new, |state| format!(":::{}", state.class()));
         let (open, close) = if node.is_service() {
             ("([", "])")
         } else {
             ("[", "]")
         };
-        text.push_str(&format!("  n{i}{open}\"{label}\"{close}\n"));
+        text.push_str(&format!("  n{i}{open}\"{label}\"{close}{class}\n"));
     }
     for arrow in &drawing.arrows {
         let line = match arrow.edge {
@@ -27,6 +34,20 @@ pub(crate) fn mermaid(drawing: &Drawing) -> String {
             Edge::After => "-. after .->",
         };
         text.push_str(&format!("  n{} {line} n{}\n", arrow.from, arrow.to));
+    }
+    for state in states(drawing) {
+        let colors = state.colors();
+        let dashes = if state.is_dashed() {
+            ",stroke-dasharray:4"
+        } else {
+            ""
+        };
+        text.push_str(&format!(
+            "  classDef {} fill:{},stroke:{},color:#1f2328{dashes}\n",
+            state.class(),
+            colors.fill,
+            colors.line
+        ));
     }
     text
 }
@@ -43,6 +64,21 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drawing::State;
+
+    #[test]
+    fn a_state_is_a_class_that_is_defined() {
+        let text = mermaid(&crate::drawing::sample().marked(|name| match name {
+            "model" => Some((State::Reused, "reused".to_owned())),
+            _ => None,
+        }));
+        assert!(
+            text.contains("<small>reused</small>\"]:::reused\n"),
+            "{text}"
+        );
+        let wanted = "  classDef reused fill:#dafbe1,stroke:#1a7f37,color:#1f2328\n";
+        assert!(text.ends_with(wanted), "{text}");
+    }
 
     #[test]
     fn boxes_have_short_names_and_labels_cannot_break_out() {

@@ -1,12 +1,18 @@
 //! A plan's graph as a drawing: boxes and arrows, written in one of three ways.
 
+mod state;
+
+mod collapse;
+
 mod dot;
 mod layers;
+mod legend;
 mod mermaid;
 mod svg;
 
 pub(crate) use dot::dot;
 pub(crate) use mermaid::mermaid;
+pub(crate) use state::{State, of_history, of_prospect};
 pub(crate) use svg::svg;
 
 use crate::outlook::{kind_word, uses};
@@ -27,10 +33,16 @@ pub(crate) struct Drawing {
 pub(crate) struct NodeBox {
     /// Its canonical name.
     pub(crate) name: String,
+    /// The name of its declaration.
+    pub(crate) decl: String,
     /// The kind of step or service that it uses.
     pub(crate) uses: String,
     /// `measure`, `service` and so on.
     pub(crate) kind: &'static str,
+    /// What would become of it, or what became of it; `None` if that is not drawn.
+    pub(crate) state: Option<State>,
+    /// The same in a few words.
+    pub(crate) note: String,
 }
 
 impl NodeBox {
@@ -59,8 +71,11 @@ impl Drawing {
             .collect();
         let draw = |id: &NodeId| NodeBox {
             name: graph.name(*id),
+            decl: graph.node(*id).name.decl.clone(),
             uses: uses(graph, *id).to_owned(),
             kind: kind_word(graph.step_kind(*id)),
+            state: None,
+            note: String::new(),
         };
         let mut arrows = Vec::new();
         for (to, id) in graph.order().iter().enumerate() {
@@ -79,6 +94,22 @@ impl Drawing {
             arrows,
         }
     }
+
+    /// Draws the states that `known` returns for names of nodes.
+    pub(crate) fn marked(mut self, known: impl Fn(&str) -> Option<(State, String)>) -> Self {
+        for node in &mut self.boxes {
+            if let Some((state, note)) = known(&node.name) {
+                node.state = Some(state);
+                node.note = note;
+            }
+        }
+        self
+    }
+
+    /// Whether anything is said of the state of nodes.
+    fn has_states(&self) -> bool {
+        self.boxes.iter().any(|node| node.state.is_some())
+    }
 }
 
 /// A small drawing with every kind of box and arrow.
@@ -86,8 +117,11 @@ impl Drawing {
 fn sample() -> Drawing {
     let node = |name: &str, uses: &str, kind| NodeBox {
         name: name.into(),
+        decl: name.into(),
         uses: uses.into(),
         kind,
+        state: None,
+        note: String::new(),
     };
     let arrow = |from, to, edge| Arrow { from, to, edge };
     Drawing {

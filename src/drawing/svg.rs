@@ -2,18 +2,21 @@
 //! dashed, mere order dotted. Follows the viewer's light or dark theme.
 
 use super::layers::{Layers, Slot, layers};
+use super::legend;
 use super::{Drawing, NodeBox};
 use engine::graph::Edge;
 
 /// Sizes in pixels. The width of a character is that of a 13 px sans-serif font, rounded up.
 const CHARACTER: f64 = 7.4;
 const BOX_HEIGHT: f64 = 44.0;
+/// What a box is higher by if it says how its node does.
+const NOTE_HEIGHT: f64 = 16.0;
 const ROW_GAP: f64 = 18.0;
 const WAYPOINT_HEIGHT: f64 = 8.0;
 const COLUMN_GAP: f64 = 72.0;
 const MARGIN: f64 = 24.0;
 const TITLE_HEIGHT: f64 = 28.0;
-const LEGEND_HEIGHT: f64 = 30.0;
+const LEGEND_HEIGHT: f64 = 22.0;
 const PADDING: f64 = 14.0;
 
 const STYLE: &str = "\
@@ -28,6 +31,7 @@ const STYLE: &str = "\
   .leases { stroke: #0969da; stroke-dasharray: 6 4; }\n\
   .after { stroke-dasharray: 1.5 4; }\n\
   .background { fill: #ffffff; }\n\
+  .note { font-size: 11px; font-weight: 600; }\n\
   .head { fill: #8c959f; }\n\
   @media (prefers-color-scheme: dark) {\n\
     text { fill: #e6edf3; } .uses, .legend { fill: #9198a1; } .background { fill: #0d1117; }\n\
@@ -40,7 +44,7 @@ pub(crate) fn svg(drawing: &Drawing) -> String {
     let picture = Picture::lay_out(drawing, &layers);
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w:.0}\" height=\"{h:.0}\" viewBox=\"0 0 {w:.0} {h:.0}\" role=\"img\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n\
+         <title>{title}</title>\n<style>\n{STYLE}{states}</style>\n\
          <defs><marker id=\"head\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
          <path class=\"head\" d=\"M0 0L8 4L0 8z\"/></marker></defs>\n\
          <rect class=\"background\" width=\"100%\" height=\"100%\"/>\n\
@@ -49,6 +53,7 @@ pub(crate) fn svg(drawing: &Drawing) -> String {
         h = picture.height,
         y = MARGIN + 8.0,
         title = escape(&drawing.title),
+        states = state_style(drawing),
     );
     for (arrow, path) in drawing.arrows.iter().zip(&layers.paths) {
         let class = match arrow.edge {
@@ -68,7 +73,8 @@ pub(crate) fn svg(drawing: &Drawing) -> String {
             }
         }
     }
-    text.push_str(&legend(picture.height));
+    text.push_str(&legend_of_lines(drawing, picture.legend));
+    text.push_str(&legend_of_states(drawing, picture.legend + LEGEND_HEIGHT));
     text.push_str("</svg>\n");
     text
 }
@@ -77,6 +83,10 @@ pub(crate) fn svg(drawing: &Drawing) -> String {
 struct Picture {
     width: f64,
     height: f64,
+    /// The height of a box.
+    box_height: f64,
+    /// Where the legend begins.
+    legend: f64,
     /// Left edge and width of each column.
     columns: Vec<(f64, f64)>,
     /// Middle of each slot, by column and row.
@@ -95,27 +105,29 @@ impl Picture {
             columns.push((left, width));
             left += width + COLUMN_GAP;
         }
+        let box_height = box_height(drawing);
         let height_of = |column: &Vec<Slot>| {
-            column
-                .iter()
-                .map(|s| slot_height(*s) + ROW_GAP)
-                .sum::<f64>()
-                - ROW_GAP
+            let slots = column.iter().map(|s| slot_height(*s, box_height) + ROW_GAP);
+            slots.sum::<f64>() - ROW_GAP
         };
         let tallest = layers.columns.iter().map(height_of).fold(0.0, f64::max);
         let top = MARGIN + TITLE_HEIGHT;
+        let n_legends = if drawing.has_states() { 2.0 } else { 1.0 };
         let middles = layers.columns.iter().map(|column| {
             let mut y = top + (tallest - height_of(column)) / 2.0;
             let middle = |slot: &Slot| {
-                let middle = y + slot_height(*slot) / 2.0;
-                y += slot_height(*slot) + ROW_GAP;
+                let height = slot_height(*slot, box_height);
+                let middle = y + height / 2.0;
+                y += height + ROW_GAP;
                 middle
             };
             column.iter().map(middle).collect()
         });
         Self {
-            width: (left - COLUMN_GAP + MARGIN).max(460.0),
-            height: top + tallest + MARGIN + LEGEND_HEIGHT,
+            width: (left - COLUMN_GAP + MARGIN).max(legend_width(drawing)),
+            height: top + tallest + MARGIN + n_legends * LEGEND_HEIGHT + MARGIN / 2.0,
+            legend: top + tallest + MARGIN + LEGEND_HEIGHT / 2.0,
+            box_height,
             middles: middles.collect(),
             columns,
         }
@@ -150,55 +162,114 @@ impl Picture {
     fn node(&self, node: &NodeBox, column: usize, row: usize) -> String {
         let (left, width) = self.columns[column];
         let middle = self.middles[column][row];
-        let radius = if node.is_service() {
-            BOX_HEIGHT / 2.0
-        } else {
-            4.0
+        let height = self.box_height;
+        let radius = if node.is_service() { height / 2.0 } else { 4.0 };
+        let (x, top) = (left + width / 2.0, middle - height / 2.0);
+        let class = match node.state {
+            Some(state) => format!("box state-{}", state.class()),
+            None => format!("box {}", node.kind),
         };
-        let (x, top) = (left + width / 2.0, middle - BOX_HEIGHT / 2.0);
-        format!(
-            "<rect class=\"box {}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{BOX_HEIGHT}\" rx=\"{radius}\"/>\
-             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
-             <text class=\"uses\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
-            node.kind,
-            middle - 3.0,
-            escape(&node.name),
-            middle + 13.0,
-            escape(&node.uses),
-        )
+        let line = |class: &str, y: f64, words: &str| {
+            format!(
+                "<text{class} x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                top + y,
+                escape(words)
+            )
+        };
+        let mut text = format!(
+            "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height}\" rx=\"{radius}\"/>"
+        );
+        text.push_str(&line("", 19.0, &node.name));
+        text.push_str(&line(" class=\"uses\"", 35.0, &node.uses));
+        if !node.note.is_empty() {
+            text.push_str(&line(" class=\"note\"", 51.0, &node.note));
+        }
+        text.push('\n');
+        text
     }
 }
 
 fn slot_width(drawing: &Drawing, slot: Slot) -> f64 {
     let Slot::Box(i) = slot else { return 0.0 };
     let node = &drawing.boxes[i];
-    let longest = node.name.chars().count().max(node.uses.chars().count());
-    longest as f64 * CHARACTER + 2.0 * PADDING
+    let lines = [&node.name, &node.uses, &node.note];
+    let longest = lines.map(|line| line.chars().count()).into_iter().max();
+    longest.unwrap_or(0) as f64 * CHARACTER + 2.0 * PADDING
 }
 
-fn slot_height(slot: Slot) -> f64 {
+fn box_height(drawing: &Drawing) -> f64 {
+    if drawing.has_states() {
+        BOX_HEIGHT + NOTE_HEIGHT
+    } else {
+        BOX_HEIGHT
+    }
+}
+
+fn slot_height(slot: Slot, box_height: f64) -> f64 {
     match slot {
-        Slot::Box(_) => BOX_HEIGHT,
+        Slot::Box(_) => box_height,
         Slot::Waypoint(_) => WAYPOINT_HEIGHT,
     }
 }
 
-fn legend(height: f64) -> String {
-    let y = height - MARGIN / 2.0 - 4.0;
-    let entries = [
-        ("arrow", "reads its result"),
-        ("arrow leases", "uses the service while it runs"),
-        ("arrow after", "only comes later"),
-    ];
+/// What one entry of a legend takes from left to right.
+fn entry_width(words: &str) -> f64 {
+    32.0 + words.chars().count() as f64 * 6.0 + 20.0
+}
+
+/// What the wider of the two legends takes.
+fn legend_width(drawing: &Drawing) -> f64 {
+    let lines = legend::lines(drawing).into_iter();
+    let lines: f64 = lines.map(|(_, words)| entry_width(words)).sum();
+    let states = legend::states(drawing).into_iter();
+    let states: f64 = states.map(|state| entry_width(state.word())).sum();
+    lines.max(states) + 2.0 * MARGIN
+}
+
+fn legend_of_lines(drawing: &Drawing, y: f64) -> String {
     let mut x = MARGIN;
     let mut text = String::new();
-    for (class, words) in entries {
+    for (class, words) in legend::lines(drawing) {
         text.push_str(&format!(
             "<path class=\"{class}\" d=\"M{x:.0} {line:.1}h26\"/><text class=\"legend\" x=\"{:.0}\" y=\"{y:.1}\">{words}</text>\n",
             x + 32.0,
             line = y - 4.0,
         ));
-        x += 32.0 + words.len() as f64 * 6.0 + 20.0;
+        x += entry_width(words);
+    }
+    text
+}
+
+fn legend_of_states(drawing: &Drawing, y: f64) -> String {
+    let mut x = MARGIN;
+    let mut text = String::new();
+    for state in legend::states(drawing) {
+        text.push_str(&format!(
+            "<rect class=\"box state-{}\" x=\"{x:.0}\" y=\"{:.1}\" width=\"26\" height=\"12\" rx=\"3\"/><text class=\"legend\" x=\"{:.0}\" y=\"{y:.1}\">{}</text>\n",
+            state.class(),
+            y - 10.0,
+            x + 32.0,
+            state.word(),
+        ));
+        x += entry_width(state.word());
+    }
+    text
+}
+
+/// The colours of the states that a drawing has.
+fn state_style(drawing: &Drawing) -> String {
+    let mut text = String::new();
+    for state in legend::states(drawing) {
+        let (class, colors) = (state.class(), state.colors());
+        let dashes = if state.is_dashed() {
+            " stroke-dasharray: 5 3;"
+        } else {
+            ""
+        };
+        text.push_str(&format!(
+            "  .state-{class} {{ fill: {}; stroke: {};{dashes} }}\n  @media (prefers-color-scheme: dark) {{ .state-{class} {{ fill: {}; }} }}\n",
+            colors.fill, colors.line, colors.dark_fill
+        ));
     }
     text
 }
@@ -213,6 +284,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drawing::State;
 
     #[test]
     fn every_box_and_arrow_is_there_and_no_name_breaks_out() {
@@ -226,13 +298,29 @@ mod tests {
     }
 
     #[test]
+    fn states_are_drawn_and_explained_and_only_those_that_there_are() {
+        let plain = svg(&crate::drawing::sample());
+        assert!(!plain.contains("state-"), "{plain}");
+        let text = svg(&crate::drawing::sample().marked(|name| match name {
+            "model" => Some((State::Reused, "reused".to_owned())),
+            _ => None,
+        }));
+        assert!(text.contains("<rect class=\"box state-reused\""), "{text}");
+        assert!(text.contains("class=\"note\""), "{text}");
+        assert_eq!(text.matches(">reused</text>").count(), 2);
+        assert!(!text.contains("state-failed"), "{text}");
+    }
+
+    #[test]
     fn boxes_of_one_column_do_not_overlap() {
         let drawing = crate::drawing::sample();
         let layers = layers(&drawing);
         let picture = Picture::lay_out(&drawing, &layers);
         for (column, middles) in layers.columns.iter().zip(&picture.middles) {
             for at in 1..column.len() {
-                let apart = (slot_height(column[at - 1]) + slot_height(column[at])) / 2.0;
+                let apart = (slot_height(column[at - 1], BOX_HEIGHT)
+                    + slot_height(column[at], BOX_HEIGHT))
+                    / 2.0;
                 assert!(middles[at] - middles[at - 1] >= apart);
             }
         }

@@ -133,18 +133,19 @@ impl Live {
         resumed: bool,
         nodes: &[engine::event::NodeSummary],
     ) {
-        self.nodes.learn(nodes);
-        let longest = nodes
-            .iter()
-            .map(|n| n.node.chars().count())
-            .max()
-            .unwrap_or(0);
-        self.name_width = longest.min(MAX_NAME);
+        self.learn(nodes);
         let word = if resumed { "resuming" } else { "running" };
         let plan = self.terminal.paint_error(Ink::Bold, plan);
         let _ = self.multi.println(format!("{word} {plan} as {run}"));
         self.overall.enable_steady_tick(TICK);
         self.count();
+    }
+
+    fn learn(&mut self, nodes: &[engine::event::NodeSummary]) {
+        self.nodes.learn(nodes);
+        let longest = nodes.iter().map(|n| n.node.chars().count()).max();
+        let longest = longest.unwrap_or(0).min(MAX_NAME);
+        self.name_width = self.name_width.max(longest);
     }
 
     fn decided(&mut self, node: &str, freshness: &Freshness) {
@@ -327,6 +328,10 @@ impl Listener for Live {
             Event::Decided {
                 node, freshness, ..
             } => self.decided(node, freshness),
+            Event::Planned { nodes } => {
+                self.learn(nodes);
+                self.count();
+            }
             Event::Started { node, sample, .. } => self.started(node, *sample),
             Event::Progressed { node, progress } => self.progressed(node, progress),
             Event::Finished {

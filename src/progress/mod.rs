@@ -35,10 +35,12 @@ struct Nodes {
 }
 
 impl Nodes {
+    /// Takes in nodes; those of a large plan come in several parts.
     fn learn(&mut self, nodes: &[NodeSummary]) {
-        self.targets = nodes.iter().map(|n| (n.node.clone(), n.target)).collect();
+        self.targets
+            .extend(nodes.iter().map(|n| (n.node.clone(), n.target)));
         let steps = nodes.iter().filter(|n| n.kind.is_some());
-        self.steps = steps.map(|n| n.node.clone()).collect();
+        self.steps.extend(steps.map(|n| n.node.clone()));
     }
 
     /// Names the sample of a measurement that wants several.

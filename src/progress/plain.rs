@@ -36,9 +36,16 @@ impl Plain {
             } => {
                 self.nodes.learn(nodes);
                 let word = if *resumed { "goes on with" } else { "begins" };
-                let steps =
-                    words::plural(nodes.iter().filter(|n| n.kind.is_some()).count(), "step");
-                format!("run {run} {word}: plan {plan}, {steps}")
+                let steps = match nodes.iter().filter(|n| n.kind.is_some()).count() {
+                    // They are introduced in parts.
+                    0 => String::new(),
+                    n => format!(", {}", words::plural(n, "step")),
+                };
+                format!("run {run} {word}: plan {plan}{steps}")
+            }
+            Event::Planned { nodes } => {
+                self.nodes.learn(nodes);
+                return None;
             }
             Event::Decided {
                 node, freshness, ..

@@ -54,7 +54,9 @@ fn help_lists_every_command_and_the_exit_codes() {
         "check",
         "graph",
         "steps",
+        "schema",
         "status",
+        "trace",
         "report",
         "server",
         "completions",
@@ -187,6 +189,44 @@ fn a_graph_comes_in_three_forms_and_by_the_name_of_its_file() {
         svg.starts_with("<svg ") && svg.contains("read[size=1]") && svg.ends_with("</svg>\n"),
         "{svg}"
     );
+}
+
+#[test]
+fn a_graph_says_what_would_run_and_a_bare_one_does_not() {
+    let folder = Folder::new();
+    folder.plan("two", TWO_STEPS);
+    let dot = folder.run(&["graph", "two.toml"]).out;
+    assert!(dot.contains("\\nwill run\", style=\"filled\""), "{dot}");
+    assert!(
+        dot.contains("\\nmay run\", style=\"filled,dashed\""),
+        "{dot}"
+    );
+    let bare = folder.run(&["graph", "two.toml", "--bare"]).out;
+    assert!(!bare.contains("run\", style"), "{bare}");
+    assert!(!folder.path("outputs").exists(), "a graph leaves nothing");
+}
+
+#[test]
+fn many_instances_are_drawn_as_one_box_unless_all_are_asked_for() {
+    let folder = Folder::new();
+    let sizes: Vec<String> = (0..70).map(|n| n.to_string()).collect();
+    let text = TWO_STEPS.replace("[1, 2]", &format!("[{}]", sizes.join(", ")));
+    folder.plan("many", &text);
+    let small = folder.run(&["graph", "many.toml"]).out;
+    assert!(small.contains("\"write\" -> \"read × 70\";"), "{small}");
+    assert_eq!(small.matches(" -> ").count(), 1);
+    let all = folder.run(&["graph", "many.toml", "--expand"]).out;
+    assert_eq!(all.matches(" -> ").count(), 70);
+}
+
+#[test]
+fn a_graph_needs_a_plan_or_a_run() {
+    let folder = Folder::new();
+    let said = folder.run(&["graph"]);
+    assert_eq!(said.code, Some(2));
+    assert!(said.err.contains("<PLAN>"), "{}", said.err);
+    let said = folder.run(&["graph", "--run", "latest"]);
+    assert_eq!(said.err, "error: there are no runs in `outputs`\n");
 }
 
 #[test]

@@ -5,3 +5,4 @@ mod commands;
 mod composed;
 mod folder;
 mod runs;
+mod schema;

@@ -1,6 +1,6 @@
 //! Runs of small plans: what is reused and why not, what a failure shows, how a run is stopped.
 
-use crate::folder::{Folder, wait_until};
+use crate::folder::{Folder, Said, benchwright, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
@@ -148,6 +148,15 @@ fn a_failure_shows_the_step_its_log_and_how_to_go_on() {
          the run failed; what is done is kept, and `benchwright resume {run}` goes on\n"
     );
     assert_eq!(said.err, wanted);
+    let graph = folder.run(&["graph", "--run", "latest"]).out;
+    assert!(
+        graph.contains(r#""bad" [label="bad\nshell.run (pure)\nfailed""#),
+        "{graph}"
+    );
+    assert!(
+        graph.contains(r#""later" [label="later\nshell.run (pure)\nskipped""#),
+        "{graph}"
+    );
     assert!(
         said.out.contains("later: skipped: `bad` did not end well"),
         "{}",
@@ -315,4 +324,87 @@ fn a_reader_that_goes_away_does_not_stop_a_run() {
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("its end").code(), Some(0));
     assert_eq!(status(&folder)["outcome"], "done");
+}
+
+#[test]
+fn a_run_becomes_a_trace_while_it_goes_on_and_when_it_is_over() {
+    let folder = Folder::new();
+    let mark = mark(9);
+    endless(&folder, &mark);
+    let run = folder.start(&["run", "endless.toml", "--json"]);
+    run.wait_for("started", "endless");
+    let living = folder.run(&["trace", "-o", "-"]);
+    assert_eq!((living.code, living.err.as_str()), (Some(0), ""));
+    let step = |text: &str| {
+        let trace: Value = serde_json::from_str(text).expect("JSON");
+        let events = trace["traceEvents"].as_array().expect("events").clone();
+        let found = events
+            .into_iter()
+            .find(|e| e["name"] == "endless" && e["ph"] == "X");
+        found.expect("the step")["args"].clone()
+    };
+    assert_eq!(step(&living.out)["ended"], "goes on");
+    run.signal(Signal::INT);
+    run.finish();
+    let said = folder.run(&["trace"]);
+    let path = said.out.trim_end();
+    assert!(
+        path.starts_with("outputs/runs/") && path.ends_with("/trace.json"),
+        "{path}"
+    );
+    let written = fs::read_to_string(folder.path(path)).expect("a trace");
+    assert_eq!(step(&written)["class"], "interrupted");
+}
+
+#[test]
+fn a_living_run_is_seen_from_elsewhere_until_it_ends() {
+    let folder = Folder::new();
+    let mark = mark(10);
+    endless(&folder, &mark);
+    let run = folder.start(&["run", "endless.toml", "--json"]);
+    run.wait_for("started", "endless");
+    let seen = status(&folder);
+    assert_eq!(seen["live"], true);
+    assert_eq!(seen["nodes"][1]["state"], "running");
+    assert!(seen["nodes"][1]["since_ms"].as_u64() <= seen["now_ms"].as_u64());
+    assert_eq!(seen["waiting"], serde_json::json!([]));
+    let said = folder.run(&["status", "latest"]).out;
+    assert!(said.contains("\nnow\n  endless  for "), "{said}");
+    assert!(said.contains("/logs/endless/0/output.log\n"), "{said}");
+    let watch = benchwright(&folder.path(""), &["status", "--watch=1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary");
+    run.signal(Signal::INT);
+    run.finish();
+    let watched = Said::from(watch.wait_with_output().expect("its end"));
+    assert_eq!(watched.code, Some(0));
+    assert!(
+        watched.out.contains(" of plan endless: interrupted\n"),
+        "{}",
+        watched.out
+    );
+    assert!(!watched.out.contains('\x1b'), "{}", watched.out);
+    assert!(folder.run(&["status"]).out.contains("interrupted"));
+}
+
+#[test]
+fn a_run_that_was_killed_is_not_taken_for_living() {
+    let folder = Folder::new();
+    let mark = mark(11);
+    endless(&folder, &mark);
+    let run = folder.start(&["run", "endless.toml", "--json"]);
+    run.wait_for("started", "endless");
+    run.signal(Signal::KILL);
+    run.finish();
+    wait_until("the guardian to clean up", || is_gone(&mark));
+    assert_eq!(status(&folder)["live"], false);
+    let said = folder.run(&["status", "--watch", "--quiet"]);
+    assert!(
+        said.out.contains(" of plan endless: cut off\n"),
+        "{}",
+        said.out
+    );
+    let trace = folder.run(&["trace", "-o", "-"]).out;
+    assert!(trace.contains("\"ended\":\"cut off\""), "{trace}");
 }

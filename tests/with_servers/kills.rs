@@ -90,7 +90,11 @@ fn collect(root: &Path, at: &Path, step: &str, found: &mut BTreeMap<String, Vec<
             collect(root, &path, step, found);
             continue;
         }
-        let name = path.strip_prefix(root).expect("below").display().to_string();
+        let name = path
+            .strip_prefix(root)
+            .expect("below")
+            .display()
+            .to_string();
         found.insert(format!("{step}/{name}"), fs::read(&path).expect("a result"));
     }
 }
@@ -201,13 +205,19 @@ fn come_to_the_end(world: &World, plan: &Path, chosen: &[Victim]) {
             assert_eq!(starts.get(node), None, "{chosen:?}: {node} was finished");
         }
         let drawn = starts.get("load").copied().unwrap_or(0);
-        assert!(drawn + n_samples <= 2, "{chosen:?}: samples are drawn again");
+        assert!(
+            drawn + n_samples <= 2,
+            "{chosen:?}: samples are drawn again"
+        );
         if resumed.code() == 0 {
             return;
         }
     }
     let last = world.run(&["status", "latest"]);
-    panic!("{chosen:?}: not at its end after {RESUMES} tries: {}", last.said());
+    panic!(
+        "{chosen:?}: not at its end after {RESUMES} tries: {}",
+        last.said()
+    );
 }
 
 fn rounds(n: u64, seed: u64) {

@@ -6,6 +6,7 @@ use crate::freshness::Freshness;
 use crate::journal::{Damage, read};
 use crate::step::Verdict;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// One line of a journal.
@@ -41,6 +42,9 @@ pub struct History {
     /// What of the journal could not be read.
     #[serde(serialize_with = "damage_text")]
     pub damage: Vec<Damage>,
+    /// Where each node stands in `nodes`.
+    #[serde(skip)]
+    places: HashMap<String, usize>,
 }
 
 /// What became of a node.
@@ -51,6 +55,18 @@ pub struct NodeHistory {
     pub node: NodeSummary,
     /// Its state.
     pub state: NodeState,
+    /// Since when it is in that state, milliseconds since 1970; `None` if it always was.
+    pub since_ms: Option<u64>,
+    /// For measurements, the sample that was begun last, from 0.
+    pub sample: Option<u32>,
+    /// The folder of logs of what was begun last, for steps.
+    pub logs: Option<PathBuf>,
+    /// For services, the last launch in this run, from 1.
+    pub incarnation: Option<u32>,
+    /// For services that serve, where.
+    pub url: Option<String>,
+    /// Why it was skipped, if it was.
+    pub because: Option<String>,
     /// What was found before it ran.
     pub freshness: Option<Freshness>,
     /// Runs of it that ended well in this run.
@@ -144,84 +160,71 @@ pub fn find(out: &Path, name: Option<&str>) -> Result<PathBuf, String> {
     }
 }
 
+/// Reads what the journal of the run in `path` says, in order, and what of it could not be read.
+///
+/// # Errors
+/// If its journal cannot be read at all.
+pub fn entries(path: &Path) -> Result<(Vec<Damage>, Vec<Entry>), super::RunError> {
+    let recovered =
+        read(&folder::journal_of(path)).map_err(|e| super::RunError::Journal(e.to_string()))?;
+    // A record of a later version is one that this version cannot know.
+    let known = |record: &Vec<u8>| serde_json::from_slice::<Entry>(record).ok();
+    let entries = recovered.records.iter().filter_map(known).collect();
+    Ok((recovered.damage, entries))
+}
+
 /// Reads the history of the run in `path`.
 ///
 /// # Errors
 /// If its journal cannot be read at all.
 pub fn load(path: &Path) -> Result<History, super::RunError> {
+    // Asked first: a run that ends in between is one that has ended.
+    let live = folder::is_live(path);
     let (damage, entries) = entries(path)?;
-    let mut history = History {
-        run: path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-        folder: path.to_owned(),
-        plan: String::new(),
-        began_ms: 0,
-        live: folder::is_live(path),
-        outcome: None,
-        took_ms: 0,
-        nodes: Vec::new(),
-        damage,
-    };
-    entries.iter().for_each(|entry| history.take(entry));
-    Ok(history)
-}
-
-/// Reads all that the journal of the run in `path` says, and what of it could not be read.
-///
-/// # Errors
-/// If it cannot be read at all.
-pub fn entries(path: &Path) -> Result<(Vec<Damage>, Vec<Entry>), super::RunError> {
-    let recovered =
-        read(&folder::journal_of(path)).map_err(|e| super::RunError::Journal(e.to_string()))?;
-    // A record of a later version is one that this version cannot know.
-    let records = recovered.records.iter();
-    let entries = records.filter_map(|record| serde_json::from_slice(record).ok());
-    Ok((recovered.damage, entries.collect()))
+    Ok(History::of(path, live, &entries, damage))
 }
 
 impl History {
+    /// Puts together what `entries` say of the run in `path`.
+    pub fn of(path: &Path, live: bool, entries: &[Entry], damage: Vec<Damage>) -> Self {
+        let name = path.file_name().unwrap_or_default();
+        let mut history = Self {
+            run: name.to_string_lossy().into_owned(),
+            folder: path.to_owned(),
+            plan: String::new(),
+            began_ms: 0,
+            live,
+            outcome: None,
+            took_ms: 0,
+            nodes: Vec::new(),
+            damage,
+            places: HashMap::new(),
+        };
+        entries.iter().for_each(|entry| history.take(entry));
+        history
+    }
+
+    /// Returns what became of the node called `name`.
+    pub fn find(&self, name: &str) -> Option<&NodeHistory> {
+        self.nodes.get(*self.places.get(name)?)
+    }
+
     fn take(&mut self, entry: &Entry) {
+        let at = entry.wall_ms;
         match &entry.event {
-            Event::RunStarted { plan, nodes, .. } => self.begin(plan, nodes, entry.wall_ms),
-            Event::Decided {
-                node, freshness, ..
-            } => self.node(node, |n| {
-                n.freshness = Some(freshness.clone());
-                if matches!(freshness, Freshness::Reused { .. }) {
-                    n.state = NodeState::Reused;
-                }
-            }),
-            Event::Started { node, .. } | Event::ServiceLaunching { node, .. } => {
-                self.node(node, |n| n.state = NodeState::Running)
-            }
-            Event::Finished {
-                node,
-                took_ms,
-                summary,
-                verdict,
-                ..
-            } => self.node(node, |n| {
-                n.state = NodeState::Done;
-                n.finished += 1;
-                n.took_ms += took_ms;
-                n.summary.clone_from(summary);
-                n.verdicts.extend(verdict.clone());
-            }),
-            Event::Failed(failure) => self.node(&failure.node, |n| {
-                n.state = NodeState::Failed;
-                n.failure = Some(failure.clone());
-            }),
-            Event::Skipped { node, .. } => self.node(node, |n| n.state = NodeState::Skipped),
-            Event::ServiceStopped { node, .. } => self.node(node, |n| n.state = NodeState::Done),
-            Event::ServiceDied { node, .. } => self.node(node, |n| n.state = NodeState::Failed),
+            Event::RunStarted { plan, nodes, .. } => self.begin(plan, nodes, at),
+            Event::Planned { nodes } => self.introduce(nodes),
             Event::RunFinished { outcome, took_ms } => {
                 self.outcome = Some(*outcome);
                 self.took_ms += took_ms;
             }
-            Event::ServiceReady { .. } | Event::Progressed { .. } | Event::Interrupted { .. } => {}
+            event => {
+                if let Some(name) = event.node()
+                    && let Some(place) = self.places.get(name)
+                {
+                    self.nodes[*place].take(event, at);
+                }
+            }
         }
     }
 
@@ -231,22 +234,186 @@ impl History {
         if self.began_ms == 0 {
             self.began_ms = wall_ms;
         }
-        let fresh = |node: &NodeSummary| NodeHistory {
-            node: node.clone(),
+        self.nodes.clear();
+        self.places.clear();
+        self.introduce(nodes);
+    }
+
+    fn introduce(&mut self, nodes: &[NodeSummary]) {
+        for node in nodes {
+            self.places.insert(node.node.clone(), self.nodes.len());
+            self.nodes.push(NodeHistory::new(node.clone()));
+        }
+    }
+}
+
+impl NodeHistory {
+    /// Counts the samples that there are: those that were found, and those drawn since.
+    pub fn n_samples(&self) -> u32 {
+        let found = match &self.freshness {
+            Some(Freshness::Reused {
+                samples: Some(count),
+                ..
+            }) => count.have,
+            Some(Freshness::ToppedUp { have, .. }) => have.have,
+            _ => 0,
+        };
+        let drawn = u32::try_from(self.verdicts.len()).unwrap_or(u32::MAX);
+        found.saturating_add(drawn)
+    }
+
+    /// Builds what is known of a node before anything was told of it.
+    pub fn new(node: NodeSummary) -> Self {
+        Self {
+            node,
             state: NodeState::Waiting,
+            since_ms: None,
+            sample: None,
+            logs: None,
+            incarnation: None,
+            url: None,
+            because: None,
             freshness: None,
             finished: 0,
             took_ms: 0,
             summary: None,
             verdicts: Vec::new(),
             failure: None,
-        };
-        self.nodes = nodes.iter().map(fresh).collect();
+        }
     }
 
-    fn node(&mut self, name: &str, change: impl FnOnce(&mut NodeHistory)) {
-        if let Some(node) = self.nodes.iter_mut().find(|n| n.node.node == name) {
-            change(node);
+    fn enter(&mut self, state: NodeState, at: u64) {
+        self.state = state;
+        self.since_ms = Some(at);
+    }
+
+    fn take(&mut self, event: &Event, at: u64) {
+        match event {
+            Event::Decided { freshness, .. } => {
+                if matches!(freshness, Freshness::Reused { .. }) {
+                    self.enter(NodeState::Reused, at);
+                }
+                self.freshness = Some(freshness.clone());
+            }
+            Event::Started { sample, logs, .. } => {
+                self.enter(NodeState::Running, at);
+                self.sample = *sample;
+                self.logs = Some(logs.clone());
+            }
+            Event::Finished {
+                took_ms,
+                summary,
+                verdict,
+                ..
+            } => {
+                self.enter(NodeState::Done, at);
+                self.finished += 1;
+                self.took_ms += took_ms;
+                self.summary.clone_from(summary);
+                self.verdicts.extend(verdict.clone());
+            }
+            Event::Failed(failure) => {
+                self.enter(NodeState::Failed, at);
+                self.failure = Some(failure.clone());
+                self.url = None;
+            }
+            Event::Skipped { because, .. } => {
+                self.enter(NodeState::Skipped, at);
+                self.because = Some(because.clone());
+            }
+            event => self.serve(event, at),
         }
+    }
+
+    fn serve(&mut self, event: &Event, at: u64) {
+        match event {
+            Event::ServiceLaunching { incarnation, .. } => {
+                self.enter(NodeState::Running, at);
+                self.incarnation = Some(*incarnation);
+                self.url = None;
+            }
+            Event::ServiceReady { url, .. } => {
+                self.since_ms = Some(at);
+                self.url = Some(url.clone());
+            }
+            Event::ServiceDied { .. } => {
+                self.enter(NodeState::Failed, at);
+                self.url = None;
+            }
+            Event::ServiceStopped { .. } => {
+                self.enter(NodeState::Done, at);
+                self.url = None;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn summary(node: &str) -> serde_json::Value {
+        json!({ "node": node, "uses": "x.y", "kind": "pure", "target": 1 })
+    }
+
+    fn history(events: &[serde_json::Value]) -> History {
+        let entry = |(at, event): (usize, &serde_json::Value)| {
+            let entry = json!({ "wall_ms": 100 + at, "at_ms": at, "event": event });
+            serde_json::from_value(entry).expect("an entry")
+        };
+        let entries: Vec<Entry> = events.iter().enumerate().map(entry).collect();
+        History::of(Path::new("runs/r"), true, &entries, Vec::new())
+    }
+
+    fn started(nodes: &[serde_json::Value]) -> serde_json::Value {
+        json!({ "event": "run_started", "run": "r", "plan": "p", "resumed": false, "seed": 0, "nodes": nodes })
+    }
+
+    #[test]
+    fn nodes_come_with_the_start_of_the_run_and_in_further_parts() {
+        let history = history(&[
+            started(&[summary("a")]),
+            json!({ "event": "planned", "nodes": [summary("b"), summary("c")] }),
+            json!({ "event": "started", "node": "c", "sample": null, "logs": "l" }),
+        ]);
+        let names: Vec<&str> = history.nodes.iter().map(|n| n.node.node.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        let c = history.find("c").expect("a node");
+        assert_eq!((c.state, c.since_ms), (NodeState::Running, Some(102)));
+        assert!(history.find("d").is_none());
+    }
+
+    #[test]
+    fn a_resumed_run_begins_anew_with_what_it_introduces() {
+        let history = history(&[
+            started(&[summary("a"), summary("b")]),
+            json!({ "event": "skipped", "node": "b", "because": "interrupted" }),
+            started(&[summary("b")]),
+        ]);
+        assert_eq!(history.nodes.len(), 1);
+        assert_eq!(history.find("b").map(|n| n.state), Some(NodeState::Waiting));
+        assert_eq!(history.began_ms, 100);
+    }
+
+    #[test]
+    fn a_service_has_an_address_while_it_serves() {
+        let server = json!({ "node": "s", "uses": "x", "kind": null, "target": 1 });
+        let up = [
+            started(&[server]),
+            json!({ "event": "service_launching", "node": "s", "incarnation": 2 }),
+            json!({ "event": "service_ready", "node": "s", "url": "http://x", "took_ms": 1 }),
+        ];
+        let serving = history(&up);
+        let serving = serving.find("s").expect("a service");
+        assert_eq!(serving.url.as_deref(), Some("http://x"));
+        assert_eq!(
+            (serving.incarnation, serving.since_ms),
+            (Some(2), Some(102))
+        );
+        let died = json!({ "event": "service_died", "node": "s", "how": "x", "log": null, "log_tail": [] });
+        let dead = history(&[&up[..], &[died]].concat());
+        assert_eq!(dead.find("s").map(|n| n.url.is_none()), Some(true));
     }
 }

@@ -12,6 +12,7 @@ mod live;
 mod perform;
 pub mod prune;
 mod results;
+pub mod trace;
 
 use crate::claims::Claims;
 use crate::decide::Ledger;

@@ -188,6 +188,10 @@ impl OptionType for Arguments {
         "table of arguments".to_owned()
     }
 
+    fn schema() -> crate::schema::Schema {
+        serde_json::json!({ "type": "object", "additionalProperties": true })
+    }
+
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
         let Kind::Table(table) = &value.kind else {
             return parser.mismatch(value, "a table of arguments");

@@ -1,12 +1,18 @@
 //! Options that hold others: lists, tables, optional values, free-form tables.
 
 use crate::options::{OptionType, Parser, Walk};
+use crate::schema::{Schema, list_of};
 use crate::value::{Kind, Value};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 impl<T: OptionType> OptionType for Vec<T> {
     fn type_name() -> String {
         format!("list<{}>", T::type_name())
+    }
+
+    fn schema() -> Schema {
+        list_of(T::schema())
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
@@ -30,6 +36,10 @@ impl<T: OptionType> OptionType for Vec<T> {
 impl<T: OptionType> OptionType for BTreeMap<String, T> {
     fn type_name() -> String {
         format!("table<{}>", T::type_name())
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "object", "additionalProperties": T::schema() })
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
@@ -59,6 +69,10 @@ impl<T: OptionType> OptionType for Option<T> {
         T::type_name()
     }
 
+    fn schema() -> Schema {
+        T::schema()
+    }
+
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
         T::parse(value, parser).map(Some)
     }
@@ -82,6 +96,10 @@ pub struct Json(pub serde_json::Map<String, serde_json::Value>);
 impl OptionType for Json {
     fn type_name() -> String {
         "table".to_owned()
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "object", "additionalProperties": true })
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {

@@ -1,12 +1,21 @@
 //! Durations as plans write them: a number and a unit.
 
 use crate::options::{OptionType, Parser, Walk};
+use crate::schema::{Schema, or_reference};
 use crate::value::{Kind, Value};
+use serde_json::json;
 use std::time::Duration;
 
 impl OptionType for Duration {
     fn type_name() -> String {
         "duration".to_owned()
+    }
+
+    fn schema() -> Schema {
+        or_reference(json!({
+            "type": "string",
+            "pattern": r"^[0-9]+(\.[0-9]+)? *(ms|s|m|h|d)$",
+        }))
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {

@@ -1,7 +1,9 @@
 //! Options that are one plain value: numbers with their limits, booleans, strings.
 
 use crate::options::{OptionType, Parser, Walk};
+use crate::schema::{Schema, or_reference};
 use crate::value::{Kind, Value};
+use serde_json::json;
 use std::num::{NonZeroU32, NonZeroU64};
 
 /// A number greater than zero.
@@ -11,6 +13,10 @@ pub struct Positive(pub f64);
 impl OptionType for Positive {
     fn type_name() -> String {
         "float > 0".to_owned()
+    }
+
+    fn schema() -> Schema {
+        or_reference(json!({ "type": "number", "exclusiveMinimum": 0 }))
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
@@ -45,6 +51,10 @@ impl OptionType for bool {
         "bool".to_owned()
     }
 
+    fn schema() -> Schema {
+        or_reference(json!({ "type": "boolean" }))
+    }
+
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
         match value.kind {
             Kind::Bool(b) => Some(b),
@@ -60,6 +70,10 @@ impl OptionType for bool {
 impl OptionType for f64 {
     fn type_name() -> String {
         "float".to_owned()
+    }
+
+    fn schema() -> Schema {
+        or_reference(json!({ "type": "number" }))
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
@@ -79,11 +93,27 @@ impl OptionType for f64 {
     }
 }
 
+/// Describes a whole number; limits that TOML's own 64 bits already draw are left out.
+fn integer(min: i128, max: i128) -> Schema {
+    let mut schema = json!({ "type": "integer" });
+    if let Some(min) = i64::try_from(min).ok().filter(|min| *min != i64::MIN) {
+        schema["minimum"] = min.into();
+    }
+    if let Some(max) = i64::try_from(max).ok().filter(|max| *max != i64::MAX) {
+        schema["maximum"] = max.into();
+    }
+    or_reference(schema)
+}
+
 macro_rules! integer_option {
     ($($ty:ty, $name:literal, $expected:literal;)+) => { $(
         impl OptionType for $ty {
             fn type_name() -> String {
                 $name.to_owned()
+            }
+
+            fn schema() -> Schema {
+                integer(<$ty>::MIN.into(), <$ty>::MAX.into())
             }
 
             fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
@@ -116,6 +146,10 @@ macro_rules! non_zero_option {
                 "int >= 1".to_owned()
             }
 
+            fn schema() -> Schema {
+                integer(1, <$ty>::MAX.get().into())
+            }
+
             fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
                 let Kind::Int(i) = value.kind else { return parser.mismatch(value, "an integer from 1 upwards") };
                 match <$plain>::try_from(i).ok().and_then(<$ty>::new) {
@@ -140,6 +174,10 @@ non_zero_option! {
 impl OptionType for String {
     fn type_name() -> String {
         "string".to_owned()
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "string" })
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {

@@ -2,7 +2,9 @@
 
 use crate::graph::{Link, NodeId};
 use crate::options::{OptionType, Parser, Walk};
+use crate::schema::{Schema, reference_to};
 use crate::value::{Kind, Piece, Value};
+use serde_json::json;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
@@ -44,6 +46,10 @@ pub enum Origin {
 impl<K: ArtifactKind> OptionType for Artifact<K> {
     fn type_name() -> String {
         format!("path or artifact<{}>", K::NAME)
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "string", "minLength": 1 })
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
@@ -121,6 +127,10 @@ impl<K: ArtifactKind> OptionType for Lease<K> {
         format!("service<{}>", K::NAME)
     }
 
+    fn schema() -> Schema {
+        reference_to("services")
+    }
+
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
         if !matches!(&value.kind, Kind::Template(p) if p.len() == 1) {
             return parser.mismatch(
@@ -162,6 +172,10 @@ pub struct Samples<K> {
 impl<K: ArtifactKind> OptionType for Samples<K> {
     fn type_name() -> String {
         format!("samples<{}>", K::NAME)
+    }
+
+    fn schema() -> Schema {
+        reference_to("steps")
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
@@ -218,6 +232,10 @@ pub enum TextPart {
 impl OptionType for Text {
     fn type_name() -> String {
         "text".to_owned()
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": ["string", "integer", "number", "boolean"] })
     }
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {

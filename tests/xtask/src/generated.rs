@@ -12,7 +12,10 @@ use crate::workspace::Workspace;
 
 /// Each generated file, relative to the checkout, with the arguments to `benchwright` whose
 /// output it holds.
-const GENERATED: &[(&str, &[&str])] = &[("docs/steps.md", &["steps", "--markdown"])];
+const GENERATED: &[(&str, &[&str])] = &[
+    ("docs/steps.md", &["steps", "--markdown"]),
+    ("plans/plan.schema.json", &["schema"]),
+];
 
 /// Compares every generated file with what the binary prints now.
 ///

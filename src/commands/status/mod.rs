@@ -1,22 +1,43 @@
-//! `benchwright status`: the runs, or what became of one.
+//! `benchwright status`: the runs, or what goes on in one and what became of it.
+
+mod waits;
+
+mod one;
+
+mod watch;
 
 use super::Session;
 use crate::args::Status;
 use crate::columns::{Cell, Columns};
 use crate::exit::{self, Failure};
-use crate::summary::{self, Verdicts};
 use crate::terminal::{self, Ink};
-use crate::{outputs, words};
 use engine::event::Outcome;
 use engine::freshness::age;
 use engine::run::history::{self, History, NodeState};
+use one::Watched;
 use serde_json::json;
+use std::time::Duration;
 
 /// Shows runs or one run.
 pub(super) fn status(arguments: &Status, session: &Session) -> Result<u8, Failure> {
-    match &arguments.run {
-        Some(name) => one(name, arguments.json, session),
-        None => all(arguments.json, session),
+    let name = arguments.run.as_deref();
+    match (name, arguments.watch) {
+        (None, None) => all(arguments.json, session),
+        (_, Some(seconds)) => {
+            let every = Duration::from_secs(seconds.into());
+            watch::watch(name, every, arguments.json, session)
+        }
+        (Some(_), None) => {
+            let run = Watched::find(name, session)?;
+            let shown = run.now(session)?;
+            if arguments.json {
+                terminal::line(shown.json());
+            } else {
+                shown.lines(session).iter().for_each(terminal::line);
+                warn_of_damage(shown.history(), session);
+            }
+            Ok(exit::DONE)
+        }
     }
 }
 
@@ -95,57 +116,6 @@ fn counts(run: &History) -> String {
         }
     }
     text
-}
-
-fn one(name: &str, as_json: bool, session: &Session) -> Result<u8, Failure> {
-    let run = outputs::history(&session.out, Some(name))?;
-    if as_json {
-        terminal::line(json!(run));
-        return Ok(exit::DONE);
-    }
-    let terminal = &session.terminal;
-    let (state, ink) = state(&run);
-    let took = if run.took_ms > 0 {
-        format!(", took {}", words::duration(run.took_ms))
-    } else {
-        String::new()
-    };
-    let began = words::moment(run.began_ms);
-    terminal::line(format!(
-        "run {} of plan {}: {}",
-        terminal.paint(Ink::Bold, &run.run),
-        run.plan,
-        terminal.paint(ink, state)
-    ));
-    terminal::line(format!(
-        "began {began} UTC{took}, in {}\n",
-        words::path(&run.folder)
-    ));
-    summary::table(&run, &Verdicts::default())
-        .lines("", terminal.color)
-        .iter()
-        .for_each(terminal::line);
-    let failures = run
-        .nodes
-        .iter()
-        .filter_map(|node| summary::failure(node, terminal));
-    failures.for_each(|text| terminal::line(format!("\n{text}")));
-    let reports = outputs::reports(&run, &(session.library)());
-    reports.iter().for_each(|path| {
-        terminal::line(format!(
-            "\n{} {}",
-            terminal.paint(Ink::Bold, "report"),
-            words::path(path)
-        ))
-    });
-    if !run.live && !matches!(run.outcome, Some(Outcome::Done | Outcome::Invalid)) {
-        terminal::line(format!(
-            "\n`{}` goes on with it",
-            session.command(&format!("resume {}", words::shell(&run.run)))
-        ));
-    }
-    warn_of_damage(&run, session);
-    Ok(exit::DONE)
 }
 
 fn warn_of_damage(run: &History, session: &Session) {
