@@ -139,6 +139,8 @@ pub struct NodeDecl {
     pub timeout: Option<SettingsDecl>,
     /// `ready`, for services.
     pub ready: Option<SettingsDecl>,
+    /// `liveness`, for services.
+    pub liveness: Option<SettingsDecl>,
 }
 
 /// A table of settings, before references in it are resolved.
@@ -445,7 +447,7 @@ impl Reader<'_> {
                 table,
                 &["use", "with", "axes", "after", "samples", "timeout"],
             ),
-            NodeSort::Service => self.only(table, &["use", "with", "axes", "ready"]),
+            NodeSort::Service => self.only(table, &["use", "with", "axes", "ready", "liveness"]),
         }
         self.check_name(&key);
         let uses = self.uses(&key, table);
@@ -461,6 +463,7 @@ impl Reader<'_> {
             samples: self.settings(table, "samples"),
             timeout: self.settings(table, "timeout"),
             ready: self.settings(table, "ready"),
+            liveness: self.settings(table, "liveness"),
             key,
         }
     }

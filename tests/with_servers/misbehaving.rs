@@ -58,10 +58,10 @@ fn a_server_that_exits_during_its_start_is_quoted() {
         &said,
         &[
             "server",
-            "ended before it was ready",
+            "died before it was healthy",
             "exited with status 7",
             "no memory left",
-            "server.log",
+            "stderr.log",
         ],
     );
 }
@@ -74,7 +74,7 @@ fn a_server_that_is_never_ready_is_ended() {
     assert_says(
         &said,
         &[
-            "not ready after 1s",
+            "never became ready within 1s",
             "nothing answers at",
             "ready = { timeout",
         ],

@@ -15,12 +15,14 @@ use crate::options::{Options, Parser, Walk};
 use crate::params::{self, ParamValue, Settings};
 use crate::plan::{NodeDecl, NodeSort, Plan, SettingsDecl};
 use crate::policy::{
-    Demand, Machine, Policy, REPLACEMENTS, RESTARTS, RUN_TIMEOUT, Sampling, ServicePolicy,
+    Demand, LIVENESS_EVERY, LIVENESS_FAILURES, LIVENESS_TIMEOUT, Liveness, Machine, Policy,
+    REPLACEMENTS, RESTARTS, RUN_TIMEOUT, Readiness, Sampling, ServicePolicy,
 };
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::Sources;
 use crate::step::{PlanText, StepKind, Timeout};
-use crate::value::{Table, Value};
+use crate::types::Pattern;
+use crate::value::{Kind, Table, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -55,6 +57,31 @@ crate::options! {
     pub struct ReadyOptions {
         /// The longest that a launch may take; the kind of service says if absent.
         timeout: Option<Duration>;
+        /// A path that must answer with status 200, besides the one that its kind asks.
+        http: Option<String>;
+        /// Whether its port must accept connections.
+        tcp: bool = false;
+        /// What its log must have said: text, or a regular expression between slashes.
+        log: Option<Pattern>;
+        /// A program and its arguments that must return status 0. `{url}` and `{port}` stand for
+        /// where the service answers.
+        command: Vec<String> = Vec::new();
+    }
+}
+
+crate::options! {
+    /// The `liveness` of a service.
+    pub struct LivenessOptions {
+        /// Whether a service that hangs is taken for dead, ended and launched again.
+        enabled: bool = true;
+        /// The path that must answer with status 200; the one that its kind asks if absent.
+        http: Option<String>;
+        /// The pause between two questions.
+        every: Duration = LIVENESS_EVERY;
+        /// The longest that an answer may take.
+        timeout: Duration = LIVENESS_TIMEOUT;
+        /// How many questions in a row must fail.
+        failures: NonZeroU32 = LIVENESS_FAILURES;
     }
 }
 
@@ -421,6 +448,7 @@ impl<'a> Expansion<'a> {
             NodeSort::Step => resolve(&decl.timeout),
             NodeSort::Service => resolve(&decl.ready),
         };
+        let liveness = resolve(&decl.liveness);
         let linker = InstanceLinker {
             declared: &self.declared,
             axes,
@@ -433,7 +461,9 @@ impl<'a> Expansion<'a> {
         let mut parser = Parser::new(what, &linker, self.problems);
         let body = match entry? {
             Entry::Step(entry) => step_body(decl, entry, &with, samples, limits, &mut parser),
-            Entry::Service(entry) => service_body(decl, entry, &with, limits, &mut parser),
+            Entry::Service(entry) => {
+                service_body(decl, entry, &with, [limits, liveness], &mut parser)
+            }
         };
         let after = after(decl, &self.declared, axes, self.problems);
         Some(Node {
@@ -488,11 +518,15 @@ fn service_body(
     decl: &NodeDecl,
     entry: Arc<ServiceEntry>,
     with: &Table,
-    limits: Option<SettingsDecl>,
+    [ready, liveness]: [Option<SettingsDecl>; 2],
     parser: &mut Parser<'_>,
 ) -> Option<Body> {
     let service = (entry.parse)(with, &decl.with_place, parser);
-    let limits: Option<ReadyOptions> = settings(limits, "`ready`", decl, parser);
+    for settings in [&ready, &liveness].into_iter().flatten() {
+        check_path(&settings.table, parser);
+    }
+    let ready: Option<ReadyOptions> = settings(ready, "`ready`", decl, parser);
+    let liveness: Option<LivenessOptions> = settings(liveness, "`liveness`", decl, parser);
     let service = service?;
     let mut leases = LeaseWalk::default();
     service.walk(&mut leases);
@@ -506,16 +540,54 @@ fn service_body(
         let help = "give the other one a fixed `port`, and write its address";
         parser.problems.push(problem.help(help));
     }
-    let ready_timeout = limits?.timeout.unwrap_or(entry.ready_timeout);
     Some(Body::Service(ServiceNode {
         service,
         policy: Arc::new(ServicePolicy {
-            ready_timeout,
+            ready: ready?.readiness(entry.ready_timeout),
+            liveness: liveness?.liveness(),
             restarts: RESTARTS,
             demand: demand_of_service(),
         }),
         entry,
     }))
+}
+
+impl ReadyOptions {
+    fn readiness(self, timeout: Duration) -> Readiness {
+        Readiness {
+            timeout: self.timeout.unwrap_or(timeout),
+            http: self.http,
+            tcp: self.tcp,
+            log: self.log,
+            command: self.command,
+        }
+    }
+}
+
+impl LivenessOptions {
+    fn liveness(self) -> Liveness {
+        Liveness {
+            enabled: self.enabled,
+            http: self.http,
+            every: self.every,
+            timeout: self.timeout,
+            failures: self.failures,
+        }
+    }
+}
+
+/// Finds an `http` that is no path.
+fn check_path(settings: &Table, parser: &mut Parser<'_>) {
+    let Some(value) = settings.get("http") else {
+        return;
+    };
+    if let Kind::Text(path) = &value.kind
+        && !path.starts_with('/')
+    {
+        let message = format!("`{path}` is no path of a server");
+        let help = "write the path alone, such as `/health`";
+        parser.wrong::<()>(&value.place, message, "does not begin with `/`", help);
+    }
 }
 
 /// What a step takes of the machine when the plan does not say: a measurement all of it.

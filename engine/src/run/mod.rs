@@ -6,8 +6,13 @@
 
 pub mod folder;
 pub mod history;
+mod launch;
 mod live;
+mod liveness;
+mod log_watch;
 mod perform;
+mod readiness;
+mod release;
 
 use crate::decide::Ledger;
 use crate::environment::Environment;
@@ -125,7 +130,7 @@ pub async fn run(
         store,
         environment,
         plan: expanded.text.clone(),
-        supervisor: Supervisor::this_binary(),
+        supervisor: Supervisor::this_binary().of_run(folder.name(), folder.path()),
         folder,
         listeners,
         began: Instant::now(),
@@ -467,6 +472,7 @@ impl Run {
                     before: done.before,
                     after: done.after,
                     outputs: done.outputs.clone(),
+                    incarnations: self.live.incarnations_of(&self.graph, node),
                 };
                 self.ledger.keep_sample(node, record)?;
             }
@@ -543,6 +549,7 @@ impl Run {
             }
             ServiceNews::Up {
                 node,
+                incarnation,
                 endpoint,
                 process,
                 took,
@@ -551,6 +558,7 @@ impl Run {
                 self.live.is_up(node, endpoint, process);
                 self.tell(&Event::ServiceReady {
                     node: self.graph.name(node),
+                    incarnation,
                     url,
                     took_ms: millis(took),
                 })?;
@@ -611,6 +619,7 @@ impl Run {
         let tail = log.as_deref().map(|l| log_tail(l, LOG_LINES));
         self.tell(&Event::ServiceDied {
             node: self.graph.name(node),
+            incarnation,
             how,
             log,
             log_tail: tail.unwrap_or_default(),

@@ -8,7 +8,10 @@ mod durations;
 
 mod collections;
 
+mod pattern;
+
 pub use collections::Json;
 pub use durations::{duration_text, parse_duration};
+pub use pattern::Pattern;
 pub use plain::{Positive, number_text};
 pub use references::{Any, Artifact, ArtifactKind, Lease, Origin, Samples, Text, TextPart};
