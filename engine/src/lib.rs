@@ -56,5 +56,6 @@ pub mod run;
 
 // What outlives a run.
 pub mod journal;
+pub mod logs;
 pub mod process;
 pub mod store;

@@ -1,6 +1,7 @@
 //! What a service is: something that is launched once, leased by many steps, probed, reset and
 //! torn down. It is not a step, so waiting for it to *finish* cannot be written.
 
+use crate::logs::Diagnosis;
 use crate::options::{Options, Parser, Walk};
 use crate::process::ProcessSpec;
 use crate::step::{Resolved, StepError};
@@ -125,6 +126,11 @@ pub trait Service: Send + Sync {
 
     /// Names the path that answers with status 200 as long as the service lives, if it has one.
     fn health(&self) -> Option<String> {
+        None
+    }
+
+    /// Finds out what its log says of a failure, if it says anything that is known.
+    fn diagnose(&self, _log: &str) -> Option<Diagnosis> {
         None
     }
 

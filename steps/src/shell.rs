@@ -1,10 +1,11 @@
 //! `shell.run`: any command, with what it reads and writes declared.
 
 use crate::command;
+use crate::diagnosis;
 use crate::files;
 use crate::kinds::Files;
 use engine::options::Parser;
-use engine::process::{Exit, STDOUT_LOG, telling_log};
+use engine::process::{Exit, STDOUT_LOG};
 use engine::source::Place;
 use engine::step::{
     FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
@@ -116,23 +117,19 @@ impl Step for ShellRun {
             }
         };
         if !matches!(exit, Exit::Code(0)) {
-            return Err(failed(context, format!("the command {exit}")));
+            return Err(diagnosis::failed(
+                format!("the command {exit}"),
+                Some(exit),
+                &context.logs,
+            ));
         }
         // A copy: what is kept by content must not change with a log.
         files::copy(&context.logs.join(STDOUT_LOG), &folder.join("stdout.txt"))?;
         if let Some(missing) = self.outputs.iter().find(|o| !folder.join(o).exists()) {
             let message = format!("the command did not write `{missing}`");
-            return Err(failed(context, message));
+            return Err(diagnosis::failed(message, None, &context.logs));
         }
         Ok(StepReport::default())
-    }
-}
-
-fn failed(context: &StepContext, message: String) -> StepError {
-    let error = StepError::new(message);
-    match telling_log(&context.logs) {
-        Some(log) => error.log(log),
-        None => error,
     }
 }
 

@@ -4,4 +4,5 @@ mod in_browser;
 mod misbehaving;
 mod other_servers;
 mod quickstart;
+mod unhealthy;
 mod world;

@@ -17,9 +17,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// The variable that names the run to every program that is started for one.
-pub const RUN_VARIABLE: &str = "BENCHWRIGHT_RUN";
+pub(super) const RUN_VARIABLE: &str = "BENCHWRIGHT_RUN";
 /// The variable that names the run's folder: names of runs in different folders may be equal.
-pub const FOLDER_VARIABLE: &str = "BENCHWRIGHT_RUN_FOLDER";
+pub(super) const FOLDER_VARIABLE: &str = "BENCHWRIGHT_RUN_FOLDER";
 
 /// How long a guardian may take to start its program; a slow network file system counts.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

@@ -7,11 +7,13 @@ use super::liveness;
 use super::readiness::{Conditions, Look, lasting};
 use super::release::{Endings, GpuMemory, verify};
 use crate::graph::NodeId;
+use crate::logs::{Diagnosis, reason_in};
 use crate::policy::ServicePolicy;
 use crate::process::{Exit, Identity, Process, Supervisor, logs_in, telling_log};
 use crate::service::{DynService, Endpoint, Launch, LaunchContext};
 use crate::step::{FailureClass, StepError};
 use crate::types::duration_text;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -130,7 +132,7 @@ impl Launching {
             () = tokio::time::sleep(asked.timeout) => Waited::Failed(self.never_ready(&conditions)),
             all_hold = self.until_all_hold(&mut conditions, &mut started.endpoint) => match all_hold {
                 Ok(()) => Waited::Ready,
-                Err(why) => Waited::Failed(self.failed(why, FailureClass::Infrastructure)),
+                Err(why) => Waited::Failed(self.failed(why, FailureClass::Infrastructure, None)),
             },
         }
     }
@@ -174,7 +176,7 @@ impl Launching {
         let process = started.process.clone();
         let how = tokio::select! {
             () = told(self.stopped.clone()) => return self.tear_down(&mut started).await,
-            exit = exit_of(process.as_ref()) => exit.to_string(),
+            exit = exit_of(process.as_ref()) => self.how(exit),
             hung = liveness::until_dead(&*self.service, &started.endpoint, &self.policy.liveness) => {
                 self.kill(process.as_ref()).await;
                 hung
@@ -230,12 +232,23 @@ impl Launching {
             .err()
     }
 
-    fn failed(&self, message: String, class: FailureClass) -> StepError {
-        let error = StepError::new(message).class(class);
-        match telling_log(&self.context.folder) {
-            Some(log) => error.log(log),
-            None => error,
+    /// What the logs say, and the log that says most.
+    fn reason(&self, exit: Option<Exit>) -> (Option<Diagnosis>, Option<PathBuf>) {
+        let folder = &self.context.folder;
+        match reason_in(folder, |log| self.service.diagnose(log)) {
+            Some((diagnosis, log)) => (Some(diagnosis), Some(log)),
+            None => (exit.and_then(Diagnosis::of_exit), telling_log(folder)),
         }
+    }
+
+    fn failed(&self, message: String, class: FailureClass, exit: Option<Exit>) -> StepError {
+        let (diagnosis, log) = self.reason(exit);
+        let mut error = match diagnosis {
+            Some(found) => StepError::new(format!("{message}: {found}")).help(found.hint),
+            None => StepError::new(message),
+        };
+        error.log = log;
+        error.class(class)
     }
 
     fn died_during_start(&self, exit: Exit) -> StepError {
@@ -243,7 +256,16 @@ impl Launching {
             Some(_) => "it died before it was healthy",
             None => "it died before it wrote a log",
         };
-        self.failed(format!("{when}: it {exit}"), FailureClass::Infrastructure)
+        let message = format!("{when}: it {exit}");
+        self.failed(message, FailureClass::Infrastructure, Some(exit))
+    }
+
+    /// Says how it ended by itself, and what its logs say of that.
+    fn how(&self, exit: Exit) -> String {
+        match self.reason(Some(exit)).0 {
+            Some(found) => format!("{exit}: {found}; {}", found.hint),
+            None => exit.to_string(),
+        }
     }
 
     fn never_ready(&self, conditions: &Conditions) -> StepError {
@@ -254,8 +276,12 @@ impl Launching {
             format!("it never became ready within {limit}")
         };
         let states = conditions.states(Instant::now());
-        self.failed(format!("{what}: {states}"), FailureClass::Timeout)
-            .help("raise `ready = { timeout = \"…\" }` of the service if it only needs longer")
+        let error = self.failed(format!("{what}: {states}"), FailureClass::Timeout, None);
+        match error.help {
+            Some(_) => error,
+            None => error
+                .help("raise `ready = { timeout = \"…\" }` of the service if it only needs longer"),
+        }
     }
 }
 

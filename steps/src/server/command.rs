@@ -1,8 +1,10 @@
 //! `server.command`: any server that a command starts.
 
 use crate::command;
+use crate::diagnosis;
 use crate::http;
 use crate::kinds::InferenceServer;
+use engine::logs::Diagnosis;
 use engine::options::Parser;
 use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
 use engine::source::Place;
@@ -98,6 +100,10 @@ impl Service for ServerCommand {
 
     fn health(&self) -> Option<String> {
         Some(self.health.clone())
+    }
+
+    fn diagnose(&self, log: &str) -> Option<Diagnosis> {
+        diagnosis::diagnose(log)
     }
 
     async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {

@@ -1,7 +1,9 @@
 //! `server.embedded`: the built-in server, started as another process of this binary.
 
+use crate::diagnosis;
 use crate::http;
 use crate::kinds::{InferenceServer, Model};
+use engine::logs::Diagnosis;
 use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
 use engine::step::{StepContext, StepError};
 use engine::types::{Artifact, ArtifactKind, Origin};
@@ -181,6 +183,10 @@ impl Service for ServerEmbedded {
 
     fn health(&self) -> Option<String> {
         Some(HEALTH.to_owned())
+    }
+
+    fn diagnose(&self, log: &str) -> Option<Diagnosis> {
+        diagnosis::diagnose(log)
     }
 
     async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {
