@@ -107,6 +107,9 @@ pub enum Event {
     ServiceReady {
         /// The node.
         node: String,
+        /// Which launch of this service in this run, from 1; 0 in journals that do not say.
+        #[serde(default)]
+        incarnation: u32,
         /// Where.
         url: String,
         /// How long it took.
@@ -116,6 +119,9 @@ pub enum Event {
     ServiceDied {
         /// The node.
         node: String,
+        /// Which launch of this service in this run, from 1; 0 in journals that do not say.
+        #[serde(default)]
+        incarnation: u32,
         /// How it ended.
         how: String,
         /// Its log.

@@ -68,5 +68,6 @@ pub mod run;
 pub mod disk;
 
 pub mod journal;
+pub mod logs;
 pub mod process;
 pub mod store;

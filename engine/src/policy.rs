@@ -4,6 +4,7 @@
 //! Instances of one declaration share one policy unless it depends on an axis. Knows no plan text.
 
 use crate::step::{FailureClass, Timeout};
+use crate::types::Pattern;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -15,6 +16,15 @@ pub const RUN_TIMEOUT: Duration = Duration::from_secs(3600);
 pub const REPLACEMENTS: u32 = 2;
 /// How often a service is launched again after it died when the plan does not say.
 pub const RESTARTS: u32 = 2;
+/// The pause between two questions whether a service lives, when the plan does not say.
+pub const LIVENESS_EVERY: Duration = Duration::from_secs(10);
+/// How long the answer may take when the plan does not say.
+pub const LIVENESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many failures in a row are death when the plan does not say.
+pub const LIVENESS_FAILURES: NonZeroU32 = match NonZeroU32::new(6) {
+    Some(failures) => failures,
+    None => NonZeroU32::MIN,
+};
 
 /// What is said of a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,12 +44,50 @@ pub struct Policy {
 /// What is said of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServicePolicy {
-    /// The longest that a launch may take.
-    pub ready_timeout: Duration,
+    /// When it counts as ready.
+    pub ready: Readiness,
+    /// When it counts as dead though its process lives.
+    pub liveness: Liveness,
     /// How often it is launched again after it died without any step having ended well on it.
     pub restarts: u32,
     /// What it takes of the machine from its launch to its verified end.
     pub demand: Demand,
+}
+
+/// When a service is ready: all of these at once, beside the probe of its kind and, for one that
+/// the engine starts, a living process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Readiness {
+    /// The longest that a launch may take.
+    pub timeout: Duration,
+    /// A path that answers with status 200.
+    pub http: Option<String>,
+    /// Whether its port must accept connections.
+    pub tcp: bool,
+    /// What its log must have said.
+    pub log: Option<Pattern>,
+    /// A program and its arguments that must return status 0; none if empty.
+    pub command: Vec<String>,
+}
+
+/// How a service that hangs is told from one that is busy: it must answer one question in a
+/// while.
+///
+/// The defaults are generous, because a server under load answers late: only six failures in a
+/// row, thus one to two minutes without any answer, are taken for death. They ask rarely, because
+/// the question reaches a server that is being measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Liveness {
+    /// Whether it is asked at all.
+    pub enabled: bool,
+    /// The path that answers with status 200; that of its kind if absent.
+    pub http: Option<String>,
+    /// The pause between two questions.
+    pub every: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// How many questions in a row must fail.
+    pub failures: NonZeroU32,
 }
 
 /// How many samples a measurement wants, and which count.
@@ -134,6 +182,18 @@ impl Pool {
             Pool::Count(_) => index.to_string(),
             Pool::Devices(names) => names.get(index as usize).cloned().unwrap_or_default(),
             Pool::Range { first, .. } => first.saturating_add(index).to_string(),
+        }
+    }
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            http: None,
+            every: LIVENESS_EVERY,
+            timeout: LIVENESS_TIMEOUT,
+            failures: LIVENESS_FAILURES,
         }
     }
 }

@@ -32,6 +32,9 @@ pub struct SampleRecord {
     pub after: Condition,
     /// Its outputs by name.
     pub outputs: BTreeMap<String, ArtifactRef>,
+    /// Which launch of each service it was drawn on, by the service's name.
+    #[serde(default)]
+    pub incarnations: BTreeMap<String, String>,
 }
 
 impl SampleRecord {
@@ -145,6 +148,7 @@ mod tests {
             before: Condition::now(),
             after: Condition::now(),
             outputs: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
         };
         SampleSet {
             records: grades.iter().enumerate().map(record).collect(),

@@ -1,11 +1,12 @@
 //! What a service is: something that is launched once, leased by many steps, probed, reset and
 //! torn down. It is not a step, so waiting for it to *finish* cannot be written.
 
+use crate::logs::Diagnosis;
 use crate::options::{Options, Parser, Walk};
 use crate::process::ProcessSpec;
 use crate::step::{Resolved, StepError};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where a running service answers, and what is known of it.
@@ -15,8 +16,38 @@ pub struct Endpoint {
     pub url: String,
     /// What `${services.NAME.FACT}` may ask for: `url`, `port`, and what the service adds.
     pub facts: BTreeMap<String, String>,
-    /// Its log, if the engine writes one.
-    pub log: Option<PathBuf>,
+    /// Names this launch for good, among all launches of all runs; empty until it is started.
+    pub incarnation: String,
+}
+
+impl Endpoint {
+    /// Describes a service that answers at `url`, and what else is known of it.
+    pub fn new(url: impl Into<String>, facts: BTreeMap<String, String>) -> Self {
+        let url = url.into();
+        let mut endpoint = Self {
+            facts,
+            ..Self::default()
+        };
+        endpoint.learn(BTreeMap::from([("url".to_owned(), url)]));
+        endpoint
+    }
+
+    /// Adds facts; `url` among them is the address from now on.
+    pub fn learn(&mut self, facts: BTreeMap<String, String>) {
+        self.facts.extend(facts);
+        if let Some(url) = self.facts.get("url") {
+            self.url.clone_from(url);
+        }
+    }
+
+    /// Returns the host and the port that it listens at, as far as they are known.
+    pub fn address(&self) -> Option<(String, u16)> {
+        let (_, rest) = self.url.split_once("://")?;
+        let authority = rest.split('/').next().unwrap_or(rest);
+        let (host, port) = authority.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        Some((host.to_owned(), port.parse().ok()?))
+    }
 }
 
 /// What a service sees when it is launched.
@@ -29,6 +60,21 @@ pub struct LaunchContext {
     pub resolved: Resolved,
     /// What it was given of the machine's pools: names of devices, numbers of ports.
     pub claims: BTreeMap<String, Vec<String>>,
+}
+
+impl LaunchContext {
+    /// Describes the service's process; its command, its environment, what it says and how it
+    /// ends are kept in the service's folder.
+    pub fn process(
+        &self,
+        argv: Vec<String>,
+        env: BTreeMap<String, String>,
+        cwd: &Path,
+    ) -> ProcessSpec {
+        let mut spec = ProcessSpec::new(self.node.as_str(), argv, env, cwd, &self.folder);
+        spec.secrets.clone_from(&self.resolved.secrets);
+        spec
+    }
 }
 
 /// How a service comes to be.
@@ -52,6 +98,8 @@ pub enum Launch {
 pub enum Probe {
     /// Not yet; a few words on what is waited for.
     NotYet(String),
+    /// It answers, but not that it serves; what it says instead.
+    Unhealthy(String),
     /// It serves. Facts are added to the endpoint.
     Ready(BTreeMap<String, String>),
     /// It never will.
@@ -69,6 +117,24 @@ pub trait Service: Send + Sync {
 
     /// Asks once whether the service serves; bounded by itself, repeated by the engine.
     async fn probe(&self, endpoint: &Endpoint) -> Probe;
+
+    /// Asks for `path` once and returns the status of the answer; bounded by the engine.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    async fn http_status(&self, _endpoint: &Endpoint, _path: &str) -> Result<u16, String> {
+        Err("this kind of service answers no HTTP".to_owned())
+    }
+
+    /// Names the path that answers with status 200 as long as the service lives, if it has one.
+    fn health(&self) -> Option<String> {
+        None
+    }
+
+    /// Finds out what its log says of a failure, if it says anything that is known.
+    fn diagnose(&self, _log: &str) -> Option<Diagnosis> {
+        None
+    }
 
     /// Brings it back to a known state between samples, such as an empty cache.
     ///
@@ -131,5 +197,20 @@ impl<T: ServiceType> DynService for T {
 
     fn identity(&self) -> Vec<(String, String)> {
         ServiceType::identity(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_from_urls() {
+        let address = |url: &str| Endpoint::new(url, BTreeMap::new()).address();
+        let local = Some(("127.0.0.1".to_owned(), 31001));
+        assert_eq!(address("http://127.0.0.1:31001/v1"), local);
+        assert_eq!(address("http://[::1]:80"), Some(("::1".to_owned(), 80)));
+        assert_eq!(address("http://host/a:1"), None);
+        assert_eq!(address(""), None);
     }
 }

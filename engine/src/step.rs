@@ -287,6 +287,38 @@ pub struct Resolved {
     pub samples: BTreeMap<NodeId, Vec<Sample>>,
     /// Addresses of leased services by node.
     pub endpoints: BTreeMap<NodeId, Endpoint>,
+    /// Values of all secrets that the options mention: not to be written to any file.
+    pub secrets: Vec<String>,
+}
+
+impl Resolved {
+    /// Notes the values of the secrets that options mention; `walk` goes through those.
+    pub(crate) fn note_secrets(&mut self, walk: impl FnOnce(&mut dyn Walk)) {
+        let mut names = SecretWalk::default();
+        walk(&mut names);
+        // One that is not set fails where it is used.
+        self.secrets = names
+            .0
+            .iter()
+            .filter_map(|(name, source)| read_secret(name, source).ok())
+            .collect();
+    }
+}
+
+/// Collects secrets and where they come from.
+#[derive(Default)]
+struct SecretWalk(Vec<(String, SecretSource)>);
+
+impl Walk for SecretWalk {
+    fn value(&mut self, _: &str, _: &str) {}
+
+    fn link(&mut self, _: &str, link: &Link) {
+        if let Link::Secret { name, source } = link {
+            self.0.push((name.clone(), source.clone()));
+        }
+    }
+
+    fn file(&mut self, _: &str, _: &Path) {}
 }
 
 /// What a step sees while it runs.
@@ -419,7 +451,8 @@ impl StepContext {
         let _ = cancel.wait_for(|stop| *stop).await;
     }
 
-    /// Starts a process that ends with the step; its standard error goes to the step's log.
+    /// Starts a process that ends with the step. Its command, its environment, what it says and
+    /// how it ends are kept in the step's folder of logs.
     ///
     /// # Errors
     /// If the program cannot be started.
@@ -428,17 +461,10 @@ impl StepContext {
         argv: Vec<String>,
         mut env: BTreeMap<String, String>,
         cwd: &Path,
-        stdout: &Path,
     ) -> Result<Process, StepError> {
         crate::claims::show_devices(&self.claims, &mut env);
-        let spec = ProcessSpec {
-            argv,
-            env,
-            cwd: cwd.to_owned(),
-            stdout: stdout.to_owned(),
-            stderr: self.logs.join(STEP_LOG),
-            label: self.node.clone(),
-        };
+        let mut spec = ProcessSpec::new(self.node.as_str(), argv, env, cwd, &self.logs);
+        spec.secrets.clone_from(&self.resolved.secrets);
         self.supervisor
             .start(spec)
             .await
@@ -463,9 +489,6 @@ fn link_text(resolved: &Resolved, link: &Link) -> Result<String, StepError> {
         )),
     }
 }
-
-/// The file in a step's folder of logs that a failure quotes unless the step names another.
-pub const STEP_LOG: &str = "output.log";
 
 /// Reads a secret where it comes from.
 ///

@@ -222,6 +222,8 @@ fn spec_in(folder: &Path, argv: &[&str]) -> ProcessSpec {
         stdout: folder.join("logs/out"),
         stderr: folder.join("logs/err"),
         label: "test".into(),
+        folder: None,
+        secrets: Vec::new(),
     }
 }
 

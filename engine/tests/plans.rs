@@ -668,7 +668,7 @@ fn settings_become_policies_that_instances_share_unless_an_axis_is_in_them() {
     };
     let two = service("server[tp=2]");
     assert_eq!(
-        (two.restarts, two.ready_timeout),
+        (two.restarts, two.ready.timeout),
         (5, Duration::from_secs(3))
     );
     let amounts = [("gpus".to_owned(), 2), ("ports".to_owned(), 1)];

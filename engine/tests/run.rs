@@ -179,10 +179,7 @@ impl ServiceType for Server {
 impl Service for Server {
     fn launch(&self, _: &LaunchContext) -> Result<Launch, StepError> {
         Ok(Launch::External {
-            endpoint: Endpoint {
-                url: "test://server".to_owned(),
-                ..Endpoint::default()
-            },
+            endpoint: Endpoint::new("test://server", Default::default()),
         })
     }
 

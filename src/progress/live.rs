@@ -261,7 +261,9 @@ impl Live {
                 self.line(node, SPINNING)
                     .set_message(format!("launching{again}"));
             }
-            Event::ServiceReady { node, url, took_ms } => {
+            Event::ServiceReady {
+                node, url, took_ms, ..
+            } => {
                 self.drop_line(node);
                 let text = format!("ready after {} at {url}", words::duration(*took_ms));
                 self.keep(

@@ -90,7 +90,9 @@ impl Plain {
                 };
                 format!("{}: launching{again}", self.bold(node))
             }
-            Event::ServiceReady { node, url, took_ms } => {
+            Event::ServiceReady {
+                node, url, took_ms, ..
+            } => {
                 format!(
                     "{}: ready at {url} after {}",
                     self.bold(node),

@@ -32,12 +32,6 @@ pub(crate) fn read_text(path: &Path) -> Result<String, StepError> {
     fs::read_to_string(path).map_err(|e| failed("read", path, e))
 }
 
-/// Reads the end of a file of which nothing is known, at most a megabyte.
-pub(crate) fn read_lossy(path: &Path) -> String {
-    let lines = engine::process::log_tail(path, 1000);
-    lines.into_iter().map(|line| line + "\n").collect()
-}
-
 /// Reads a value from JSON.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StepError> {
     serde_json::from_str(&read_text(path)?).map_err(|e| failed("understand", path, e))

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// What a control call may take.
 const LIMIT: Duration = Duration::from_secs(5);
+/// What no call may exceed, whatever its caller says.
+const LONGEST: Duration = Duration::from_secs(600);
 /// The largest answer that is read, bytes.
 const LARGEST: usize = 64 << 20;
 
@@ -40,6 +42,23 @@ pub(crate) async fn get(url: &str, path: &str) -> Result<Answer, StepError> {
 /// Asks with POST and no body.
 pub(crate) async fn post(url: &str, path: &str) -> Result<Answer, StepError> {
     ask(client()?.post(join(url, path)), url, path).await
+}
+
+/// Asks with GET and returns the status alone; the caller says how long that may take.
+///
+/// # Errors
+/// Why there is no answer.
+pub(crate) async fn status(url: &str, path: &str) -> Result<u16, String> {
+    let client = client().map_err(|error| error.message)?;
+    // Longer than any caller waits: one limit, and it is the caller's.
+    let request = client.get(join(url, path)).timeout(LONGEST);
+    match request.send().await {
+        Ok(answer) => Ok(answer.status().as_u16()),
+        Err(error) => Err(format!(
+            "nothing answers at `{path}`: {}",
+            root_cause(&error)
+        )),
+    }
 }
 
 fn join(url: &str, path: &str) -> String {
@@ -85,14 +104,14 @@ pub(crate) async fn probe(url: &str, health: &str) -> Probe {
     match get(url, health).await {
         Ok(answer) if answer.status == 200 => {}
         Ok(answer) => {
-            return Probe::NotYet(format!("`{health}` answers with status {}", answer.status));
+            return Probe::Unhealthy(format!("{} at `{health}`", answer.status));
         }
         Err(_) => return Probe::NotYet(format!("nothing answers at `{url}` yet")),
     }
     match get(url, "/v1/models").await {
         Ok(answer) => match answer.body.pointer("/data/0/id").and_then(Value::as_str) {
             Some(model) => Probe::Ready(BTreeMap::from([("model".to_owned(), model.to_owned())])),
-            None => Probe::NotYet("`/v1/models` names no model yet".to_owned()),
+            None => Probe::Unhealthy("`/v1/models` names no model".to_owned()),
         },
         Err(error) => Probe::NotYet(error.message),
     }

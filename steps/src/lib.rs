@@ -11,6 +11,7 @@ mod kinds;
 mod result;
 
 mod command;
+mod diagnosis;
 mod files;
 mod http;
 

@@ -1,14 +1,14 @@
 //! `shell.run`: any command, with what it reads and writes declared.
 
 use crate::command;
+use crate::diagnosis;
 use crate::files;
 use crate::kinds::Files;
 use engine::options::Parser;
-use engine::process::Exit;
+use engine::process::{Exit, STDOUT_LOG};
 use engine::source::Place;
 use engine::step::{
-    FailureClass, OutputSpec, STEP_LOG, Step, StepContext, StepError, StepKind, StepReport,
-    StepType,
+    FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
 };
 use engine::types::{Any, Artifact, ArtifactKind, Text};
 use engine::value::Table;
@@ -109,9 +109,7 @@ impl Step for ShellRun {
             "running `{}`",
             argv.first().map_or("", String::as_str)
         ));
-        let log = context.logs.join(STEP_LOG);
-        let stdout = folder.join("stdout.txt");
-        let process = context.spawn(argv, env, &folder, &stdout).await?;
+        let process = context.spawn(argv, env, &folder).await?;
         let exit = tokio::select! {
             exit = process.exited() => exit,
             () = context.cancelled() => {
@@ -121,21 +119,20 @@ impl Step for ShellRun {
             }
         };
         if !matches!(exit, Exit::Code(0)) {
-            // What it said is in either; the working folder is thrown away.
-            append(&stdout, &log)?;
-            return Err(StepError::new(format!("the command {exit}")).log(log));
+            return Err(diagnosis::failed(
+                format!("the command {exit}"),
+                Some(exit),
+                &context.logs,
+            ));
         }
+        // A copy: what is kept by content must not change with a log.
+        files::copy(&context.logs.join(STDOUT_LOG), &folder.join("stdout.txt"))?;
         if let Some(missing) = self.outputs.iter().find(|o| !folder.join(o).exists()) {
-            return Err(StepError::new(format!("the command did not write `{missing}`")).log(log));
+            let message = format!("the command did not write `{missing}`");
+            return Err(diagnosis::failed(message, None, &context.logs));
         }
         Ok(StepReport::default())
     }
-}
-
-/// Puts what a command wrote to its standard output before what it wrote to its log.
-fn append(stdout: &Path, log: &Path) -> Result<(), StepError> {
-    let said = files::read_lossy(stdout) + &files::read_lossy(log);
-    files::write(log, said)
 }
 
 impl ShellRun {

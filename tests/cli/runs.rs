@@ -144,7 +144,7 @@ fn a_failure_shows_the_step_its_log_and_how_to_go_on() {
     assert_eq!(said.code, Some(1));
     let run = status(&folder)["run"].as_str().expect("a name").to_owned();
     let wanted = format!(
-        "\nerror: step `bad` failed: the command exited with status 3\n  --> outputs/runs/{run}/logs/bad/0/output.log\n   | one\n   | two\n\
+        "\nerror: step `bad` failed: the command exited with status 3\n  --> outputs/runs/{run}/logs/bad/0/stderr.log\n   | two\n\
          the run failed; what is done is kept, and `benchwright resume {run}` goes on\n"
     );
     assert_eq!(said.err, wanted);

@@ -5,4 +5,5 @@ mod kills;
 mod misbehaving;
 mod other_servers;
 mod quickstart;
+mod unhealthy;
 mod world;

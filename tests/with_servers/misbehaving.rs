@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A model, prompts and a load on a server that `service` declares.
-fn plan_with(service: &str, load: &str) -> String {
+pub(crate) fn plan_with(service: &str, load: &str) -> String {
     format!(
         r#"
 [steps.model]
@@ -29,13 +29,14 @@ with = {{ server = "${{services.server}}", workload = "${{steps.prompts.workload
     )
 }
 
-const EMBEDDED: &str = "use = \"server.embedded\"\nwith = { model = \"${steps.model.dir}\" }";
-const FEW: &str = "concurrency = 2";
+pub(crate) const EMBEDDED: &str =
+    "use = \"server.embedded\"\nwith = { model = \"${steps.model.dir}\" }";
+pub(crate) const FEW: &str = "concurrency = 2";
 /// Goes on until somebody ends it.
-const ENDLESS: &str = "concurrency = 2, reuse = \"cycle\", duration = \"10m\"";
+pub(crate) const ENDLESS: &str = "concurrency = 2, reuse = \"cycle\", duration = \"10m\"";
 
 /// Runs a plan that must fail, and returns what it said.
-fn failing(world: &World, plan: &str) -> String {
+pub(crate) fn failing(world: &World, plan: &str) -> String {
     let plan = world.plan(plan);
     let finished = world.run(&["run", plan.to_str().expect("a path")]);
     assert_eq!(finished.code(), 1, "{}", finished.said());
@@ -43,7 +44,7 @@ fn failing(world: &World, plan: &str) -> String {
     finished.said()
 }
 
-fn assert_says(said: &str, parts: &[&str]) {
+pub(crate) fn assert_says(said: &str, parts: &[&str]) {
     for part in parts {
         assert!(said.contains(part), "nothing says `{part}`:\n{said}");
     }
@@ -58,10 +59,10 @@ fn a_server_that_exits_during_its_start_is_quoted() {
         &said,
         &[
             "server",
-            "ended before it was ready",
+            "died before it was healthy",
             "exited with status 7",
             "no memory left",
-            "server.log",
+            "stderr.log",
         ],
     );
 }
@@ -74,7 +75,7 @@ fn a_server_that_is_never_ready_is_ended() {
     assert_says(
         &said,
         &[
-            "not ready after 1s",
+            "never became ready within 1s",
             "nothing answers at",
             "ready = { timeout",
         ],
@@ -114,6 +115,14 @@ fn a_missing_model_folder_is_found_before_anything_runs() {
     assert!(!world.out().join("runs").exists(), "a run was begun");
 }
 
+/// Finds the embedded server that a run has launched.
+pub(crate) fn server_of(world: &World) -> u32 {
+    let is_server =
+        |(_, line): &(u32, String)| line.contains("--address-file") && !line.contains("__guardian");
+    let mut all = world.processes().into_iter();
+    all.find(is_server).expect("the server's process").0
+}
+
 /// Runs a plan until a load is under way, and kills the server under it.
 fn start_and_kill_server(world: &World, plan: &Path) -> Running {
     let mut running = world.start(&["run", "--json", plan.to_str().expect("a path")]);
@@ -125,15 +134,8 @@ fn start_and_kill_server(world: &World, plan: &Path) -> Running {
         });
         begun.then_some(())
     });
-    let is_server =
-        |(_, line): &(u32, String)| line.contains("--address-file") && !line.contains("__guardian");
-    let (server, _) = world
-        .processes()
-        .into_iter()
-        .find(is_server)
-        .expect("the server's process");
     let killed = Command::new("kill")
-        .args(["-9", &server.to_string()])
+        .args(["-9", &server_of(world).to_string()])
         .status()
         .expect("kill");
     assert!(killed.success());

@@ -13,8 +13,8 @@ mod policies;
 mod supply;
 
 pub use policies::{
-    MachineOption, OnFailureOption, ReadyOptions, RetryOn, RetryOptions, SamplesOptions,
-    TimeoutOptions,
+    LivenessOptions, MachineOption, OnFailureOption, ReadyOptions, RetryOn, RetryOptions,
+    SamplesOptions, TimeoutOptions,
 };
 
 use crate::compose::{self, files::Files};

@@ -6,11 +6,12 @@ use crate::library::{ServiceEntry, StepEntry};
 use crate::options::{OptionType, Options, Parser};
 use crate::plan::NodeDecl;
 use crate::policy::{
-    Demand, Machine, OnFailure, Policy, REPLACEMENTS, RESTARTS, RUN_TIMEOUT, Retry, Sampling,
-    ServicePolicy, Supply,
+    Demand, LIVENESS_EVERY, LIVENESS_FAILURES, LIVENESS_TIMEOUT, Liveness, Machine, OnFailure,
+    Policy, REPLACEMENTS, RESTARTS, RUN_TIMEOUT, Readiness, Retry, Sampling, ServicePolicy, Supply,
 };
 use crate::problem::{Problem, did_you_mean};
 use crate::step::{FailureClass, StepKind, Timeout};
+use crate::types::Pattern;
 use crate::value::{Kind, Table, Value};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -55,6 +56,31 @@ crate::options! {
     pub struct ReadyOptions {
         /// The longest that a launch may take; the kind of service says if absent.
         timeout: Option<Duration>;
+        /// A path that must answer with status 200, besides the one that its kind asks.
+        http: Option<String>;
+        /// Whether its port must accept connections.
+        tcp: bool = false;
+        /// What its log must have said: text, or a regular expression between slashes.
+        log: Option<Pattern>;
+        /// A program and its arguments that must return status 0. `{url}` and `{port}` stand for
+        /// where the service answers.
+        command: Vec<String> = Vec::new();
+    }
+}
+
+crate::options! {
+    /// The `liveness` of a service.
+    pub struct LivenessOptions {
+        /// Whether a service that hangs is taken for dead, ended and launched again.
+        enabled: bool = true;
+        /// The path that must answer with status 200; the one that its kind asks if absent.
+        http: Option<String>;
+        /// The pause between two questions.
+        every: Duration = LIVENESS_EVERY;
+        /// The longest that an answer may take.
+        timeout: Duration = LIVENESS_TIMEOUT;
+        /// How many questions in a row must fail.
+        failures: NonZeroU32 = LIVENESS_FAILURES;
     }
 }
 
@@ -138,7 +164,11 @@ impl PolicyReader<'_, '_> {
 
     /// Reads what is said of a service.
     pub(super) fn service(&mut self, entry: &ServiceEntry) -> Option<Arc<ServicePolicy>> {
+        for name in ["ready", "liveness"] {
+            self.check_path(name);
+        }
         let ready = self.table::<ReadyOptions>("ready");
+        let liveness = self.table::<LivenessOptions>("liveness");
         let restarts = match self.settings.get("restarts") {
             Some(value) => u32::parse(value, self.parser),
             None => Some(RESTARTS),
@@ -146,10 +176,27 @@ impl PolicyReader<'_, '_> {
         // It is there to be measured.
         let demand = self.demand(Machine::Exclusive);
         Some(Arc::new(ServicePolicy {
-            ready_timeout: ready?.timeout.unwrap_or(entry.ready_timeout),
+            ready: ready?.readiness(entry.ready_timeout),
+            liveness: liveness?.liveness(),
             restarts: restarts?,
             demand: demand?,
         }))
+    }
+
+    /// Finds an `http` that is no path.
+    fn check_path(&mut self, name: &str) {
+        let Some(Kind::Table(table)) = self.settings.get(name).map(|v| &v.kind) else {
+            return;
+        };
+        if let Some(value) = table.get("http")
+            && let Kind::Text(path) = &value.kind
+            && !path.starts_with('/')
+        {
+            let message = format!("`{path}` is no path of a server");
+            let help = "write the path alone, such as `/health`";
+            self.parser
+                .wrong::<()>(&value.place, message, "does not begin with `/`", help);
+        }
     }
 
     /// Reads a table of settings, or its defaults where there is none.
@@ -256,6 +303,30 @@ impl PolicyReader<'_, '_> {
         );
         self.parser
             .wrong(&value.place, message, "more than there is", &help)
+    }
+}
+
+impl ReadyOptions {
+    fn readiness(self, timeout: Duration) -> Readiness {
+        Readiness {
+            timeout: self.timeout.unwrap_or(timeout),
+            http: self.http,
+            tcp: self.tcp,
+            log: self.log,
+            command: self.command,
+        }
+    }
+}
+
+impl LivenessOptions {
+    fn liveness(self) -> Liveness {
+        Liveness {
+            enabled: self.enabled,
+            http: self.http,
+            every: self.every,
+            timeout: self.timeout,
+            failures: self.failures,
+        }
     }
 }
 

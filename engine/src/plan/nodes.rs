@@ -9,7 +9,7 @@ use crate::value::{Key, Kind, Table, Value};
 /// Keys of steps that are kept as settings.
 const STEP_SETTINGS: &[&str] = &["samples", "timeout", "retry", "on_failure", "resources"];
 /// Keys of services that are kept as settings.
-const SERVICE_SETTINGS: &[&str] = &["ready", "restarts", "resources"];
+const SERVICE_SETTINGS: &[&str] = &["ready", "liveness", "restarts", "resources"];
 /// Keys that both have.
 const COMMON: &[&str] = &["use", "with", "axes", "when", "overlays", "unset"];
 /// Keys of a step that uses a fragment.

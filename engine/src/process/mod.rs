@@ -11,7 +11,7 @@
 //!
 //! Reading order: `spec` (what to run), `supervisor` and `running` (the engine's side), `protocol`
 //! (what the two sides say to each other), `guardian` (the other side), `tree` (who descends from
-//! whom).
+//! whom), `attempt` and `secrets` (what is kept of a process on disk).
 
 mod spec;
 
@@ -25,12 +25,16 @@ pub mod guardian;
 
 mod channel;
 
+mod attempt;
+mod secrets;
+
 mod identity;
 mod log;
 mod port;
 mod program;
 mod tree;
 
+pub use attempt::{STDERR_LOG, STDOUT_LOG, logs_in, telling_log};
 pub use identity::{Identity, strays};
 pub use log::log_tail;
 pub use port::{free_port, port_closed, port_is_free};

@@ -2,6 +2,7 @@
 //!
 //! Does not know when a program is ready or why it should end.
 
+use super::attempt::Ending;
 use super::protocol::{Command, Report};
 use super::tree;
 use super::{Exit, Identity};
@@ -102,6 +103,16 @@ impl Process {
     /// Returns what names the guardian in a journal; `None` if it died at once.
     pub fn guardian(&self) -> Option<&Identity> {
         self.guardian.as_ref()
+    }
+
+    /// Returns the pids of the program and of all that descends from it now.
+    pub fn family(&self) -> Vec<u32> {
+        let root = self.guardian.as_ref().unwrap_or(&self.identity);
+        let root = i32::try_from(root.pid).ok().and_then(Pid::from_raw);
+        let below = root.map(tree::descendants).unwrap_or_default();
+        let mut pids: Vec<u32> = below.iter().map(tree::Stat::raw_pid).collect();
+        pids.push(self.identity.pid);
+        pids
     }
 
     /// Returns the label of the spec.
@@ -224,6 +235,11 @@ impl State {
         self.identity.is_some() || self.failed.is_some() || self.guardian_ended
     }
 
+    /// Whether the program began and nobody has told how it ended.
+    fn is_cut_off(&self) -> bool {
+        self.identity.is_some() && self.exit.is_none()
+    }
+
     fn has_ended(&self) -> bool {
         self.gone.is_some() || self.guardian_ended
     }
@@ -242,7 +258,12 @@ impl State {
 }
 
 /// Publishes what a guardian reports until it ends, then waits for it so that no zombie stays.
-pub(super) fn listen(handle: &duct::Handle, reports: PipeReader, state: &watch::Sender<State>) {
+pub(super) fn listen(
+    handle: &duct::Handle,
+    reports: PipeReader,
+    state: &watch::Sender<State>,
+    ending: &Ending,
+) {
     let mut reports = BufReader::new(reports);
     let mut line = Vec::new();
     while (&mut reports)
@@ -251,6 +272,10 @@ pub(super) fn listen(handle: &duct::Handle, reports: PipeReader, state: &watch::
         .is_ok_and(|n_read| n_read > 0)
     {
         if let Ok(report) = serde_json::from_slice(&line) {
+            // Whoever hears of the end finds it recorded.
+            if let Report::Exited { exit } = &report {
+                ending.record(*exit);
+            }
             state.send_modify(|state| state.hear(report));
         }
         line.clear();
@@ -260,6 +285,9 @@ pub(super) fn listen(handle: &duct::Handle, reports: PipeReader, state: &watch::
     let lost = state.borrow().gone.is_none();
     if let Some(identity) = state.borrow().identity.as_ref().filter(|_| lost) {
         kill_group(identity);
+    }
+    if state.borrow().is_cut_off() {
+        ending.record(Exit::GuardianLost);
     }
     state.send_modify(|state| {
         state.guardian_ended = true;

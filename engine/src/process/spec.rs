@@ -1,9 +1,11 @@
 //! What to run, and how it ended. Knows nothing of how it is run.
 
+use super::attempt::{STDERR_LOG, STDOUT_LOG};
+use super::secrets::Secrets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One program to run, complete: nothing is inherited from the engine.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,14 +24,42 @@ pub struct ProcessSpec {
     pub stderr: PathBuf,
     /// What to call it in errors, such as the name of the step or service.
     pub label: String,
+    /// Where its command, its environment and its end are recorded, if anywhere.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
+    /// Values that must not be written to any file.
+    #[serde(skip)]
+    pub secrets: Vec<String>,
 }
 
-/// Shows everything but the values of environment variables, which may be secrets.
+impl ProcessSpec {
+    /// Describes a program that is recorded in `folder`, with its logs.
+    pub fn new(
+        label: impl Into<String>,
+        argv: Vec<String>,
+        env: BTreeMap<String, String>,
+        cwd: &Path,
+        folder: &Path,
+    ) -> Self {
+        Self {
+            argv,
+            env,
+            cwd: cwd.to_owned(),
+            stdout: folder.join(STDOUT_LOG),
+            stderr: folder.join(STDERR_LOG),
+            label: label.into(),
+            folder: Some(folder.to_owned()),
+            secrets: Vec::new(),
+        }
+    }
+}
+
+/// Shows everything but secrets and the values of environment variables, which may be some.
 impl fmt::Debug for ProcessSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessSpec")
             .field("label", &self.label)
-            .field("argv", &self.argv)
+            .field("argv", &Secrets::of(self).argv(&self.argv))
             .field("env", &self.env.keys().collect::<Vec<_>>())
             .field("cwd", &self.cwd)
             .field("stdout", &self.stdout)
@@ -85,14 +115,9 @@ mod tests {
 
     #[test]
     fn debug_output_hides_the_values_of_the_environment() {
-        let spec = ProcessSpec {
-            argv: vec!["true".into()],
-            env: BTreeMap::from([("HF_TOKEN".into(), "hush".into())]),
-            cwd: "/".into(),
-            stdout: "/dev/null".into(),
-            stderr: "/dev/null".into(),
-            label: "t".into(),
-        };
+        let argv = vec!["true".to_owned(), "--api-key".to_owned(), "hush".to_owned()];
+        let env = BTreeMap::from([("HF_TOKEN".to_owned(), "hush".to_owned())]);
+        let spec = ProcessSpec::new("t", argv, env, Path::new("/"), Path::new("/nowhere"));
         let shown = format!("{spec:?}");
         assert!(
             shown.contains("HF_TOKEN") && !shown.contains("hush"),

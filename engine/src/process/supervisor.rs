@@ -2,16 +2,24 @@
 //!
 //! Does not know what happens to the program afterwards; that is in `running`.
 
+use super::attempt::{self, Ending};
 use super::protocol::{Launch, MAX_LAUNCH};
 use super::running::{Process, State, listen, say};
 use super::{GUARDIAN_ARGUMENT, Identity, ProcessSpec, ProgramError, find_program};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// The variable that names the run to every program that is started for one.
+pub(super) const RUN_VARIABLE: &str = "BENCHWRIGHT_RUN";
+/// The variable that names the run's folder: names of runs in different folders may be equal.
+pub(super) const FOLDER_VARIABLE: &str = "BENCHWRIGHT_RUN_FOLDER";
 
 /// How long a guardian may take to start its program; a slow network file system counts.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,6 +55,16 @@ pub enum StartError {
     #[error("cannot write the log of `{label}` to `{}`: {source}", path.display())]
     Log {
         /// Whose log it is.
+        label: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The record of a command cannot be written.
+    #[error("cannot record the command of `{label}` in `{}`: {source}", path.display())]
+    Record {
+        /// Whose command it is.
         label: String,
         /// The file.
         path: PathBuf,
@@ -95,6 +113,15 @@ pub struct Supervisor {
     guardian: Vec<OsString>,
     /// What the guardian is called in lists of processes, if not as its program.
     shown: Option<OsString>,
+    /// For which run, if for one.
+    run: Option<Arc<OfRun>>,
+}
+
+/// The run that processes are started for.
+#[derive(Debug)]
+struct OfRun {
+    name: String,
+    folder: PathBuf,
 }
 
 impl Supervisor {
@@ -103,6 +130,7 @@ impl Supervisor {
         Self {
             guardian: guardian_argv,
             shown: None,
+            run: None,
         }
     }
 
@@ -114,7 +142,23 @@ impl Supervisor {
         Self {
             guardian: vec!["/proc/self/exe".into(), GUARDIAN_ARGUMENT.into()],
             shown: std::env::args_os().next(),
+            run: None,
         }
+    }
+
+    /// Starts programs for the run `name`, whose folder is `folder`.
+    #[must_use]
+    pub fn of_run(mut self, name: &str, folder: &Path) -> Self {
+        self.run = Some(Arc::new(OfRun {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+        }));
+        self
+    }
+
+    /// Returns the name of the run that programs are started for, if for one.
+    pub fn run_name(&self) -> Option<&str> {
+        self.run.as_ref().map(|run| run.name.as_str())
     }
 
     /// Starts the program that `spec` describes, and returns once it runs.
@@ -126,20 +170,26 @@ impl Supervisor {
     /// # Errors
     /// One [`StartError`] for each thing that can be wrong; nothing is left running then.
     pub async fn start(&self, spec: ProcessSpec) -> Result<Process, StartError> {
-        let launch = prepare(spec)?;
+        let mut launch = prepare(spec)?;
         let line = encode(&launch)?;
         let label = launch.spec.label.clone();
         let failed = |source| StartError::Guardian {
             label: label.clone(),
             source,
         };
+        record(&launch)?;
+        // Only now: who runs the recorded command by hand is no part of the run.
+        if let Some(run) = &self.run {
+            mark(&mut launch.spec.env, run);
+        }
+        let ending = Ending::of(&launch.spec);
         let (handle, input, reports) = self.launch_guardian(&launch)?;
         let guardian = handle.pids().first().copied().and_then(Identity::of);
         let (publish, mut news) = watch::channel(State::default());
         let first = input.try_clone().map_err(failed)?;
         let listener = move || {
             say(first, &line);
-            listen(&handle, reports, &publish);
+            listen(&handle, reports, &publish, &ending);
         };
         std::thread::Builder::new()
             .name("guardian-reports".into())
@@ -212,11 +262,22 @@ impl Supervisor {
     }
 }
 
+/// Marks what descends from a program, so that it is found when engine and guardian were killed.
+fn mark(env: &mut BTreeMap<String, String>, run: &OfRun) {
+    env.insert(RUN_VARIABLE.to_owned(), run.name.clone());
+    let folder = run.folder.display().to_string();
+    env.insert(FOLDER_VARIABLE.to_owned(), folder);
+}
+
 /// Makes every path absolute and finds the program, before anything is started.
 fn prepare(mut spec: ProcessSpec) -> Result<Launch, StartError> {
     let label = spec.label.clone();
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    for path in [&mut spec.cwd, &mut spec.stdout, &mut spec.stderr] {
+    let folder = spec.folder.iter_mut();
+    for path in [&mut spec.cwd, &mut spec.stdout, &mut spec.stderr]
+        .into_iter()
+        .chain(folder)
+    {
         *path = absolute(path);
     }
     // Listing rather than looking: a file is not a folder, and says so.
@@ -236,6 +297,16 @@ fn prepare(mut spec: ProcessSpec) -> Result<Launch, StartError> {
         Ok(program) => Ok(Launch { program, spec }),
         Err(source) => Err(StartError::Program { label, source }),
     }
+}
+
+/// Keeps what is started, in the folder of its logs.
+fn record(launch: &Launch) -> Result<(), StartError> {
+    let recorded = attempt::record_start(&launch.spec, &launch.program);
+    recorded.map_err(|(path, source)| StartError::Record {
+        label: launch.spec.label.clone(),
+        path,
+        source,
+    })
 }
 
 fn encode(launch: &Launch) -> Result<Vec<u8>, StartError> {

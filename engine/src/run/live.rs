@@ -1,28 +1,21 @@
-//! Services that are up: launched, probed until they serve, watched, torn down and verified gone.
+//! Services that are up: who they are, where they answer, how those that died did.
+//!
+//! What becomes of one launch from its start to its end is in `launch`.
 
 use super::Message;
+use super::launch::Launching;
 use super::perform::Reset;
-use crate::claims::{Claim, Claims};
+use super::release::Endings;
+use crate::claims::Claims;
 use crate::graph::{Edge, Graph, NodeId};
-use crate::policy::Demand;
-use crate::process::{Exit, Process, Supervisor};
-use crate::service::{DynService, Endpoint, Launch, LaunchContext, Probe};
-use crate::step::{FailureClass, Resolved, StepError};
+use crate::process::{Process, Supervisor, telling_log};
+use crate::service::{Endpoint, LaunchContext};
+use crate::step::{Resolved, StepError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-
-/// Pause between probes: short, so that a quick server is not waited for, and growing.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// What a single probe may take at most.
-const PROBE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a service may take to end when told to, before it is killed.
-const GRACE: Duration = Duration::from_secs(15);
-/// How long it may hold a port or memory after its processes are gone.
-const RELEASE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is told of services.
 pub(super) enum ServiceNews {
@@ -31,6 +24,7 @@ pub(super) enum ServiceNews {
     /// It serves.
     Up {
         node: NodeId,
+        incarnation: u32,
         endpoint: Endpoint,
         process: Option<Arc<Process>>,
         took: Duration,
@@ -51,6 +45,17 @@ pub(super) enum ServiceNews {
     },
 }
 
+impl ServiceNews {
+    /// A service that was no longer wanted before it was started.
+    pub(super) fn never_up(node: NodeId) -> Self {
+        Self::Down {
+            node,
+            took: Duration::ZERO,
+            trouble: None,
+        }
+    }
+}
+
 struct LiveService {
     incarnation: u32,
     stop: watch::Sender<bool>,
@@ -64,8 +69,10 @@ pub(super) struct LiveServices {
     claims: Arc<Claims>,
     sender: mpsc::Sender<Message>,
     up: BTreeMap<NodeId, LiveService>,
-    logs: BTreeMap<NodeId, PathBuf>,
+    /// The folder of the last launch of each service.
+    folders: BTreeMap<NodeId, PathBuf>,
     deaths: BTreeMap<NodeId, String>,
+    endings: Endings,
     tasks: tokio::task::JoinSet<()>,
 }
 
@@ -80,8 +87,9 @@ impl LiveServices {
             claims,
             sender,
             up: BTreeMap::new(),
-            logs: BTreeMap::new(),
+            folders: BTreeMap::new(),
             deaths: BTreeMap::new(),
+            endings: Endings::new(),
             tasks: tokio::task::JoinSet::new(),
         }
     }
@@ -113,19 +121,34 @@ impl LiveServices {
             .collect()
     }
 
+    /// Names the launches of the services that `node` leases, by service.
+    pub(super) fn incarnations_of(&self, graph: &Graph, node: NodeId) -> BTreeMap<String, String> {
+        let leased = graph
+            .incoming(node)
+            .filter(|(_, edge)| *edge == Edge::Leases);
+        leased
+            .filter_map(|(id, _)| {
+                let endpoint = self.up.get(&id)?.endpoint.as_ref()?;
+                Some((graph.name(id), endpoint.incarnation.clone()))
+            })
+            .collect()
+    }
+
     pub(super) fn launch(
         &mut self,
         node: NodeId,
         incarnation: u32,
         folder: PathBuf,
-        resolved: Resolved,
+        mut resolved: Resolved,
         supervisor: Supervisor,
     ) {
         let Some(service) = self.graph.service(node).cloned() else {
             return;
         };
+        resolved.note_secrets(|walk| service.service.walk(walk));
         let (stop, stopped) = watch::channel(false);
         self.deaths.remove(&node);
+        self.folders.insert(node, folder.clone());
         self.up.insert(
             node,
             LiveService {
@@ -139,9 +162,8 @@ impl LiveServices {
             node,
             incarnation,
             service: service.service,
-            limit: service.policy.ready_timeout,
+            policy: service.policy,
             claims: self.claims.clone(),
-            demand: service.policy.demand.clone(),
             context: LaunchContext {
                 node: self.graph.name(node),
                 folder,
@@ -150,6 +172,7 @@ impl LiveServices {
             },
             supervisor,
             stopped,
+            endings: self.endings.clone(),
             sender: self.sender.clone(),
         };
         self.tasks.spawn(launching.until_the_end());
@@ -181,9 +204,6 @@ impl LiveServices {
         process: Option<Arc<Process>>,
     ) {
         if let Some(live) = self.up.get_mut(&node) {
-            if let Some(log) = &endpoint.log {
-                self.logs.insert(node, log.clone());
-            }
             live.endpoint = Some(endpoint);
             live.process = process;
         }
@@ -206,8 +226,9 @@ impl LiveServices {
         is_current
     }
 
+    /// The log of the last launch of `node` that most likely tells why it ended.
     pub(super) fn log_of(&self, node: NodeId) -> Option<PathBuf> {
-        self.logs.get(&node).cloned()
+        telling_log(self.folders.get(&node)?)
     }
 
     /// The service that `node` leases and that died, how, and its log.
@@ -244,248 +265,4 @@ impl LiveServices {
         // What is not gone by then loses its pipe when this process ends, and its guardian kills it.
         let _ = tokio::time::timeout(limit, gone).await;
     }
-}
-
-/// One launch of a service, from its start to its end.
-struct Launching {
-    node: NodeId,
-    incarnation: u32,
-    service: Arc<dyn DynService>,
-    limit: Duration,
-    claims: Arc<Claims>,
-    demand: Demand,
-    context: LaunchContext,
-    supervisor: Supervisor,
-    stopped: watch::Receiver<bool>,
-    sender: mpsc::Sender<Message>,
-}
-
-/// How waiting for readiness ended.
-enum Waited {
-    Ready(BTreeMap<String, String>),
-    ToldToStop,
-    Failed(StepError),
-}
-
-impl Launching {
-    async fn tell(&self, news: ServiceNews) {
-        // An error means that the run is over already.
-        let _ = self.sender.send(Message::Service(news)).await;
-    }
-
-    async fn until_the_end(mut self) {
-        // Held until the service is verified gone.
-        let claim = match self.claim().await {
-            Some(Ok(claim)) => claim,
-            Some(Err(error)) => {
-                return self.tell(ServiceNews::LaunchFailed(self.node, error)).await;
-            }
-            None => {
-                let (node, took) = (self.node, Duration::ZERO);
-                let trouble = None;
-                return self
-                    .tell(ServiceNews::Down {
-                        node,
-                        took,
-                        trouble,
-                    })
-                    .await;
-            }
-        };
-        self.context.claims.clone_from(&claim.parts);
-        let began = Instant::now();
-        let (mut endpoint, process) = match self.start().await {
-            Ok(started) => started,
-            Err(error) => return self.tell(ServiceNews::LaunchFailed(self.node, error)).await,
-        };
-        match self
-            .wait_until_ready(&endpoint, process.as_ref(), began)
-            .await
-        {
-            Waited::Ready(facts) => {
-                endpoint.facts.extend(facts);
-                if let Some(url) = endpoint.facts.get("url") {
-                    endpoint.url.clone_from(url);
-                }
-                self.serve(endpoint, process, began).await;
-            }
-            Waited::ToldToStop => self.tear_down(&endpoint, process).await,
-            Waited::Failed(error) => {
-                self.end(&endpoint, process).await;
-                self.tell(ServiceNews::LaunchFailed(self.node, error)).await;
-            }
-        }
-    }
-
-    /// Waits for its share of the machine; `None` if it is no longer wanted.
-    async fn claim(&self) -> Option<Result<Claim, StepError>> {
-        let (node, sender) = (self.node, self.sender.clone());
-        let say = move |doing| {
-            // A full queue drops what is only said, never news.
-            let _ = sender.try_send(Message::Service(ServiceNews::Doing(node, doing)));
-        };
-        tokio::select! {
-            claim = self.claims.take(&self.demand, say) => Some(claim.map_err(|e| {
-                StepError::new(e.to_string()).class(FailureClass::Infrastructure)
-            })),
-            () = told(self.stopped.clone()) => None,
-        }
-    }
-
-    async fn start(&self) -> Result<(Endpoint, Option<Arc<Process>>), StepError> {
-        match self.service.launch(&self.context)? {
-            Launch::External { mut endpoint } => {
-                endpoint
-                    .facts
-                    .insert("url".to_owned(), endpoint.url.clone());
-                Ok((endpoint, None))
-            }
-            Launch::Process {
-                mut spec,
-                mut endpoint,
-            } => {
-                crate::claims::show_devices(&self.context.claims, &mut spec.env);
-                endpoint
-                    .facts
-                    .insert("url".to_owned(), endpoint.url.clone());
-                endpoint.log = Some(spec.stderr.clone());
-                let process = self
-                    .supervisor
-                    .start(spec)
-                    .await
-                    .map_err(|e| StepError::new(e.to_string()))?;
-                Ok((endpoint, Some(Arc::new(process))))
-            }
-        }
-    }
-
-    async fn wait_until_ready(
-        &mut self,
-        endpoint: &Endpoint,
-        process: Option<&Arc<Process>>,
-        began: Instant,
-    ) -> Waited {
-        let mut pause = FIRST_PAUSE;
-        let mut said = String::new();
-        loop {
-            let probe = async {
-                match tokio::time::timeout(PROBE_LIMIT, self.service.probe(endpoint)).await {
-                    Ok(probe) => probe,
-                    Err(_) => Probe::NotYet("it accepts no request yet".to_owned()),
-                }
-            };
-            let probe = tokio::select! {
-                probe = probe => probe,
-                exit = exit_of(process) => return Waited::Failed(died_during_start(exit, endpoint)),
-                () = told(self.stopped.clone()) => return Waited::ToldToStop,
-            };
-            match probe {
-                Probe::Ready(facts) => return Waited::Ready(facts),
-                Probe::Failed(why) => return Waited::Failed(failed_probe(why, endpoint)),
-                Probe::NotYet(waits_for) if began.elapsed() > self.limit => {
-                    return Waited::Failed(never_ready(self.limit, &waits_for, endpoint));
-                }
-                Probe::NotYet(waits_for) => {
-                    if waits_for != said {
-                        self.tell(ServiceNews::Doing(self.node, waits_for.clone()))
-                            .await;
-                        said = waits_for;
-                    }
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                exit = exit_of(process) => return Waited::Failed(died_during_start(exit, endpoint)),
-            }
-            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// Watches the service until it is told to stop or ends by itself.
-    async fn serve(mut self, endpoint: Endpoint, process: Option<Arc<Process>>, began: Instant) {
-        let up = ServiceNews::Up {
-            node: self.node,
-            endpoint: endpoint.clone(),
-            process: process.clone(),
-            took: began.elapsed(),
-        };
-        self.tell(up).await;
-        tokio::select! {
-            () = told(self.stopped.clone()) => self.tear_down(&endpoint, process).await,
-            exit = exit_of(process.as_ref()) => {
-                let (node, incarnation) = (self.node, self.incarnation);
-                self.tell(ServiceNews::Died { node, incarnation, how: exit.to_string() }).await;
-            }
-        }
-    }
-
-    async fn tear_down(&mut self, endpoint: &Endpoint, process: Option<Arc<Process>>) {
-        let began = Instant::now();
-        let trouble = self.end(endpoint, process).await;
-        self.tell(ServiceNews::Down {
-            node: self.node,
-            took: began.elapsed(),
-            trouble,
-        })
-        .await;
-    }
-
-    /// Ends the process and verifies that nothing is held any more; returns what could not be.
-    async fn end(&self, endpoint: &Endpoint, process: Option<Arc<Process>>) -> Option<String> {
-        let process = process?;
-        if let Err(error) = process.stop(GRACE).await {
-            return Some(error.to_string());
-        }
-        let deadline = Instant::now() + RELEASE_LIMIT;
-        loop {
-            match self.service.released(endpoint).await {
-                Ok(()) => return None,
-                Err(held) if Instant::now() > deadline => return Some(held),
-                Err(_) => tokio::time::sleep(FIRST_PAUSE).await,
-            }
-        }
-    }
-}
-
-/// Waits for the end of a process; for ever if there is none.
-async fn exit_of(process: Option<&Arc<Process>>) -> Exit {
-    match process {
-        Some(process) => process.exited().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until the service is to be torn down, or the run is gone.
-async fn told(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stop| *stop).await;
-}
-
-fn with_log(error: StepError, endpoint: &Endpoint) -> StepError {
-    match &endpoint.log {
-        Some(log) => error.log(log.clone()),
-        None => error,
-    }
-}
-
-fn died_during_start(exit: Exit, endpoint: &Endpoint) -> StepError {
-    with_log(
-        StepError::new(format!("it ended before it was ready: it {exit}"))
-            .class(FailureClass::Infrastructure),
-        endpoint,
-    )
-}
-
-fn failed_probe(why: String, endpoint: &Endpoint) -> StepError {
-    with_log(
-        StepError::new(why).class(FailureClass::Infrastructure),
-        endpoint,
-    )
-}
-
-fn never_ready(limit: Duration, waits_for: &str, endpoint: &Endpoint) -> StepError {
-    let limit = crate::types::duration_text(limit);
-    let error = StepError::new(format!("it was not ready after {limit}: {waits_for}"))
-        .help("raise `ready = { timeout = \"…\" }` of the service if it only needs longer")
-        .class(FailureClass::Timeout);
-    with_log(error, endpoint)
 }

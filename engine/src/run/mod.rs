@@ -8,9 +8,14 @@
 pub mod folder;
 mod gate;
 pub mod history;
+mod launch;
 mod live;
+mod liveness;
+mod log_watch;
 mod perform;
 pub mod prune;
+mod readiness;
+mod release;
 mod results;
 pub mod trace;
 
@@ -172,7 +177,7 @@ pub async fn run(
         store,
         environment,
         plan: expanded.text.clone(),
-        supervisor: Supervisor::this_binary(),
+        supervisor: Supervisor::this_binary().of_run(folder.name(), folder.path()),
         folder,
         listeners,
         redactor: Redactor::new(&expanded.secrets),
@@ -523,6 +528,7 @@ impl Run {
             }
             ServiceNews::Up {
                 node,
+                incarnation,
                 endpoint,
                 process,
                 took,
@@ -532,6 +538,7 @@ impl Run {
                 self.ledger.keep_launch(node, millis(took))?;
                 self.tell(&Event::ServiceReady {
                     node: self.graph.name(node),
+                    incarnation,
                     url,
                     took_ms: millis(took),
                 })?;
@@ -592,6 +599,7 @@ impl Run {
         let tail = log.as_deref().map(|l| log_tail(l, LOG_LINES));
         self.tell(&Event::ServiceDied {
             node: self.graph.name(node),
+            incarnation,
             how,
             log,
             log_tail: tail.unwrap_or_default(),

@@ -3,10 +3,10 @@
 use super::gate::{Gate, Held, Passed};
 use crate::environment::Condition;
 use crate::graph::{NodeId, StepNode};
-use crate::process::Process;
+use crate::process::{Process, telling_log};
 use crate::service::Endpoint;
 use crate::step::{
-    DynStep, FailureClass, Grade, Progress, STEP_LOG, StepContext, StepError, StepKind, StepReport,
+    DynStep, FailureClass, Grade, Progress, StepContext, StepError, StepKind, StepReport,
 };
 use crate::store::{ArtifactRef, Store};
 use std::collections::BTreeMap;
@@ -176,6 +176,8 @@ impl Performance {
     fn context(&self, cancel: watch::Receiver<bool>, heartbeat: &Heartbeat) -> StepContext {
         let mut context = (self.context)(cancel);
         context.claims.clone_from(&self.parts);
+        let step = &self.step.step;
+        context.resolved.note_secrets(|walk| step.walk(walk));
         let (tell, noted) = (context.progress.clone(), heartbeat.clone());
         context.progress = Arc::new(move |progress: Progress| {
             if let Ok(mut at) = noted.lock() {
@@ -246,8 +248,10 @@ impl Performance {
                 "raise `{which}` of the step, or find out what it waits for"
             ))
             .class(FailureClass::Timeout);
-        let log = self.logs.join(STEP_LOG);
-        if log.exists() { error.log(log) } else { error }
+        match telling_log(&self.logs) {
+            Some(log) => error.log(log),
+            None => error,
+        }
     }
 
     /// Moves every declared output into the store.

@@ -66,7 +66,7 @@ impl Run {
         let verdict = is_measurement.then(|| report.verdict.clone().unwrap_or_else(no_verdict));
         match &verdict {
             Some(verdict) => {
-                let record = self.record(sample, took_ms, verdict.clone(), done);
+                let record = self.record(node, sample, took_ms, verdict.clone(), done);
                 self.ledger.keep_sample(node, record)?;
             }
             None if kind == Some(StepKind::Effect) => {}
@@ -91,7 +91,15 @@ impl Run {
         Ok(self.schedule.on(happened))
     }
 
-    fn record(&self, index: u32, took_ms: u64, verdict: Verdict, done: DoneStep) -> SampleRecord {
+    fn record(
+        &self,
+        node: NodeId,
+        index: u32,
+        took_ms: u64,
+        verdict: Verdict,
+        done: DoneStep,
+    ) -> SampleRecord {
+        let incarnations = self.live.incarnations_of(&self.graph, node);
         SampleRecord {
             run: self.folder.name().to_owned(),
             index,
@@ -103,6 +111,7 @@ impl Run {
             before: done.before,
             after: done.after,
             outputs: done.outputs,
+            incarnations,
         }
     }
 

@@ -20,7 +20,14 @@ impl Sort {
         };
         match self {
             Sort::Service => Role::Service(Arc::new(ServicePolicy {
-                ready_timeout: Duration::from_secs(1),
+                ready: crate::policy::Readiness {
+                    timeout: Duration::from_secs(1),
+                    http: None,
+                    tcp: false,
+                    log: None,
+                    command: vec![],
+                },
+                liveness: crate::policy::Liveness::default(),
                 restarts: 2,
                 demand: exclusive,
             })),

@@ -9,9 +9,11 @@ mod durations;
 mod collections;
 
 mod arguments;
+mod pattern;
 
 pub use arguments::{Argument, Arguments};
 pub use collections::Json;
 pub use durations::{duration_text, parse_duration};
+pub use pattern::Pattern;
 pub use plain::{Positive, number_text};
 pub use references::{Any, Artifact, ArtifactKind, Lease, Origin, Samples, Text, TextPart};

@@ -1,9 +1,11 @@
 //! `server.command`: any server that a command starts.
 
 use crate::command;
+use crate::diagnosis;
+use crate::http;
 use crate::kinds::InferenceServer;
+use engine::logs::Diagnosis;
 use engine::options::Parser;
-use engine::process::ProcessSpec;
 use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
 use engine::source::Place;
 use engine::step::{StepContext, StepError};
@@ -77,30 +79,32 @@ impl Service for ServerCommand {
             .iter()
             .map(|(k, v)| Ok((k.clone(), fill(v)?)))
             .collect::<Result<_, StepError>>()?;
-        let log = context.folder.join("server.log");
-        let spec = ProcessSpec {
-            argv,
-            env: super::environment(declared, &self.inherit),
-            cwd: std::env::current_dir()
-                .map_err(|e| StepError::because("could not find the working folder", e))?,
-            stdout: log.clone(),
-            stderr: log,
-            label: context.node.clone(),
-        };
+        let env = super::environment(declared, &self.inherit);
+        let cwd = std::env::current_dir()
+            .map_err(|e| StepError::because("could not find the working folder", e))?;
+        let spec = context.process(argv, env, &cwd);
         let url = format!("http://127.0.0.1:{port}");
         let facts = BTreeMap::from([("port".to_owned(), port)]);
         Ok(Launch::Process {
             spec,
-            endpoint: Endpoint {
-                url,
-                facts,
-                log: None,
-            },
+            endpoint: Endpoint::new(url, facts),
         })
     }
 
     async fn probe(&self, endpoint: &Endpoint) -> Probe {
         super::probe(endpoint, &self.health, self.model.as_deref()).await
+    }
+
+    async fn http_status(&self, endpoint: &Endpoint, path: &str) -> Result<u16, String> {
+        http::status(&endpoint.url, path).await
+    }
+
+    fn health(&self) -> Option<String> {
+        Some(self.health.clone())
+    }
+
+    fn diagnose(&self, log: &str) -> Option<Diagnosis> {
+        diagnosis::diagnose(log)
     }
 
     async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {

@@ -1,8 +1,9 @@
 //! `server.embedded`: the built-in server, started as another process of this binary.
 
+use crate::diagnosis;
 use crate::http;
 use crate::kinds::{InferenceServer, Model};
-use engine::process::ProcessSpec;
+use engine::logs::Diagnosis;
 use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
 use engine::step::{StepContext, StepError};
 use engine::types::{Artifact, ArtifactKind, Origin};
@@ -11,6 +12,9 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
+
+/// Answers with status 200 once the model is loaded.
+const HEALTH: &str = "/health";
 
 engine::choices! {
     /// Where weights come from.
@@ -132,7 +136,6 @@ impl Service for ServerEmbedded {
             .transpose()?
             .unwrap_or(0);
         let address_file = context.folder.join("address");
-        let log = context.folder.join("server.log");
         let mut argv: Vec<String> = vec!["/proc/self/exe".to_owned(), "server".to_owned()];
         argv.extend([
             "--model-path".to_owned(),
@@ -144,33 +147,22 @@ impl Service for ServerEmbedded {
             address_file.display().to_string(),
         ]);
         argv.extend(self.flags());
-        let spec = ProcessSpec {
-            argv: with_program(argv)?,
-            env: BTreeMap::new(),
-            cwd: context.folder.clone(),
-            stdout: log.clone(),
-            stderr: log,
-            label: context.node.clone(),
-        };
+        let spec = context.process(with_program(argv)?, BTreeMap::new(), &context.folder);
         let facts = BTreeMap::from([(
             "address_file".to_owned(),
             address_file.display().to_string(),
         )]);
         Ok(Launch::Process {
             spec,
-            endpoint: Endpoint {
-                url: String::new(),
-                facts,
-                log: None,
-            },
+            endpoint: Endpoint::new("", facts),
         })
     }
 
     async fn probe(&self, endpoint: &Endpoint) -> Probe {
         let Some(url) = read_address(endpoint) else {
-            return Probe::NotYet("it has not begun to listen".to_owned());
+            return Probe::NotYet("it has not begun to listen yet".to_owned());
         };
-        match http::probe(&url, "/health").await {
+        match http::probe(&url, HEALTH).await {
             Probe::Ready(mut facts) => {
                 if let Some((_, port)) = url.rsplit_once(':') {
                     facts.insert("port".to_owned(), port.to_owned());
@@ -180,6 +172,21 @@ impl Service for ServerEmbedded {
             }
             other => other,
         }
+    }
+
+    async fn http_status(&self, endpoint: &Endpoint, path: &str) -> Result<u16, String> {
+        match read_address(endpoint) {
+            Some(url) => http::status(&url, path).await,
+            None => Err("it has not begun to listen yet".to_owned()),
+        }
+    }
+
+    fn health(&self) -> Option<String> {
+        Some(HEALTH.to_owned())
+    }
+
+    fn diagnose(&self, log: &str) -> Option<Diagnosis> {
+        diagnosis::diagnose(log)
     }
 
     async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {

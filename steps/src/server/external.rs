@@ -1,5 +1,6 @@
 //! `server.external`: a server that runs already and is left running.
 
+use crate::http;
 use crate::kinds::InferenceServer;
 use engine::options::Parser;
 use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
@@ -64,16 +65,20 @@ impl Service for ServerExternal {
             facts.insert("port".to_owned(), port.to_string());
         }
         Ok(Launch::External {
-            endpoint: Endpoint {
-                url: self.url.clone(),
-                facts,
-                log: None,
-            },
+            endpoint: Endpoint::new(self.url.as_str(), facts),
         })
     }
 
     async fn probe(&self, endpoint: &Endpoint) -> Probe {
         super::probe(endpoint, &self.health, self.model.as_deref()).await
+    }
+
+    async fn http_status(&self, endpoint: &Endpoint, path: &str) -> Result<u16, String> {
+        http::status(&endpoint.url, path).await
+    }
+
+    fn health(&self) -> Option<String> {
+        Some(self.health.clone())
     }
 
     async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {

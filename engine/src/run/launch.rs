@@ -1,0 +1,358 @@
+//! One launch of a service from its start to its verified end: waited for until it is ready,
+//! watched while it serves, torn down. Tells what happens by messages; decides nothing.
+
+use super::Message;
+use super::live::ServiceNews;
+use super::liveness;
+use super::readiness::{Conditions, Look, lasting};
+use super::release::{Endings, GpuMemory, verify};
+use crate::claims::{Claim, Claims, show_devices};
+use crate::graph::NodeId;
+use crate::logs::{Diagnosis, reason_in};
+use crate::policy::ServicePolicy;
+use crate::process::{Exit, Identity, Process, Supervisor, logs_in, telling_log};
+use crate::service::{DynService, Endpoint, Launch, LaunchContext};
+use crate::step::{FailureClass, StepError};
+use crate::types::duration_text;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// Pause between looks: short, so that a quick server is not waited for, and growing.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a service may take to end when told to, before it is killed.
+const GRACE: Duration = Duration::from_secs(15);
+/// The pool whose parts have memory that must be verified to be free.
+const GPUS: &str = "gpus";
+/// How much of a boot's id is kept in the name of a launch: enough to tell boots apart.
+const BOOT_CHARS: usize = 8;
+
+/// One launch of a service.
+pub(super) struct Launching {
+    pub(super) node: NodeId,
+    pub(super) incarnation: u32,
+    pub(super) service: Arc<dyn DynService>,
+    pub(super) policy: Arc<ServicePolicy>,
+    pub(super) claims: Arc<Claims>,
+    pub(super) context: LaunchContext,
+    pub(super) supervisor: Supervisor,
+    pub(super) stopped: watch::Receiver<bool>,
+    pub(super) endings: Endings,
+    pub(super) sender: mpsc::Sender<Message>,
+}
+
+/// A service that was started.
+struct Started {
+    endpoint: Endpoint,
+    process: Option<Arc<Process>>,
+    gpu_memory: Option<GpuMemory>,
+}
+
+/// How waiting for readiness ended.
+enum Waited {
+    Ready,
+    ToldToStop,
+    Failed(StepError),
+}
+
+impl Launching {
+    async fn tell(&self, news: ServiceNews) {
+        // An error means that the run is over already.
+        let _ = self.sender.send(Message::Service(news)).await;
+    }
+
+    pub(super) async fn until_the_end(mut self) {
+        // Held until the service is verified gone.
+        let claim = match self.claim().await {
+            Some(Ok(claim)) => claim,
+            Some(Err(error)) => {
+                return self.tell(ServiceNews::LaunchFailed(self.node, error)).await;
+            }
+            None => return self.tell(ServiceNews::never_up(self.node)).await,
+        };
+        self.context.claims.clone_from(&claim.parts);
+        let began = Instant::now();
+        let mut started = match self.start().await {
+            Ok(started) => started,
+            Err(error) => return self.tell(ServiceNews::LaunchFailed(self.node, error)).await,
+        };
+        match self.wait_until_ready(&mut started).await {
+            Waited::Ready => self.serve(started, began).await,
+            Waited::ToldToStop => self.tear_down(&mut started).await,
+            Waited::Failed(error) => {
+                let error = match self.end(&mut started).await {
+                    Some(held) => {
+                        error.help(format!("{held}: end what holds it before the next try"))
+                    }
+                    None => error,
+                };
+                self.tell(ServiceNews::LaunchFailed(self.node, error)).await;
+            }
+        }
+    }
+
+    /// Waits for its share of the machine; `None` if it is no longer wanted.
+    async fn claim(&self) -> Option<Result<Claim, StepError>> {
+        let (node, sender) = (self.node, self.sender.clone());
+        let say = move |doing| {
+            // A full queue drops what is only said, never news.
+            let _ = sender.try_send(Message::Service(ServiceNews::Doing(node, doing)));
+        };
+        tokio::select! {
+            claim = self.claims.take(&self.policy.demand, say) => Some(claim.map_err(|e| {
+                StepError::new(e.to_string()).class(FailureClass::Infrastructure)
+            })),
+            () = told(self.stopped.clone()) => None,
+        }
+    }
+
+    async fn start(&self) -> Result<Started, StepError> {
+        self.endings.nothing_is_held().await?;
+        let (mut endpoint, process) = match self.service.launch(&self.context)? {
+            Launch::External { endpoint } => (endpoint, None),
+            Launch::Process { mut spec, endpoint } => {
+                show_devices(&self.context.claims, &mut spec.env);
+                let process = self.supervisor.start(spec).await;
+                let process = process.map_err(|e| StepError::new(e.to_string()))?;
+                (endpoint, Some(Arc::new(process)))
+            }
+        };
+        endpoint.incarnation = self.name(process.as_ref().map(|p| p.identity()));
+        let has_gpus = process.is_some() && self.policy.demand.amounts.contains_key(GPUS);
+        let gpu_memory = has_gpus.then(|| GpuMemory::of(&self.supervisor, &self.context.folder));
+        Ok(Started {
+            endpoint,
+            process,
+            gpu_memory: gpu_memory.flatten(),
+        })
+    }
+
+    /// Names this launch for good: numbers begin anew when a run goes on, processes never do.
+    fn name(&self, process: Option<&Identity>) -> String {
+        let launch = match process {
+            Some(process) => {
+                let boot: String = process.boot_id.chars().take(BOOT_CHARS).collect();
+                format!("{}-{}-{boot}", process.pid, process.start_time)
+            }
+            None => format!("at-{}", crate::samples::now_s()),
+        };
+        let run = self.supervisor.run_name().unwrap_or("run");
+        format!("{run}/{}/{}/{launch}", self.context.node, self.incarnation)
+    }
+
+    async fn wait_until_ready(&self, started: &mut Started) -> Waited {
+        let asked = &self.policy.ready;
+        let logs = started
+            .process
+            .as_ref()
+            .map(|_| logs_in(&self.context.folder));
+        let (service, supervisor) = (self.service.clone(), self.supervisor.clone());
+        let folder = &self.context.folder;
+        let mut conditions = Conditions::new(service, asked, supervisor, folder, logs);
+        let process = started.process.clone();
+        tokio::select! {
+            biased;
+            exit = exit_of(process.as_ref()) => Waited::Failed(self.died_during_start(exit)),
+            () = told(self.stopped.clone()) => Waited::ToldToStop,
+            () = tokio::time::sleep(asked.timeout) => Waited::Failed(self.never_ready(&conditions)),
+            all_hold = self.until_all_hold(&mut conditions, &mut started.endpoint) => match all_hold {
+                Ok(()) => Waited::Ready,
+                Err(why) => Waited::Failed(self.failed(why, FailureClass::Infrastructure, None)),
+            },
+        }
+    }
+
+    /// Looks again and again, and says what holds it up.
+    ///
+    /// # Errors
+    /// Why it will never be ready.
+    async fn until_all_hold(
+        &self,
+        conditions: &mut Conditions,
+        endpoint: &mut Endpoint,
+    ) -> Result<(), String> {
+        let mut said = Said::default();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match conditions.look(endpoint).await {
+                Look::Ready => return Ok(()),
+                Look::Never(why) => return Err(why),
+                Look::NotYet => {}
+            }
+            if let Some(doing) = said.anything_new(conditions) {
+                self.tell(ServiceNews::Doing(self.node, doing)).await;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Watches the service until it is told to stop, ends by itself, or hangs.
+    async fn serve(self, mut started: Started, began: Instant) {
+        note_processes(&mut started);
+        let up = ServiceNews::Up {
+            node: self.node,
+            incarnation: self.incarnation,
+            endpoint: started.endpoint.clone(),
+            process: started.process.clone(),
+            took: began.elapsed(),
+        };
+        self.tell(up).await;
+        let process = started.process.clone();
+        let how = tokio::select! {
+            () = told(self.stopped.clone()) => return self.tear_down(&mut started).await,
+            exit = exit_of(process.as_ref()) => self.how(exit),
+            hung = liveness::until_dead(&*self.service, &started.endpoint, &self.policy.liveness) => {
+                self.kill(process.as_ref()).await;
+                hung
+            }
+        };
+        self.died(how, started).await;
+    }
+
+    /// Kills a service that hangs, so that steps that wait for it see its end.
+    async fn kill(&self, process: Option<&Arc<Process>>) {
+        if let Some(process) = process {
+            process.kill();
+            // What survives that is named by the tear-down.
+            let _ = tokio::time::timeout(GRACE, process.exited()).await;
+        }
+    }
+
+    /// Tells of a death at once, and lets no other launch begin before nothing is left of this one.
+    async fn died(&self, how: String, mut started: Started) {
+        self.endings.begin();
+        self.tell(ServiceNews::Died {
+            node: self.node,
+            incarnation: self.incarnation,
+            how,
+        })
+        .await;
+        let held = self.end(&mut started).await;
+        let name = |held| format!("`{}` died, and {held}", self.context.node);
+        self.endings.end(held.map(name));
+    }
+
+    async fn tear_down(&self, started: &mut Started) {
+        let began = Instant::now();
+        let trouble = self.end(started).await;
+        self.tell(ServiceNews::Down {
+            node: self.node,
+            took: began.elapsed(),
+            trouble,
+        })
+        .await;
+    }
+
+    /// Ends the process and verifies that nothing is held any more; returns what could not be.
+    async fn end(&self, started: &mut Started) -> Option<String> {
+        note_processes(started);
+        let process = started.process.as_ref()?;
+        if let Err(error) = process.stop(GRACE).await {
+            return Some(error.to_string());
+        }
+        let gpu_memory = started.gpu_memory.as_ref();
+        verify(&*self.service, &started.endpoint, gpu_memory)
+            .await
+            .err()
+    }
+
+    /// What the logs say, and the log that says most.
+    fn reason(&self, exit: Option<Exit>) -> (Option<Diagnosis>, Option<PathBuf>) {
+        let folder = &self.context.folder;
+        match reason_in(folder, |log| self.service.diagnose(log)) {
+            Some((diagnosis, log)) => (Some(diagnosis), Some(log)),
+            None => (exit.and_then(Diagnosis::of_exit), telling_log(folder)),
+        }
+    }
+
+    fn failed(&self, message: String, class: FailureClass, exit: Option<Exit>) -> StepError {
+        let (diagnosis, log) = self.reason(exit);
+        let mut error = match diagnosis {
+            Some(found) => StepError::new(format!("{message}: {found}")).help(found.hint),
+            None => StepError::new(message),
+        };
+        error.log = log;
+        error.class(class)
+    }
+
+    fn died_during_start(&self, exit: Exit) -> StepError {
+        let when = match telling_log(&self.context.folder) {
+            Some(_) => "it died before it was healthy",
+            None => "it died before it wrote a log",
+        };
+        let message = format!("{when}: it {exit}");
+        self.failed(message, FailureClass::Infrastructure, Some(exit))
+    }
+
+    /// Says how it ended by itself, and what its logs say of that.
+    fn how(&self, exit: Exit) -> String {
+        match self.reason(Some(exit)).0 {
+            Some(found) => format!("{exit}: {found}; {}", found.hint),
+            None => exit.to_string(),
+        }
+    }
+
+    fn never_ready(&self, conditions: &Conditions) -> StepError {
+        let limit = duration_text(self.policy.ready.timeout);
+        let what = if conditions.is_unhealthy() {
+            format!("it is alive but not healthy after {limit}")
+        } else {
+            format!("it never became ready within {limit}")
+        };
+        let states = conditions.states(Instant::now());
+        let error = self.failed(format!("{what}: {states}"), FailureClass::Timeout, None);
+        match error.help {
+            Some(_) => error,
+            None => error
+                .help("raise `ready = { timeout = \"…\" }` of the service if it only needs longer"),
+        }
+    }
+}
+
+/// What was said last of a service that is not ready, and when it is time to say it again.
+#[derive(Default)]
+struct Said {
+    what: String,
+    waited: Duration,
+}
+
+impl Said {
+    /// Returns what to say if it is not what was said, or has lasted twice as long.
+    fn anything_new(&mut self, conditions: &Conditions) -> Option<String> {
+        let (what, since) = conditions.waits_for()?;
+        let waited = since.elapsed();
+        let is_old = what == self.what && waited < (self.waited * 2).max(Duration::from_secs(10));
+        if is_old {
+            return None;
+        }
+        let text = if waited < Duration::from_secs(1) {
+            what.clone()
+        } else {
+            lasting(&what, waited)
+        };
+        *self = Self { what, waited };
+        Some(text)
+    }
+}
+
+fn note_processes(started: &mut Started) {
+    if let (Some(gpu_memory), Some(process)) = (&mut started.gpu_memory, &started.process) {
+        gpu_memory.note(process);
+    }
+}
+
+/// Waits for the end of a process; for ever if there is none.
+async fn exit_of(process: Option<&Arc<Process>>) -> Exit {
+    match process {
+        Some(process) => process.exited().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the service is to be torn down, or the run is gone.
+async fn told(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
