@@ -14,6 +14,7 @@ use engine::step::{
     FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
 };
 use engine::types::{Any, Arguments, Artifact, ArtifactKind, Lease, Samples, Text};
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -695,4 +696,28 @@ fn secrets_come_from_where_the_plan_says_and_are_named_by_the_expansion() {
     );
     let redactor = engine::secrets::Redactor::new(&expanded.secrets);
     assert_eq!(redactor.text("token hf_secret!"), "token ***!");
+}
+
+proptest! {
+    /// Whatever becomes of a plan, reading it ends with a plan or with problems that have places.
+    #[test]
+    fn no_damage_to_a_plan_makes_reading_fall_over(
+        which in 0usize..2,
+        from in 0usize..2000,
+        length in 0usize..40,
+        instead in "[\\[\\]{}\"=.,$a-c0-9\n ]{0,6}",
+    ) {
+        let mut texts = [USING.to_owned(), FRAGMENT.to_owned()];
+        let text = &mut texts[which];
+        let from = from % text.len();
+        let to = (from + length).min(text.len());
+        text.replace_range(from..to, &instead);
+        let plans = Plans::new(&[("plan.toml", &texts[0]), ("library/serving.toml", &texts[1])]);
+        let mut sources = Sources::default();
+        let found = load(&plans.path(), &Settings::default(), &library(), &mut sources);
+        for (place, _) in found.err().into_iter().flatten().filter_map(|p| p.place) {
+            prop_assert!(place.span.start <= sources.get(place.source).text.len());
+            sources.line_column(&place);
+        }
+    }
 }

@@ -4,12 +4,14 @@
 use super::Pruned;
 use super::axes::{self, Axes, Point, axis_value, point_key};
 use super::body;
-use super::linker::{Declared, DeclaredAll, Entry, Instance, InstanceLinker};
+use super::left_out::LeftOut;
+use super::linker::{Declared, DeclaredAll, Entry, Instance, InstanceLinker, read_by};
 use super::order::order;
 use super::policies::PolicyReader;
+use super::secrets;
 use super::supply;
 use crate::compose::Composed;
-use crate::compose::files::{Files, searched_help};
+use crate::compose::files::Files;
 use crate::graph::{Body, Node, NodeId, NodeName, ServiceNode, StepNode};
 use crate::interpolate::{self, Mentions, Scope};
 use crate::library::Library;
@@ -19,8 +21,7 @@ use crate::policy::{Policy, ServicePolicy, Supply};
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::secrets::{Secret, SecretSource};
 use crate::source::Sources;
-use crate::value::{Kind, Table, Value};
-use crate::when::{Holds, When};
+use crate::value::{Table, Value};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -65,7 +66,7 @@ impl<'a> Expansion<'a> {
     ) -> Self {
         let (plan, scope) = (&composed.plan, &composed.scope);
         let axes = axes::read(&plan.axes, scope, files, sources, problems);
-        let secrets = secret_sources(&plan.secrets, files, sources, problems);
+        let secrets = secrets::sources(&plan.secrets, files, sources, problems);
         Self {
             plan,
             library,
@@ -133,7 +134,8 @@ impl<'a> Expansion<'a> {
     fn declare(&mut self, decl: &NodeDecl, mentions: &Mentions) {
         let entry = self.entry(decl);
         let axes = self.axes_of(decl, mentions);
-        let mut left_out = LeftOut::new(decl, mentions, &axes, self);
+        let (known, sources) = (&self.declared, self.sources);
+        let left_out = LeftOut::new(decl, mentions, &axes, known, sources, self.problems);
         let mut declared = Declared {
             entry,
             instances: Vec::new(),
@@ -141,7 +143,7 @@ impl<'a> Expansion<'a> {
             axes,
         };
         for point in self.axes.product(&declared.axes) {
-            match left_out.reason(&point, self) {
+            match left_out.reason(&point, &self.scope, self.problems) {
                 Some(reason) => {
                     declared.pruned.insert(point_key(&point));
                     let node = node_name(decl, &point).to_string();
@@ -310,12 +312,6 @@ fn key(decl: &NodeDecl) -> (bool, String) {
     (decl.sort == NodeSort::Service, decl.key.name.clone())
 }
 
-/// What is read instance by instance.
-fn read_by(mentions: &Mentions) -> impl Iterator<Item = (bool, String)> {
-    let steps = mentions.steps.iter().map(|n| (false, n.clone()));
-    steps.chain(mentions.services.iter().map(|n| (true, n.clone())))
-}
-
 fn node_name(decl: &NodeDecl, point: &Point) -> NodeName {
     let value = |(name, value): &(String, Value)| Some((name.clone(), axis_value(value)?));
     NodeName {
@@ -355,134 +351,4 @@ fn body_of(
             }))
         }
     }
-}
-
-/// Decides which instances of one declaration are left out.
-struct LeftOut {
-    when: Vec<When>,
-    /// Declarations that it reads and of which something is left out: name, axes, points.
-    read: Vec<(String, Vec<String>, HashSet<String>)>,
-    /// Measurements of which it reads what is left: name, axes that both have, points that are.
-    all: Vec<(String, Vec<String>, HashSet<String>)>,
-}
-
-impl LeftOut {
-    fn new(
-        decl: &NodeDecl,
-        mentions: &Mentions,
-        axes: &[String],
-        expansion: &mut Expansion<'_>,
-    ) -> Self {
-        let mut when = Vec::new();
-        for value in &decl.when {
-            match When::parse(value, expansion.sources) {
-                Ok(parsed) => when.push(parsed),
-                Err(problem) => expansion.problems.push(problem),
-            }
-        }
-        let declared = &expansion.declared;
-        let pruned = |key: &(bool, String)| declared.get(key).filter(|d| !d.pruned.is_empty());
-        let read = read_by(mentions).filter_map(|key| {
-            let declared = pruned(&key)?;
-            Some((key.1, declared.axes.clone(), declared.pruned.clone()))
-        });
-        let all = mentions.all.iter().filter_map(|name| {
-            let declared = pruned(&(false, name.clone()))?;
-            let common = declared.axes.iter().filter(|a| axes.contains(a));
-            let common: Vec<String> = common.cloned().collect();
-            let left = declared.instances.iter();
-            let left = left.map(|i| point_key(&on(&i.axes, &common)));
-            Some((name.clone(), common.clone(), left.collect()))
-        });
-        Self {
-            when,
-            read: read.collect(),
-            all: all.collect(),
-        }
-    }
-
-    /// Why the instance at `point` is left out, if it is.
-    fn reason(&mut self, point: &Point, expansion: &mut Expansion<'_>) -> Option<String> {
-        for (name, axes, pruned) in &self.read {
-            let part = on(point, axes);
-            if pruned.contains(&point_key(&part)) {
-                return Some(format!("needs `{name}`, which is left out"));
-            }
-        }
-        for (name, axes, left) in &self.all {
-            if !left.contains(&point_key(&on(point, axes))) {
-                return Some(format!("reads all of `{name}`, of which nothing is left"));
-            }
-        }
-        if self.when.is_empty() {
-            return None;
-        }
-        let mut scope = expansion.scope.clone();
-        scope.axes = Some(point.iter().cloned().collect());
-        for when in &self.when {
-            match when.decide(&scope) {
-                Ok(Holds::Yes) => {}
-                Ok(Holds::No(reason)) => return Some(reason),
-                Err(problem) => problem.into_iter().for_each(|p| expansion.problems.push(p)),
-            }
-        }
-        None
-    }
-}
-
-/// The part of a point that lies on some axes.
-fn on(point: &[(String, Value)], axes: &[String]) -> Point {
-    let part = point.iter().filter(|(name, _)| axes.contains(name));
-    part.cloned().collect()
-}
-
-/// Reads `[secrets]`: where those come from that are not in the variable of their name.
-fn secret_sources(
-    declared: &Table,
-    files: &Files,
-    sources: &Sources,
-    problems: &mut Problems,
-) -> BTreeMap<String, SecretSource> {
-    let mut found = BTreeMap::new();
-    for (key, value) in &declared.entries {
-        let entry = match &value.kind {
-            Kind::Table(table) => match table.entries.as_slice() {
-                [(kind, given)] => Some((kind.name.as_str(), given)),
-                _ => None,
-            },
-            _ => None,
-        };
-        let source = match entry {
-            Some((
-                "env",
-                Value {
-                    kind: Kind::Text(name),
-                    ..
-                },
-            )) => SecretSource::Variable(name.clone()),
-            Some((
-                "file",
-                Value {
-                    kind: Kind::Text(path),
-                    place,
-                },
-            )) => match files.find(sources.folder_of(place), path) {
-                Ok(path) => SecretSource::File(std::path::absolute(&path).unwrap_or(path)),
-                Err(searched) => {
-                    let message = format!("there is no file `{path}`");
-                    let problem = Problem::at(place, message, "not found");
-                    problems.push(problem.help(searched_help(&searched)));
-                    continue;
-                }
-            },
-            _ => {
-                let message = format!("secret `{}` comes from a file or a variable", key.name);
-                let problem = Problem::at(&value.place, message, "not understood");
-                problems.push(problem.help("write `{ file = \"PATH\" }` or `{ env = \"NAME\" }`; a value itself has no place in a plan"));
-                continue;
-            }
-        };
-        found.insert(key.name.clone(), source);
-    }
-    found
 }

@@ -3,6 +3,7 @@
 use super::axes::agree;
 use crate::compose::files::search;
 use crate::graph::{Link, NodeId};
+use crate::interpolate::Mentions;
 use crate::library::{ServiceEntry, StepEntry};
 use crate::options::{Linked, Linker};
 use crate::problem::{Problem, did_you_mean};
@@ -38,6 +39,12 @@ pub(super) struct Declared {
 
 /// Declarations by whether they are services and by name.
 pub(super) type DeclaredAll = BTreeMap<(bool, String), Declared>;
+
+/// What is read instance by instance.
+pub(super) fn read_by(mentions: &Mentions) -> impl Iterator<Item = (bool, String)> {
+    let steps = mentions.steps.iter().map(|n| (false, n.clone()));
+    steps.chain(mentions.services.iter().map(|n| (true, n.clone())))
+}
 
 /// Links the references of one instance.
 pub(super) struct InstanceLinker<'a> {

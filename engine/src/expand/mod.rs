@@ -7,9 +7,11 @@
 mod axes;
 mod body;
 mod declare;
+mod left_out;
 mod linker;
 mod order;
 mod policies;
+mod secrets;
 mod supply;
 
 pub use policies::{

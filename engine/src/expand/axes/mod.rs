@@ -15,6 +15,9 @@ pub(super) use read::read;
 /// The values that one instance has on its axes, in the order of the plan.
 pub(super) type Point = Vec<(String, Value)>;
 
+/// One row of values of axes that vary together, and where it stands.
+type Placed = (Place, Vec<Value>);
+
 /// Axes that vary together, or one that varies alone.
 struct Unit {
     names: Vec<String>,
@@ -167,6 +170,3 @@ pub(super) fn axis_value(value: &Value) -> Option<AxisValue> {
         _ => return None,
     })
 }
-
-/// A value and the row that it is a part of.
-type Placed = (Place, Vec<Value>);

@@ -2,9 +2,16 @@
 //!
 //! A string that is one reference keeps the referent's type; `$${` writes `${`.
 
+mod meaning;
+
+mod mentions;
+
+pub use mentions::{Mentions, mentions};
+
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::{Place, Sources};
 use crate::value::{Kind, Late, Piece, Table, Target, Value};
+use meaning::{Meaning, meaning};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -196,62 +203,6 @@ enum Resolved {
     Late(Late),
 }
 
-/// What a reference names, known or not.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Meaning<'a> {
-    /// `params.NAME`
-    Param(&'a str),
-    /// `axes.NAME`
-    Axis(&'a str),
-    /// `steps.NAME`, without an output.
-    Step(String),
-    /// Everything that is known only when the plan runs.
-    Late(Target),
-}
-
-/// Understands the path of a reference, without `not`.
-pub(crate) fn meaning<'a>(path: &'a str, names: &Names) -> Option<Meaning<'a>> {
-    let words: Vec<&str> = path.split('.').collect();
-    Some(match words.as_slice() {
-        ["params", name] => Meaning::Param(name),
-        ["axes", name] => Meaning::Axis(name),
-        ["secret", name] => Meaning::Late(Target::Secret {
-            name: (*name).to_owned(),
-        }),
-        ["steps", name @ ..] if names.steps.contains(&name.join(".")) => {
-            Meaning::Step(name.join("."))
-        }
-        ["steps", name] => Meaning::Step((*name).to_owned()),
-        ["steps", name @ .., "all"] => Meaning::Late(Target::All {
-            step: name.join("."),
-        }),
-        ["steps", name @ .., output] => Meaning::Late(Target::Output {
-            step: name.join("."),
-            output: (*output).to_owned(),
-        }),
-        ["services", name @ ..] if !name.is_empty() => Meaning::Late(service(name, names)),
-        _ => return None,
-    })
-}
-
-/// Tells a service from a fact of one: names of services can have dots, too.
-fn service(words: &[&str], names: &Names) -> Target {
-    let whole = words.join(".");
-    let (fact, head) = words.split_last().map_or(("", &[][..]), |(f, h)| (*f, h));
-    let in_fragment = |name: &String| name.starts_with(&format!("{}.", words[0]));
-    let is_known = |name: &str| names.services.contains(name);
-    let is_service = is_known(&whole)
-        || head.is_empty()
-        || (!is_known(&head.join(".")) && names.services.iter().any(in_fragment));
-    if is_service {
-        return Target::Service { service: whole };
-    }
-    Target::Fact {
-        service: head.join("."),
-        fact: fact.to_owned(),
-    }
-}
-
 /// What can be written between `${` and `}`.
 const FORMS: &str = "write `params.NAME`, `axes.NAME`, `steps.NAME.OUTPUT`, `steps.NAME.all`, `services.NAME`, `services.NAME.url` or `secret.NAME`";
 
@@ -380,71 +331,6 @@ fn known(name: &str, names: &BTreeSet<String>, what: &str, place: &Place) -> Res
         format!("unknown {what}"),
     )
     .help(help))
-}
-
-/// What values refer to.
-#[derive(Debug, Default)]
-pub struct Mentions {
-    /// Steps whose outputs are read, instance by instance.
-    pub steps: Vec<String>,
-    /// Steps of which all instances are read.
-    pub all: Vec<String>,
-    /// Services.
-    pub services: Vec<String>,
-    /// Axes.
-    pub axes: Vec<(String, Place)>,
-    /// Secrets.
-    pub secrets: Vec<String>,
-}
-
-/// Collects what values refer to, without resolving anything.
-pub fn mentions<'a>(
-    values: impl IntoIterator<Item = &'a Value>,
-    names: &Names,
-    sources: &Sources,
-) -> Mentions {
-    let mut found = Mentions::default();
-    for value in values {
-        mention(value, names, sources, &mut found);
-    }
-    found
-}
-
-fn mention(value: &Value, names: &Names, sources: &Sources, found: &mut Mentions) {
-    match &value.kind {
-        Kind::Text(text) => {
-            let mut from = 0;
-            for part in split(text) {
-                if let Raw::Reference(expression) = part {
-                    let place = locate(sources, &value.place, expression, &mut from);
-                    found.note(expression, names, place);
-                }
-            }
-        }
-        Kind::List(list) => list.iter().for_each(|v| mention(v, names, sources, found)),
-        Kind::Table(inner) => inner
-            .entries
-            .iter()
-            .for_each(|(_, v)| mention(v, names, sources, found)),
-        _ => {}
-    }
-}
-
-impl Mentions {
-    fn note(&mut self, expression: &str, names: &Names, place: Place) {
-        let path = expression.trim();
-        let path = path.strip_prefix("not ").unwrap_or(path).trim();
-        match meaning(path, names) {
-            Some(Meaning::Axis(axis)) => self.axes.push((axis.to_owned(), place)),
-            Some(Meaning::Late(Target::Output { step, .. })) => self.steps.push(step),
-            Some(Meaning::Late(Target::All { step })) => self.all.push(step),
-            Some(Meaning::Late(Target::Service { service } | Target::Fact { service, .. })) => {
-                self.services.push(service);
-            }
-            Some(Meaning::Late(Target::Secret { name })) => self.secrets.push(name),
-            Some(Meaning::Param(_) | Meaning::Step(_)) | None => {}
-        }
-    }
 }
 
 #[cfg(test)]
