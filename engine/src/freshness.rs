@@ -233,10 +233,7 @@ pub fn look_up_action(
             .map(|(name, _)| name.clone())
     });
     let freshness = match (&record, lost) {
-        (Some(record), None) => Freshness::Reused {
-            age_s: now_s().saturating_sub(record.finished_at),
-            samples: None,
-        },
+        (Some(record), None) => reused(record.finished_at),
         (Some(_), Some(output)) => Freshness::Stale {
             reason: Reason::Lost { output },
         },
@@ -250,6 +247,14 @@ pub fn look_up_action(
         record,
         samples: SampleSet::default(),
     })
+}
+
+/// Says that a cached result is used again.
+pub fn reused(finished_at: u64) -> Freshness {
+    Freshness::Reused {
+        age_s: now_s().saturating_sub(finished_at),
+        samples: None,
+    }
 }
 
 /// Looks up the samples of a measurement.
