@@ -5,6 +5,7 @@
 use crate::environment::Environment;
 use crate::freshness::{self, ActionRecord, Found, Freshness, Wanted, Wish};
 use crate::graph::{Edge, Graph, NodeId};
+use crate::hits::Hits;
 use crate::key::{Keys, Known, Manifest};
 use crate::past::{self, Memory};
 use crate::policy::Sampling;
@@ -29,6 +30,7 @@ pub struct Ledger {
     known: Known,
     artifacts: BTreeMap<(NodeId, String), ArtifactRef>,
     samples: BTreeMap<NodeId, SampleSet>,
+    hits: Hits,
 }
 
 impl Ledger {
@@ -41,6 +43,7 @@ impl Ledger {
         wish: Wish,
     ) -> Self {
         let plan_digest = digest_plan(&plan);
+        let hits = Hits::load(&store, &plan.name);
         Self {
             graph,
             store,
@@ -51,7 +54,16 @@ impl Ledger {
             known: Known::default(),
             artifacts: BTreeMap::new(),
             samples: BTreeMap::new(),
+            hits,
         }
+    }
+
+    /// Keeps what makes the next run of the plan quick.
+    ///
+    /// # Errors
+    /// If the store cannot be written; what is lost thereby is time.
+    pub fn save_hits(&mut self) -> Result<(), StoreError> {
+        self.hits.save()
     }
 
     /// Returns the manifest of a node that was decided.
@@ -100,6 +112,11 @@ impl Ledger {
         node: NodeId,
         manifest: &Manifest,
     ) -> Result<(Freshness, Decision), StoreError> {
+        let key = manifest.digest();
+        if let Some(hit) = self.hits.get(&key) {
+            self.take_outputs(node, hit.outputs);
+            return Ok((freshness::reused(hit.finished_at), Decision::Satisfied));
+        }
         let found = freshness::look_up_action(
             &self.store,
             &self.graph.name(node),
@@ -107,6 +124,7 @@ impl Ledger {
             manifest,
         )?;
         if let Some(record) = found.record {
+            self.hits.learn(key, &record);
             self.take_outputs(node, record.outputs);
             return Ok((found.freshness, Decision::Satisfied));
         }
@@ -235,6 +253,7 @@ impl Ledger {
         let value = serde_json::to_value(&record).unwrap_or_default();
         self.store
             .put_record("actions", &manifest.digest().to_string(), &value)?;
+        self.hits.learn(manifest.digest(), &record);
         past::remember(
             &self.store,
             &self.plan.name,

@@ -229,10 +229,7 @@ pub fn look_up_action(
     let record = read_action(store, &manifest.digest());
     let lost = record.as_ref().and_then(|r| lost_output(store, r));
     let freshness = match (&record, lost) {
-        (Some(record), None) => Freshness::Reused {
-            age_s: now_s().saturating_sub(record.finished_at),
-            samples: None,
-        },
+        (Some(record), None) => reused(record.finished_at),
         (Some(_), Some(output)) => Freshness::Stale {
             reason: Reason::Lost { output },
         },
@@ -262,6 +259,14 @@ fn lost_output(store: &Store, record: &ActionRecord) -> Option<String> {
     let mut outputs = record.outputs.iter();
     let (name, _) = outputs.find(|(_, output)| !store.present(output))?;
     Some(name.clone())
+}
+
+/// Says that a cached result is used again.
+pub fn reused(finished_at: u64) -> Freshness {
+    Freshness::Reused {
+        age_s: now_s().saturating_sub(finished_at),
+        samples: None,
+    }
 }
 
 /// Looks up the samples of a measurement.

@@ -49,6 +49,7 @@ pub mod environment;
 pub mod key;
 
 pub mod freshness;
+pub mod hits;
 pub mod samples;
 
 pub mod decide;

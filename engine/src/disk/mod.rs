@@ -183,16 +183,21 @@ pub fn create_folders_synced(path: &Path) -> io::Result<()> {
 }
 
 fn create_missing(path: &Path, made_in: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    use io::ErrorKind::{AlreadyExists, NotFound};
     if path.is_dir() {
         return Ok(());
     }
-    let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) else {
-        return create_folder(path);
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let made = match (create_folder(path), parent) {
+        (Err(error), Some(parent)) if error.kind() == NotFound => {
+            create_missing(parent, made_in)?;
+            create_folder(path)
+        }
+        (other, _) => other,
     };
-    create_missing(parent, made_in)?;
-    match create_folder(path) {
-        Ok(()) => made_in(parent),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+    match made {
+        Ok(()) => parent.map_or(Ok(()), made_in),
+        Err(error) if error.kind() == AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -200,17 +200,27 @@ impl RunFolder {
 
     /// Links a result so that a person finds it: `results/<node>/…/<file>`.
     pub(super) fn link(&self, folders: &[&str], file: &str, target: &Path) -> Result<(), RunError> {
+        use std::io::ErrorKind::{AlreadyExists, NotFound};
         let mut folder = self.path.join("results");
         folder.extend(folders.iter().map(|f| file_safe(f)));
-        create(&folder)?;
         let target = std::path::absolute(target).unwrap_or_else(|_| target.to_owned());
         let link = folder.join(file);
         let relative = relative_to(&folder, &target);
-        if fs::read_link(&link).is_ok_and(|now| now == relative) {
-            return Ok(());
-        }
-        let _ = disk::remove_file(&link);
-        disk::symlink(&relative, &link).map_err(RunError::on(&link))
+        // Most often there is nothing, and a run in which all is done is mostly this.
+        let made = match disk::symlink(&relative, &link) {
+            Err(error) if error.kind() == NotFound => {
+                create(&folder)?;
+                disk::symlink(&relative, &link)
+            }
+            Err(error) if error.kind() == AlreadyExists => {
+                if fs::read_link(&link).is_ok_and(|now| now == relative) {
+                    return Ok(());
+                }
+                disk::remove_file(&link).and_then(|()| disk::symlink(&relative, &link))
+            }
+            other => other,
+        };
+        made.map_err(RunError::on(&link))
     }
 
     /// Whether `latest` leads to a run that began before this one, or nowhere.

@@ -643,6 +643,8 @@ impl Run {
     fn finish(mut self) -> Result<Outcome, RunError> {
         let outcome = self.tally.outcome(self.rests_on_invalid());
         self.folder.clean_work();
+        // Without it the next run is slower and nothing else.
+        let _ = self.ledger.save_hits();
         self.tell(&Event::RunFinished {
             outcome,
             took_ms: millis(self.began.elapsed()),

@@ -9,6 +9,7 @@ use super::durable::{self, Published};
 use super::session::Session;
 use super::{Digest, StoreError, parallel};
 use crate::disk;
+use rustix::fs::{FileType, Stat};
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -36,6 +37,14 @@ pub(super) fn seal(path: &Path, executable: bool) -> io::Result<()> {
 /// Whether `data` is that of a file of `size` bytes that nobody wrote to since it was sealed.
 pub(super) fn is_sealed(data: &Metadata, size: u64) -> bool {
     data.is_file() && data.len() == size && data.modified().is_ok_and(|time| time == seal_time())
+}
+
+/// The same of what the system itself says of a file.
+pub(super) fn is_sealed_stat(stat: &Stat, size: u64) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && u64::try_from(stat.st_size) == Ok(size)
+        && u64::try_from(stat.st_mtime) == Ok(SEAL_S)
+        && stat.st_mtime_nsec == 0
 }
 
 /// The blobs of one store.

@@ -148,6 +148,10 @@ impl Store {
             ..GcReport::default()
         };
         self.sweep(plan, &mut report);
+        if report.actions.count > 0 {
+            // What was removed is not to be found by another way.
+            remove(&self.indexes(), &mut report);
+        }
         self.sweep_unfinished(options, now, &mut report);
         if !options.dry_run {
             report.locks = self.sweep_locks(before(now, options.grace)) as u64;
@@ -193,11 +197,13 @@ impl Store {
         let mut fits = true;
         for record in cached {
             let artifacts = record.artifacts.iter().flatten();
-            let size: u64 = self.new_bytes(plan, artifacts.clone());
-            fits &= options
+            let size = self.new_bytes(plan, artifacts.clone());
+            // One that shares all its content with what stays would give no room back.
+            let is_over = options
                 .max_size
-                .is_none_or(|max| plan.live_bytes + size <= max);
-            if fits && !is_older(&record, options.max_age, now) {
+                .is_some_and(|max| size > 0 && plan.live_bytes + size > max);
+            fits &= !is_over;
+            if (fits || size == 0) && !is_older(&record, options.max_age, now) {
                 self.mark(plan, artifacts);
             } else {
                 plan.records.push(record);

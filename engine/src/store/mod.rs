@@ -4,6 +4,7 @@
 //! blobs/ab/<digest>                 files, read-only, named by the BLAKE3 of what they hold
 //! trees/<digest>/…                  artifacts as real paths: hard links to blobs
 //! records/<namespace>/<k>/<key>.json  small values, such as which artifacts an action produced
+//! index/<name>                      what is known of the keys of a plan, derived from records
 //! stat-cache                        digests of files elsewhere that did not change
 //! locks/…                           who works on what
 //! quarantine/…                      what `fsck` found damaged
@@ -18,7 +19,7 @@
 //! lock. This module knows nothing of steps, keys or runs.
 //!
 //! Reading order: `artifact` (what an artifact is), `import`, `blobs`, `trees`, `verify`,
-//! `sources` with `stat_cache`, `records`, `locks`, `gc`, `fsck`;
+//! `sources` with `stat_cache`, `records`, `index`, `locks`, `gc`, `fsck`;
 //! `references`, `scan`, `walk`, `session`, `parallel` and
 //! `durable` serve them.
 
@@ -38,6 +39,8 @@ mod stat_cache;
 
 mod records;
 
+mod index;
+
 mod locks;
 
 mod fsck;
@@ -56,6 +59,7 @@ pub use digest::{Digest, DigestError};
 pub use error::{StoreError, Unfit};
 pub use fsck::{Finding, FsckOptions, FsckReport, Problem, Remedy};
 pub use gc::{Freed, GcOptions, GcReport, Roots};
+pub use index::{Index, Known};
 pub use locks::{Attempt, Holder, KeyLock, Patience, StoreLease, Waited};
 
 use blobs::Blobs;

@@ -131,7 +131,7 @@ pub(super) fn segments(namespace: &str) -> Result<Vec<String>, StoreError> {
     namespace.split('/').map(checked_name).collect()
 }
 
-fn checked_name(text: &str) -> Result<String, StoreError> {
+pub(super) fn checked_name(text: &str) -> Result<String, StoreError> {
     let bad = |reason| StoreError::BadKey {
         key: text.chars().take(80).collect(),
         reason,

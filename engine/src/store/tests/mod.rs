@@ -4,6 +4,7 @@ mod damage;
 mod fsck;
 mod gc;
 mod imports;
+mod index;
 mod records;
 mod sources;
 

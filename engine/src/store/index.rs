@@ -1,0 +1,209 @@
+//! What is known of many keys at once, so that a plan of which everything is done is decided in
+//! one reading of one file and one look at each output.
+//!
+//! An index is derived from records, is never needed, and may be deleted at any time. Each line
+//! has a checksum: what is damaged is forgotten. What it says is believed only after a look at the
+//! outputs: the file of a single-file artifact must be there, sealed and of the size noted; folders
+//! are checked by [`Store::present`].
+
+use super::artifact::{escape, unescape};
+use super::{ArtifactKind, ArtifactRef, Digest, Store, StoreError, blobs, durable, records};
+use rustix::fs::{AtFlags, Mode, OFlags, statat};
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// How many keys are kept; those that were not used are forgotten first.
+const MAX_ENTRIES: usize = 1_000_000;
+/// The largest file that is read, bytes: ample for a million lines.
+const MAX_FILE: u64 = 1 << 30;
+/// Begins the file; the number is the version of the format.
+const HEADER: &str = "benchwright index 1\n";
+
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its artifacts by name.
+    pub outputs: BTreeMap<String, ArtifactRef>,
+    /// What the owner of the index wants to remember besides.
+    pub note: String,
+}
+
+/// Where a line lies in the text of the index.
+#[derive(Debug)]
+struct Line {
+    place: Range<usize>,
+    used: bool,
+}
+
+/// What is known of many keys.
+#[derive(Debug)]
+pub struct Index {
+    store: Store,
+    path: PathBuf,
+    /// The folder of trees, from where looking at a file is quickest.
+    trees: Option<OwnedFd>,
+    /// Lines as they are on disk, each read when its key is asked for.
+    text: String,
+    lines: HashMap<Digest, Line>,
+    changed: bool,
+}
+
+impl Store {
+    /// Reads the index called `name`; an empty one if there is none that can be read.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`] for the name.
+    pub fn load_index(&self, name: &str) -> Result<Index, StoreError> {
+        let path = self.indexes().join(records::checked_name(name)?);
+        let fits = fs::metadata(&path).is_ok_and(|data| data.len() <= MAX_FILE);
+        let bytes = match fits {
+            true => fs::read(&path).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Index {
+            store: self.clone(),
+            path,
+            trees: rustix::fs::open(&self.inner.trees, flags, Mode::empty()).ok(),
+            lines: places(&text),
+            text,
+            changed: false,
+        })
+    }
+
+    pub(super) fn indexes(&self) -> PathBuf {
+        self.root().join("index")
+    }
+}
+
+impl Index {
+    /// Returns what is known of `key` if all its outputs are there.
+    pub fn get(&mut self, key: &Digest) -> Option<Known> {
+        let line = self.lines.get_mut(key)?;
+        let (known, sizes) = decode(self.text.get(line.place.clone())?, key)?;
+        let (store, trees) = (&self.store, self.trees.as_ref());
+        let mut outputs = known.outputs.values().zip(sizes);
+        if !outputs.all(|(output, size)| is_there(store, trees, output, size)) {
+            return None;
+        }
+        line.used = true;
+        Some(known)
+    }
+
+    /// Remembers what is known of `key`, whose outputs are in the store.
+    pub fn learn(&mut self, key: Digest, known: &Known) {
+        let sizes = known.outputs.values().map(|output| match output.kind {
+            ArtifactKind::File { .. } => fs::symlink_metadata(self.store.path(output))
+                .map(|data| data.len())
+                .ok(),
+            ArtifactKind::Folder => Some(0),
+        });
+        let Some(sizes) = sizes.collect::<Option<Vec<u64>>>() else {
+            return;
+        };
+        let start = self.text.len();
+        self.text.push_str(&encode(&key, known, &sizes));
+        let place = start..self.text.len();
+        self.lines.insert(key, Line { place, used: true });
+        self.changed = true;
+    }
+
+    /// Writes the index if something was learned.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfSpace`], [`StoreError::Io`]; what is lost thereby is time.
+    pub fn save(&mut self) -> Result<(), StoreError> {
+        if !self.changed {
+            return Ok(());
+        }
+        let mut lines: Vec<(&Digest, &Line)> = self.lines.iter().collect();
+        lines.sort_by_key(|(key, line)| (!line.used, **key));
+        lines.truncate(MAX_ENTRIES);
+        let mut text = HEADER.to_owned();
+        for (_, line) in lines {
+            text.push_str(self.text.get(line.place.clone()).unwrap_or_default());
+        }
+        durable::create_folders(&self.store.indexes())?;
+        let aside = self.store.inner.session.fresh();
+        durable::write_synced(&aside, text.as_bytes())?;
+        durable::rename(&aside, &self.path)?;
+        self.changed = false;
+        Ok(())
+    }
+}
+
+/// Finds the line of each key.
+fn places(text: &str) -> HashMap<Digest, Line> {
+    let mut places = HashMap::new();
+    if !text.starts_with(HEADER) {
+        return places;
+    }
+    let mut start = HEADER.len();
+    for line in text[start..].split_inclusive('\n') {
+        let place = start..start + line.len();
+        start = place.end;
+        if let Some(key) = line.split('\t').nth(1).and_then(|key| key.parse().ok()) {
+            places.insert(key, Line { place, used: false });
+        }
+    }
+    places
+}
+
+fn is_there(store: &Store, trees: Option<&OwnedFd>, output: &ArtifactRef, size: u64) -> bool {
+    match (&output.kind, trees) {
+        (ArtifactKind::File { name }, Some(trees)) => {
+            let hex = blake3::Hash::from_bytes(*output.digest.as_bytes()).to_hex();
+            let path = [&*hex, "/", name].concat();
+            statat(trees, path, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| blobs::is_sealed_stat(&stat, size))
+        }
+        _ => store.present(output),
+    }
+}
+
+/// Writes a line: a checksum, the key, the note, and four fields for each output, with tabs between.
+fn encode(key: &Digest, known: &Known, sizes: &[u64]) -> String {
+    let mut fields = format!("{key}\t{}", escape(&known.note));
+    for ((name, output), size) in known.outputs.iter().zip(sizes) {
+        let file = match &output.kind {
+            ArtifactKind::File { name } => escape(name),
+            // No file is called so.
+            ArtifactKind::Folder => "/".to_owned(),
+        };
+        let digest = output.digest;
+        fields.push_str(&format!("\t{}\t{digest}\t{size}\t{file}", escape(name)));
+    }
+    let checksum = crc32fast::hash(fields.as_bytes());
+    format!("{checksum:08x}\t{fields}\n")
+}
+
+/// Reads the line of `key`: what is known of it, and the sizes of the files among its outputs in
+/// their order, 0 for folders.
+fn decode(line: &str, key: &Digest) -> Option<(Known, Vec<u64>)> {
+    let (checksum, fields) = line.strip_suffix('\n')?.split_once('\t')?;
+    if u32::from_str_radix(checksum, 16).ok()? != crc32fast::hash(fields.as_bytes()) {
+        return None;
+    }
+    let mut fields = fields.split('\t');
+    if fields.next()?.parse() != Ok(*key) {
+        return None;
+    }
+    let note = unescape(fields.next()?)?;
+    let (mut outputs, mut sizes) = (BTreeMap::new(), Vec::new());
+    while let Some(name) = fields.next() {
+        let digest = fields.next()?.parse().ok()?;
+        sizes.push(fields.next()?.parse().ok()?);
+        let kind = match fields.next()? {
+            "/" => ArtifactKind::Folder,
+            file => ArtifactKind::File {
+                name: unescape(file)?,
+            },
+        };
+        outputs.insert(unescape(name)?, ArtifactRef { digest, kind });
+    }
+    Some((Known { outputs, note }, sizes))
+}
