@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use embedded_server::LoadFormat;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Benchmarks LLM inference servers from declarative plans, and says when to believe the numbers.
 #[derive(Debug, Parser)]
@@ -75,6 +76,12 @@ pub(crate) enum Command {
     /// Print where the reports of runs are
     #[command(after_help = REPORT_EXAMPLES)]
     Report(Report),
+    /// Remove old runs and what nothing needs any more
+    #[command(after_help = GC_EXAMPLES)]
+    Gc(Gc),
+    /// Read everything that is kept, and mend what is damaged
+    #[command(after_help = FSCK_EXAMPLES)]
+    Fsck(Fsck),
     /// Start the embedded inference server on its own
     #[command(after_help = SERVER_EXAMPLES)]
     Server(Box<Server>),
@@ -344,6 +351,77 @@ const REPORT_EXAMPLES: &str = "\
 Examples:
   benchwright report
   xdg-open \"$(benchwright report latest)\"";
+
+/// `benchwright gc`
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// Show what would be removed, and remove nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Remove all runs but the newest so many; a living run and the latest one always stay
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_runs: Option<usize>,
+    /// Remove runs in which nothing happened for this long
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) runs_max_age: Option<Duration>,
+    /// Forget cached results that are older, unless a run that stays shows them
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) max_age: Option<Duration>,
+    /// Forget the oldest cached results until no more than this is left
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_size: Option<u64>,
+    /// Forget samples that are older; they cannot be made again, so nothing else removes them
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) samples_max_age: Option<Duration>,
+    /// Keep whatever was made or used within this time
+    #[arg(long, value_name = "AGE", value_parser = age, default_value = "1h")]
+    pub(crate) grace: Duration,
+    /// Write one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const GC_EXAMPLES: &str = "\
+Examples:
+  benchwright gc --dry-run
+  benchwright gc --keep-runs 20 --max-age 30d
+  benchwright gc --max-size 50GiB
+
+Without an age or a size only what nothing refers to is removed. Nothing is removed while a run
+uses the store.";
+
+/// `benchwright fsck`
+#[derive(Debug, Args)]
+pub(crate) struct Fsck {
+    /// Say what is wrong, and change nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Write one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const FSCK_EXAMPLES: &str = "\
+Examples:
+  benchwright fsck --dry-run
+  benchwright fsck";
+
+fn age(text: &str) -> Result<Duration, String> {
+    engine::types::parse_duration(text)
+        .ok_or_else(|| "expected an age such as `30d`, `12h` or `90m`".to_owned())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("TiB", 40), ("B", 0)];
+    let found = units
+        .into_iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let bytes = found.and_then(|(number, shift)| {
+        let number: u64 = number.trim().parse().ok()?;
+        number.checked_mul(1 << shift)
+    });
+    bytes.ok_or_else(|| "expected a size such as `50GiB` or `500MiB`".to_owned())
+}
 
 /// `benchwright server`
 #[derive(Debug, Args)]

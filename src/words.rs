@@ -13,6 +13,18 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// Writes a number of bytes in the largest unit that fits.
+pub(crate) fn bytes(n: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, shift)| n >> shift > 0) {
+        Some((unit, shift)) => {
+            let tenths = (n >> (shift - 10)) * 10 / 1024;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{n} B"),
+    }
+}
+
 /// Writes a count with its noun.
 pub(crate) fn plural(n: usize, noun: &str) -> String {
     if n == 1 {

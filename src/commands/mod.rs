@@ -3,6 +3,8 @@
 mod check;
 mod completions;
 mod explain;
+mod fsck;
+mod gc;
 mod graph;
 mod report;
 mod resume;
@@ -57,6 +59,8 @@ fn dispatch(command: Command, session: &Session) -> Result<u8, Failure> {
         Command::Resume(arguments) => resume::resume(&arguments, session),
         Command::Check(arguments) => check::check(&arguments, session),
         Command::Explain(arguments) => explain::explain(&arguments, session),
+        Command::Gc(arguments) => gc::gc(&arguments, session),
+        Command::Fsck(arguments) => fsck::fsck(&arguments, session),
         Command::Graph(arguments) => graph::graph(&arguments, session),
         Command::Steps(arguments) => steps::steps(&arguments, session),
         Command::Schema(arguments) => schema::schema(&arguments, session),

@@ -58,6 +58,7 @@ pub fn start(parts: EngineParts) -> std::io::Result<(EngineHandle, oneshot::Rece
     let engine = Engine::new(parts, handle.stop_flag());
     std::thread::Builder::new()
         .name("engine".into())
+        .stack_size(crate::kernels::STACK)
         .spawn(move || {
             // Dropped when the thread ends, by panic too.
             let _alive: oneshot::Sender<()> = alive;

@@ -28,6 +28,7 @@ pub(crate) use elementwise::{add_assign, rms_norm, rms_norm_in_place, rotate, si
 pub(crate) use key_values::{KeyValueShape, KeyValues};
 pub use matmul::{Start, matmul};
 pub use matrix::PackedMatrix;
+pub(crate) use workers::STACK;
 pub use workers::Workers;
 
 /// Floats in one vector, on every instruction set: the unit of padding and packing.

@@ -17,6 +17,9 @@ pub struct Workers {
     n_threads: usize,
 }
 
+/// Without optimisation the attention kernels' tiles live on the stack, one copy for each call.
+pub(crate) const STACK: usize = 64 << 20;
+
 impl Workers {
     /// `n_threads` threads; one means the calling thread, and no pool.
     ///
@@ -29,6 +32,7 @@ impl Workers {
                 rayon::ThreadPoolBuilder::new()
                     .num_threads(n_threads)
                     .thread_name(|i| format!("cpu-executor-{i}"))
+                    .stack_size(STACK)
                     .build()
             })
             .transpose()?;
