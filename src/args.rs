@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// Print where the reports of runs are
     #[command(after_help = REPORT_EXAMPLES)]
     Report(Report),
+    /// End what runs have left behind whose command was killed together with its guardians
+    #[command(after_help = REAP_EXAMPLES)]
+    Reap(Reap),
     /// Start the embedded inference server on its own
     #[command(after_help = SERVER_EXAMPLES)]
     Server(Box<Server>),
@@ -245,6 +248,25 @@ const REPORT_EXAMPLES: &str = "\
 Examples:
   benchwright report
   xdg-open \"$(benchwright report latest)\"";
+
+/// `benchwright reap`
+#[derive(Debug, Args)]
+pub(crate) struct Reap {
+    /// List what is left, and end nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const REAP_EXAMPLES: &str = "\
+Examples:
+  benchwright reap --dry-run
+  benchwright reap --json | jq '.[].left[].pid'
+
+Processes are known by the run that started them, never by name; those of a run that is going on
+are not touched. Exit code 1 says that something is still there.";
 
 /// `benchwright server`
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod graph;
+mod reap;
 mod report;
 mod resume;
 mod run;
@@ -56,6 +57,7 @@ fn dispatch(command: Command, session: &Session) -> Result<u8, Failure> {
         Command::Graph(arguments) => graph::graph(&arguments, session),
         Command::Steps(arguments) => steps::steps(&arguments, session),
         Command::Status(arguments) => status::status(&arguments, session),
+        Command::Reap(arguments) => reap::reap(&arguments, session),
         Command::Report(arguments) => report::report(&arguments, session),
         Command::Server(arguments) => server::server(&arguments, session),
         Command::Completions(arguments) => Ok(completions::completions(&arguments)),

@@ -12,6 +12,7 @@ mod liveness;
 mod log_watch;
 mod perform;
 mod readiness;
+pub mod reap;
 mod release;
 
 use crate::decide::Ledger;
