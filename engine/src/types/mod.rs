@@ -8,8 +8,10 @@ mod durations;
 
 mod collections;
 
+mod arguments;
 mod pattern;
 
+pub use arguments::{Argument, Arguments};
 pub use collections::Json;
 pub use durations::{duration_text, parse_duration};
 pub use pattern::Pattern;
