@@ -82,6 +82,9 @@ pub(crate) enum Command {
     /// Read everything that is kept, and mend what is damaged
     #[command(after_help = FSCK_EXAMPLES)]
     Fsck(Fsck),
+    /// End what runs have left behind whose command was killed together with its guardians
+    #[command(after_help = REAP_EXAMPLES)]
+    Reap(Reap),
     /// Start the embedded inference server on its own
     #[command(after_help = SERVER_EXAMPLES)]
     Server(Box<Server>),
@@ -423,13 +426,32 @@ fn size(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| "expected a size such as `50GiB` or `500MiB`".to_owned())
 }
 
+/// `benchwright reap`
+#[derive(Debug, Args)]
+pub(crate) struct Reap {
+    /// List what is left, and end nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const REAP_EXAMPLES: &str = "\
+Examples:
+  benchwright reap --dry-run
+  benchwright reap --json | jq '.[].left[].pid'
+
+Processes are known by the run that started them, never by name; those of a run that is going on
+are not touched. Exit code 1 says that something is still there.";
+
 /// `benchwright server`
 #[derive(Debug, Args)]
 pub(crate) struct Server {
     /// Folder with config.json, tokenizer.json and, unless they are made up, the weights
     #[arg(long, visible_alias = "model", value_name = "DIR")]
     pub(crate) model_path: PathBuf,
-    /// The name that requests ask for [default: the folder's]
+    /// The name that requests ask for [default: `default`]
     #[arg(long, value_name = "NAME")]
     pub(crate) served_model_name: Option<String>,
     /// Address to listen at
@@ -441,8 +463,8 @@ pub(crate) struct Server {
     /// Write `http://HOST:PORT` to this file once the server listens
     #[arg(long, value_name = "FILE")]
     pub(crate) address_file: Option<PathBuf>,
-    /// Where the weights come from
-    #[arg(long, value_name = "FORMAT", default_value = "safetensors", value_parser = load_format)]
+    /// Where the weights come from; `auto` takes the folder's own, or random ones if it has none
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = load_format)]
     pub(crate) load_format: LoadFormat,
     /// Longest prompt and output together, tokens [default: what the model supports]
     #[arg(long, value_name = "TOKENS")]
@@ -473,9 +495,9 @@ pub(crate) struct Server {
     /// Tokens of one prefill step, beyond which no further prompt joins it
     #[arg(long, value_name = "TOKENS", default_value_t = 16_384)]
     pub(crate) max_prefill_tokens: usize,
-    /// Threads that compute [default: number of cores]
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
+    /// Threads that compute; one leaves the other cores to whoever measures
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) threads: usize,
     /// Never let a token depend on what else was in its batch, at some cost of speed
     #[arg(long, visible_alias = "enable-deterministic-inference")]
     pub(crate) deterministic: bool,
@@ -491,10 +513,11 @@ pub(crate) struct Server {
 
 fn load_format(text: &str) -> Result<LoadFormat, String> {
     match text {
+        "auto" => Ok(LoadFormat::Auto),
         "safetensors" => Ok(LoadFormat::Safetensors),
         "dummy" => Ok(LoadFormat::Dummy),
         "dummy-scaled" => Ok(LoadFormat::DummyScaled),
-        _ => Err("expected `safetensors`, `dummy` or `dummy-scaled`".to_owned()),
+        _ => Err("expected `auto`, `safetensors`, `dummy` or `dummy-scaled`".to_owned()),
     }
 }
 

@@ -152,7 +152,7 @@ fn placeholder(type_name: &str, all: &[Entry]) -> String {
         return format!("{{ NAME = {} }}", placeholder(item, all));
     }
     match type_name {
-        "table" => "{ NAME = \"VALUE\" }".to_owned(),
+        "table" | "table of arguments" => "{ NAME = \"VALUE\" }".to_owned(),
         "bool" => "true".to_owned(),
         "duration" => "\"10s\"".to_owned(),
         t if t.starts_with("int") => "1".to_owned(),

@@ -5,17 +5,19 @@
 
 #![expect(clippy::print_stdout, reason = "it prints what a test harness prints")]
 
+use engine::journal::RunLock;
 use engine::process::{
     Exit, GUARDIAN_ARGUMENT, Identity, Process, ProcessSpec, ProgramError, StartError, Supervisor,
-    guardian, strays,
+    guardian,
 };
+use engine::run::reap;
 use rustix::process::{Pid, Signal, getpgid, getpgrp, getsid, kill_process};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -90,8 +92,12 @@ const TESTS: &[(&str, Test)] = &[
     ("guardians_leave_no_zombies", guardians_leave_no_zombies),
     ("many_may_wait_for_one_end", many_may_wait_for_one_end),
     (
-        "strays_are_found_by_their_marker",
-        strays_are_found_by_their_marker,
+        "what_a_double_kill_leaves_is_reaped_and_nothing_else",
+        what_a_double_kill_leaves_is_reaped_and_nothing_else,
+    ),
+    (
+        "every_process_is_recorded_with_its_end",
+        every_process_is_recorded_with_its_end,
     ),
     (
         "what_cannot_start_is_said_exactly",
@@ -419,8 +425,13 @@ fn doomed_engine(folder: &Path) -> ExitCode {
         tell("child")
     );
     let spec = spec_in(folder, &["sh", "-c", &script]);
+    let run = folder.join("runs/doomed");
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join("journal.log"), "").unwrap();
+    let _lock = RunLock::acquire(&run.join("lock")).unwrap();
     runtime.block_on(async {
-        let process = Supervisor::this_binary().start(spec).await.unwrap();
+        let supervisor = Supervisor::this_binary().of_run("doomed", &run);
+        let process = supervisor.start(spec).await.unwrap();
         process.exited().await;
     });
     ExitCode::FAILURE
@@ -453,7 +464,14 @@ fn a_killed_guardian_is_noticed(bench: &Bench) {
 
 fn killing_guardian_and_engine_still_ends_the_program(bench: &Bench) {
     let mut engine = bench.engine();
-    let [one, two, child] = ["one", "two", "child"].map(|name| bench.told(name));
+    let child = ["one", "two", "child"].map(|name| bench.told(name))[2].clone();
+    kill_engine_and_guardian(&mut engine, &child);
+    // Daemons are what such a double kill leaves to the reaper.
+    assert_eq!(reap::end(bench.folder.path()).unwrap()[0].left, []);
+}
+
+/// Kills both so that neither can do anything about it; the program itself is gone then.
+fn kill_engine_and_guardian(engine: &mut Child, child: &Identity) {
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.pid)).unwrap();
     let parent: i32 = stat
         .rsplit_once(')')
@@ -471,11 +489,6 @@ fn killing_guardian_and_engine_still_ends_the_program(bench: &Bench) {
     eventually("the program is gone", || !child.is_alive());
     engine.kill().unwrap();
     engine.wait().unwrap();
-    // Daemons are what such a double kill leaves to the reaper.
-    for daemon in [one, two] {
-        daemon.kill_tree();
-        eventually("the daemon is gone", || !daemon.is_alive());
-    }
 }
 
 fn a_guardian_ignores_the_signals_of_a_batch_system(bench: &Bench) {
@@ -512,17 +525,77 @@ fn many_may_wait_for_one_end(bench: &Bench) {
     }
 }
 
-fn strays_are_found_by_their_marker(bench: &Bench) {
-    let mut spec = bench.spec(&["sh", "-c", "sleep 1000 & sleep 1000"]);
-    let mark = format!("{}", bench.folder.path().display());
-    spec.env.insert("MARK".into(), mark.clone());
+/// Ended with the test.
+struct Stranger(Child);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Starts a program that looks like a daemon of the doomed run, but belongs to another folder.
+fn stranger(bench: &Bench) -> Stranger {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' TERM HUP; exec sleep 1000"]);
+    command.env("BENCHWRIGHT_RUN", "doomed");
+    command.env(
+        "BENCHWRIGHT_RUN_FOLDER",
+        bench.path("elsewhere/runs/doomed"),
+    );
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    Stranger(command.spawn().unwrap())
+}
+
+fn what_a_double_kill_leaves_is_reaped_and_nothing_else(bench: &Bench) {
+    let out = bench.folder.path();
+    let mut stranger = stranger(bench);
+    let mut engine = bench.engine();
+    let daemons = [bench.told("one"), bench.told("two")];
+    let child = bench.told("child");
+    assert!(reap::find(out).is_empty(), "the run is live");
+    assert!(reap::end(out).unwrap().is_empty());
+    assert!(daemons.iter().chain([&child]).all(Identity::is_alive));
+    kill_engine_and_guardian(&mut engine, &child);
+    let found = reap::find(out);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].run, "doomed");
+    let mut found: Vec<_> = found[0].found.iter().map(|l| l.identity.clone()).collect();
+    let mut wanted = daemons.to_vec();
+    found.sort_by_key(|identity| identity.pid);
+    wanted.sort_by_key(|identity| identity.pid);
+    assert_eq!(found, wanted);
+    let reaped = reap::end(out).unwrap();
+    assert_eq!((reaped[0].found.len(), reaped[0].left.len()), (2, 0));
+    assert!(daemons.iter().all(|daemon| !daemon.is_alive()));
+    assert!(reap::end(out).unwrap().is_empty(), "nothing is left");
+    assert!(
+        stranger.0.try_wait().unwrap().is_none(),
+        "a stranger was ended"
+    );
+}
+
+fn every_process_is_recorded_with_its_end(bench: &Bench) {
+    let folder = bench.path("logs/node/0");
+    let argv = ["sh", "-c", "echo out; echo err >&2; exit 3"].map(str::to_owned);
+    let env = bench.spec(&[]).env;
+    let spec = ProcessSpec::new("node", argv.to_vec(), env, bench.folder.path(), &folder);
     let process = bench.try_start(spec).unwrap();
-    eventually("three are marked", || strays("MARK", &mark).len() == 3);
-    assert!(strays("MARK", "another").is_empty());
-    process.identity().kill_tree();
-    assert_eq!(bench.exited(&process), Exit::Signal(9));
-    bench.stop(&process, LONG);
-    assert!(strays("MARK", &mark).is_empty());
+    assert_eq!(bench.exited(&process), Exit::Code(3));
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    assert_eq!(
+        (read("stdout.log"), read("stderr.log")),
+        ("out\n".into(), "err\n".into())
+    );
+    assert!(read("command.json").contains("exit 3"));
+    assert!(read("environment.json").contains("PATH"));
+    assert!(read("exit.json").contains("\"status\": 3"));
+    let again = Command::new(folder.join("command.sh")).output().unwrap();
+    assert_eq!(
+        (again.status.code(), again.stdout),
+        (Some(3), b"out\n".to_vec())
+    );
 }
 
 fn what_cannot_start_is_said_exactly(bench: &Bench) {

@@ -6,6 +6,7 @@ mod explain;
 mod fsck;
 mod gc;
 mod graph;
+mod reap;
 mod report;
 mod resume;
 mod run;
@@ -66,6 +67,7 @@ fn dispatch(command: Command, session: &Session) -> Result<u8, Failure> {
         Command::Schema(arguments) => schema::schema(&arguments, session),
         Command::Status(arguments) => status::status(&arguments, session),
         Command::Trace(arguments) => trace::trace(&arguments, session),
+        Command::Reap(arguments) => reap::reap(&arguments, session),
         Command::Report(arguments) => report::report(&arguments, session),
         Command::Server(arguments) => server::server(&arguments, session),
         Command::Completions(arguments) => Ok(completions::completions(&arguments)),

@@ -5,11 +5,12 @@ use crate::args::Resume;
 use crate::execute::{Execution, jobs};
 use crate::exit::Failure;
 use crate::terminal;
-use crate::{outputs, plans};
+use crate::{outputs, plans, words};
 use engine::event::Outcome;
 use engine::run::RunSettings;
 use engine::run::folder::{RunFolder, read_recipe};
 use engine::run::history::{self, History};
+use engine::run::reap;
 
 /// Goes on with a run.
 pub(super) fn resume(arguments: &Resume, session: &Session) -> Result<u8, Failure> {
@@ -24,6 +25,7 @@ pub(super) fn resume(arguments: &Resume, session: &Session) -> Result<u8, Failur
     }
     // Locks the run before anything of it is read.
     let folder = RunFolder::open(&path).map_err(failure)?;
+    end_leftovers(&folder, session)?;
     let (recipe, texts) = read_recipe(&path).map_err(failure)?;
     let loaded = plans::load_kept(
         &recipe.plan_path,
@@ -53,6 +55,26 @@ pub(super) fn resume(arguments: &Resume, session: &Session) -> Result<u8, Failur
         json: arguments.json,
     }
     .until_the_end()
+}
+
+/// Ends what the run has left behind when it was cut off: it would disturb what comes.
+fn end_leftovers(folder: &RunFolder, session: &Session) -> Result<(), Failure> {
+    let reaped = reap::end_of(folder);
+    if let Some(leftover) = reaped.left.first() {
+        let pid = leftover.identity.pid;
+        let message = format!("process {pid}, which the run has left, cannot be ended");
+        return Err(Failure::new(message).help("look at it with `ps`, end it, then resume the run"));
+    }
+    if !reaped.found.is_empty() {
+        let label = session
+            .terminal
+            .paint_error(terminal::Ink::Yellow, "warning");
+        let left = words::plural(reaped.found.len(), "process");
+        terminal::error_line(format!(
+            "{label}: ended {left} that the run had left behind"
+        ));
+    }
+    Ok(())
 }
 
 fn say_finished(history: &History, outcome: Outcome, json: bool, session: &Session) {

@@ -5,7 +5,7 @@ use crate::args::Server;
 use crate::exit::{self, Failure};
 use crate::signals::{self, Signals};
 use crate::{terminal, words};
-use embedded_server::{ServeError, ServerOptions};
+use embedded_server::{LoadFormat, ServeError, ServerOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -35,7 +35,6 @@ pub(super) fn server(arguments: &Server, session: &Session) -> Result<u8, Failur
 }
 
 fn options(arguments: &Server) -> Result<ServerOptions, Failure> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let chunk = match arguments.chunked_prefill_size {
         -1 => None,
         size => Some(usize::try_from(size).map_err(|_| {
@@ -57,7 +56,7 @@ fn options(arguments: &Server) -> Result<ServerOptions, Failure> {
         max_prefill_tokens: arguments.max_prefill_tokens,
         context_length: arguments.context_length,
         queue_limit: arguments.max_queued_requests,
-        threads: arguments.threads.unwrap_or(cores),
+        threads: arguments.threads,
         deterministic: arguments.deterministic,
         seed: arguments.seed,
         ..ServerOptions::default()
@@ -82,7 +81,13 @@ async fn serve(
         let began = Instant::now();
         let model = embedded_server::load(&for_load)?;
         let took = words::duration(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
-        say(format!("model `{name}` loaded in {took}; ready"));
+        let weights = match for_load.weights() {
+            LoadFormat::Safetensors => "its own",
+            LoadFormat::Auto | LoadFormat::Dummy | LoadFormat::DummyScaled => "random",
+        };
+        say(format!(
+            "model `{name}` loaded in {took} with {weights} weights; ready"
+        ));
         Ok(model)
     };
     let (told, mut written) = tokio::sync::oneshot::channel::<Failure>();
@@ -143,11 +148,9 @@ mod tests {
 
     #[test]
     fn without_flags_it_is_what_the_server_says() {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let wanted = ServerOptions {
             model_path: "m".into(),
             port: 30000,
-            threads: cores,
             ..ServerOptions::default()
         };
         assert_eq!(parse(&[]), wanted);

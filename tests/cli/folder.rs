@@ -84,6 +84,23 @@ impl Folder {
         }
     }
 
+    /// Files below `folder` that hold `text`.
+    pub(crate) fn containing(folder: &Path, text: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_symlink() {
+                continue;
+            }
+            if path.is_dir() {
+                found.extend(Self::containing(&path, text));
+            } else if String::from_utf8_lossy(&fs::read(&path).expect("a file")).contains(text) {
+                found.push(path);
+            }
+        }
+        found
+    }
+
     /// Command lines of living processes that mention `word`, other than this test's.
     pub(crate) fn processes(word: &str) -> Vec<String> {
         let all = fs::read_dir("/proc").expect("/proc").flatten();

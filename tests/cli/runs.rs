@@ -1,7 +1,7 @@
 //! Runs of small plans: what is reused and why not, what a failure shows, how a run is stopped.
 
 use crate::folder::{Folder, Said, benchwright, wait_until};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
 use std::process::Stdio;
@@ -253,6 +253,113 @@ fn an_engine_that_is_killed_leaves_no_process_and_a_run_to_resume() {
     );
     let shown = folder.run(&["status"]);
     assert!(shown.out.contains("cut off"), "{}", shown.out);
+}
+
+/// Starts a run whose command leaves a daemon, and kills the command and its guardian both.
+fn kill_twice(folder: &Folder, mark: &str) {
+    let text = format!(
+        "[steps.endless]\nuse = \"shell.run\"\nwith = {{ argv = [\"sh\", \"-c\", \"setsid sleep {mark} & wait\"] }}\n"
+    );
+    folder.plan("endless", &text);
+    let run = folder.start(&["run", "endless.toml", "--json"]);
+    run.wait_for("started", "endless");
+    wait_until("the command to run", || !is_gone(mark));
+    // Stopped, it can do nothing when its guardian dies.
+    run.signal(Signal::STOP);
+    let register = folder.path("outputs/latest/processes.log");
+    let register = fs::read_to_string(register).expect("a register");
+    let first: Value =
+        serde_json::from_str(register.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(
+        (&first["role"], &first["label"]),
+        (&"guardian".into(), &"endless".into())
+    );
+    let guardian = first["pid"]
+        .as_i64()
+        .and_then(|pid| i32::try_from(pid).ok());
+    kill_process(
+        guardian.and_then(Pid::from_raw).expect("a pid"),
+        Signal::KILL,
+    )
+    .expect("killed");
+    run.signal(Signal::KILL);
+    assert_eq!(run.finish().code, None);
+    wait_until("the command to be gone and its daemon to be left", || {
+        Folder::processes(&format!("sleep {mark}")).len() == 1
+    });
+}
+
+#[test]
+fn what_a_double_kill_leaves_is_listed_and_ended() {
+    let (folder, mark) = (Folder::new(), mark(4));
+    kill_twice(&folder, &mark);
+    let listed = folder.run(&["reap", "--dry-run"]);
+    assert_eq!(listed.code, Some(1), "{}", listed.err);
+    assert!(listed.out.contains("has left 1 process"), "{}", listed.out);
+    assert!(
+        listed.out.contains(&format!("sleep {mark}")),
+        "{}",
+        listed.out
+    );
+    assert!(!is_gone(&mark), "a dry run ended something");
+    let ended: Value = serde_json::from_str(&folder.run(&["reap", "--json"]).out).expect("JSON");
+    assert_eq!(
+        ended[0]["found"].as_array().map(Vec::len),
+        Some(1),
+        "{ended}"
+    );
+    assert_eq!(
+        ended[0]["left"].as_array().map(Vec::len),
+        Some(0),
+        "{ended}"
+    );
+    assert!(is_gone(&mark));
+    let nothing = folder.run(&["reap"]);
+    assert_eq!(nothing.code, Some(0));
+    assert!(
+        nothing.out.contains("has left a process behind"),
+        "{}",
+        nothing.out
+    );
+}
+
+#[test]
+fn a_run_that_goes_on_first_ends_what_it_had_left() {
+    let (folder, mark) = (Folder::new(), mark(5));
+    kill_twice(&folder, &mark);
+    let again = folder.start(&["resume", "--json"]);
+    again.wait_for("started", "endless");
+    let busy = folder.run(&["reap"]);
+    assert_eq!(busy.code, Some(0), "the run is live: {}", busy.out);
+    again.signal(Signal::INT);
+    let said = again.finish();
+    assert_eq!(said.code, Some(130));
+    assert!(
+        said.err
+            .contains("ended 1 process that the run had left behind"),
+        "{}",
+        said.err
+    );
+    assert!(is_gone(&mark));
+}
+
+#[test]
+fn secrets_reach_the_command_and_no_file() {
+    let folder = Folder::new();
+    let text = "[steps.a]\nuse = \"shell.run\"\nwith = { argv = [\"sh\", \"-c\", \"test -n $CODE && test $CODE = $1\", \"sh\", \"${secret.BENCH_CODE}\"], env = { CODE = \"${secret.BENCH_CODE}\" } }\n";
+    folder.plan("secret", text);
+    let mut command = crate::folder::benchwright(&folder.path(""), &["run", "secret.toml"]);
+    let output = command
+        .env("BENCH_CODE", "sesame-open")
+        .output()
+        .expect("the binary");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let logs = folder.path("outputs/latest/logs/a/0");
+    let read = |name: &str| fs::read_to_string(logs.join(name)).expect(name);
+    assert!(read("environment.json").contains("\"CODE\": \"***\""));
+    assert!(read("command.json").contains("***"));
+    let said = Folder::containing(&folder.path("outputs"), "sesame-open");
+    assert!(said.is_empty(), "{said:?}");
 }
 
 #[test]

@@ -79,6 +79,23 @@ fn a_server_that_answers_without_serving_is_alive_and_not_healthy() {
 }
 
 #[test]
+fn a_flag_that_the_server_has_already_is_refused_before_anything_runs() {
+    let world = World::new();
+    let service = EMBEDDED.replace(
+        " }",
+        ", page_size = 8, args = { page-size = 8, port = 1 } }",
+    );
+    let plan = world.plan(&plan_with(&service, FEW));
+    let finished = world.run(&["check", plan.to_str().expect("a path")]);
+    assert_eq!(finished.code(), 2, "{}", finished.said());
+    let wanted = [
+        "`page-size` is given to the server already",
+        "`port` is given",
+    ];
+    assert_says(&finished.said(), &wanted);
+}
+
+#[test]
 fn a_server_that_hangs_under_load_is_killed_and_counts_as_dead() {
     let world = World::new();
     let service =
@@ -112,7 +129,11 @@ fn a_server_that_hangs_under_load_is_killed_and_counts_as_dead() {
 #[test]
 fn a_sample_names_the_launch_that_it_was_drawn_on_and_the_launch_is_recorded() {
     let world = World::new();
-    let plan = world.plan(&plan_with(EMBEDDED, FEW));
+    let service = EMBEDDED.replace(
+        " }",
+        ", args = { max_queued_requests = 9, log_level = false } }",
+    );
+    let plan = world.plan(&plan_with(&service, FEW));
     let finished = world.run(&["run", plan.to_str().expect("a path")]);
     assert!(matches!(finished.code(), 0 | 3), "{}", finished.said());
     let records = world.out().join("store/records/samples");
@@ -125,6 +146,8 @@ fn a_sample_names_the_launch_that_it_was_drawn_on_and_the_launch_is_recorded() {
     let read = |name: &str| fs::read_to_string(launch.join(name)).expect(name);
     let command: serde_json::Value = serde_json::from_str(&read("command.json")).expect("JSON");
     assert_eq!(command["argv"][1], "server");
+    let argv = command["argv"].to_string();
+    assert!(argv.ends_with("\"--max-queued-requests\",\"9\"]"), "{argv}");
     let run = fs::read_link(world.out().join("latest")).expect("a link");
     let run = run.file_name().expect("a name").to_string_lossy();
     assert!(record.contains(&format!("{run}/server/1/")), "{record}");

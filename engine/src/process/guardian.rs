@@ -7,10 +7,11 @@
 //! That nothing is left is known from `wait` alone: a subreaper inherits every orphan below it, so
 //! it has a child as long as there is any descendant.
 
-use super::Exit;
 use super::channel::{Input, report};
 use super::protocol::{Command, Launch, Report};
+use super::register::{self, Role};
 use super::tree::{self, Stat};
+use super::{Exit, Identity};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process_group,
@@ -109,13 +110,24 @@ fn start(launch: &Launch) -> io::Result<Pid> {
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr);
+    register(launch, getpid(), Role::Guardian);
     let child = spawn_leashed(command)?;
+    register(launch, child, Role::Program);
     let start_time = Stat::read(child).map_or(0, |stat| stat.start_time);
     report(&Report::Started {
         pid: child.as_raw_nonzero().get().unsigned_abs(),
         start_time,
     });
     Ok(child)
+}
+
+/// Notes a process so that it is found when both this guardian and the engine are killed. If that
+/// cannot be written, the mark in its environment remains.
+fn register(launch: &Launch, pid: Pid, role: Role) {
+    let identity = Identity::of(pid.as_raw_nonzero().get().unsigned_abs());
+    if let (Some(register), Some(identity)) = (&launch.register, identity) {
+        let _ = register::add(register, identity, role, &launch.spec.label);
+    }
 }
 
 fn open_log(path: &Path) -> io::Result<File> {

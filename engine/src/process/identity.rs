@@ -1,15 +1,15 @@
 //! Naming a process for longer than its pid lasts, for what must be found again after a crash.
 //!
-//! A journal keeps [`Identity`]s; after both the engine and a guardian were killed, the reaper
-//! compares them with what runs, and finds the rest by a marker in the environment.
+//! A run's register keeps [`Identity`]s; after both the engine and a guardian were killed, the
+//! reaper compares them with what runs.
 
-use super::tree::{self, Stat};
-use rustix::process::{Pid, Signal, getpid};
+use super::tree::Stat;
+use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Read;
 
-/// The most of a process's environment that is searched for a marker, in bytes.
+/// The most of a process's environment that is read, in bytes.
 const MAX_ENVIRON: u64 = 4 << 20;
 
 /// One process for good: pids are reused, these three together are not.
@@ -47,15 +47,10 @@ impl Identity {
         self.stat().is_some()
     }
 
-    /// Sends SIGKILL to this very process and to all that descends from it; does not wait.
-    ///
-    /// Never reaches a process that merely has the same pid.
-    pub fn kill_tree(&self) {
-        let Some(stat) = self.stat() else { return };
-        let below = tree::descendants(stat.pid);
-        stat.signal(Signal::KILL);
-        for descendant in below {
-            descendant.signal(Signal::KILL);
+    /// Sends `signal` to this very process, never to one that merely has the same pid.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(stat) = self.stat() {
+            stat.signal(signal);
         }
     }
 
@@ -66,40 +61,16 @@ impl Identity {
     }
 }
 
-/// Finds the processes of this user whose environment sets `name` to `value`, except this one.
-///
-/// For the children of an engine and a guardian that were both killed: mark each run's children
-/// with a variable of their own.
-pub fn strays(name: &str, value: &str) -> Vec<Identity> {
-    let marker = format!("{name}={value}");
-    let boot_id = boot_id();
-    tree::processes()
-        .into_iter()
-        .filter(|stat| {
-            !stat.dead && stat.pid != getpid() && has_variable(stat.pid, marker.as_bytes())
-        })
-        .map(|stat| Identity {
-            pid: stat.raw_pid(),
-            start_time: stat.start_time,
-            boot_id: boot_id.clone(),
-        })
-        .collect()
-}
-
-fn has_variable(pid: Pid, marker: &[u8]) -> bool {
+/// Reads the environment with which a process began, variables that end in zero bytes; `None` if
+/// there is no such process or it belongs to somebody else.
+pub(super) fn environ(pid: Pid) -> Option<Vec<u8>> {
     let mut environ = Vec::new();
-    let Ok(file) = fs::File::open(format!("/proc/{}/environ", pid.as_raw_nonzero())) else {
-        return false;
-    };
-    if file.take(MAX_ENVIRON).read_to_end(&mut environ).is_err() {
-        return false;
-    }
-    environ
-        .split(|byte| *byte == 0)
-        .any(|variable| variable == marker)
+    let file = fs::File::open(format!("/proc/{}/environ", pid.as_raw_nonzero())).ok()?;
+    file.take(MAX_ENVIRON).read_to_end(&mut environ).ok()?;
+    Some(environ)
 }
 
-fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .unwrap_or_default()
         .trim()

@@ -11,7 +11,8 @@
 //!
 //! Reading order: `spec` (what to run), `supervisor` and `running` (the engine's side), `protocol`
 //! (what the two sides say to each other), `guardian` (the other side), `tree` (who descends from
-//! whom), `attempt` and `secrets` (what is kept of a process on disk).
+//! whom), `attempt` and `secrets` (what is kept of a process on disk), `register` and `reaper` (what
+//! is left when both sides were killed).
 
 mod spec;
 
@@ -28,6 +29,10 @@ mod channel;
 mod attempt;
 mod secrets;
 
+pub mod reaper;
+
+mod register;
+
 mod identity;
 mod log;
 mod port;
@@ -35,7 +40,7 @@ mod program;
 mod tree;
 
 pub use attempt::{STDERR_LOG, STDOUT_LOG, logs_in, telling_log};
-pub use identity::{Identity, strays};
+pub use identity::Identity;
 pub use log::log_tail;
 pub use port::{free_port, port_closed, port_is_free};
 pub use program::{ProgramError, find_program};

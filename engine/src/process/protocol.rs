@@ -26,6 +26,8 @@ pub(super) struct Launch {
     pub(super) program: PathBuf,
     /// All else; its paths are absolute too.
     pub(super) spec: ProcessSpec,
+    /// Where the guardian and the program are registered, if anywhere.
+    pub(super) register: Option<PathBuf>,
 }
 
 /// What the engine asks of a guardian.

@@ -87,6 +87,12 @@ impl<'a> Secrets<'a> {
     }
 }
 
+/// Returns the words of a command of which nothing is known as they may be shown.
+pub(super) fn masked_words(argv: &[String]) -> Vec<String> {
+    let secrets = Secrets { known: Vec::new() };
+    secrets.argv(argv)
+}
+
 /// Whether what is called `name` is secret: `HF_TOKEN` and `--api-key` are, `--max-total-tokens`
 /// and `TOKENIZER` are not.
 fn tells_secret(name: &str) -> bool {

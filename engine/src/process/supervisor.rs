@@ -4,6 +4,7 @@
 
 use super::attempt::{self, Ending};
 use super::protocol::{Launch, MAX_LAUNCH};
+use super::register::REGISTER;
 use super::running::{Process, State, listen, say};
 use super::{GUARDIAN_ARGUMENT, Identity, ProcessSpec, ProgramError, find_program};
 use std::collections::BTreeMap;
@@ -171,17 +172,18 @@ impl Supervisor {
     /// One [`StartError`] for each thing that can be wrong; nothing is left running then.
     pub async fn start(&self, spec: ProcessSpec) -> Result<Process, StartError> {
         let mut launch = prepare(spec)?;
+        record(&launch)?;
+        // Only now: who runs the recorded command by hand is no part of the run.
+        if let Some(run) = &self.run {
+            mark(&mut launch.spec.env, run);
+            launch.register = Some(run.folder.join(REGISTER));
+        }
         let line = encode(&launch)?;
         let label = launch.spec.label.clone();
         let failed = |source| StartError::Guardian {
             label: label.clone(),
             source,
         };
-        record(&launch)?;
-        // Only now: who runs the recorded command by hand is no part of the run.
-        if let Some(run) = &self.run {
-            mark(&mut launch.spec.env, run);
-        }
         let ending = Ending::of(&launch.spec);
         let (handle, input, reports) = self.launch_guardian(&launch)?;
         let guardian = handle.pids().first().copied().and_then(Identity::of);
@@ -294,7 +296,11 @@ fn prepare(mut spec: ProcessSpec) -> Result<Launch, StartError> {
     let inherited = || std::env::var_os("PATH").unwrap_or_default();
     let search = spec.env.get("PATH").map_or_else(inherited, OsString::from);
     match find_program(name, &spec.cwd, &search) {
-        Ok(program) => Ok(Launch { program, spec }),
+        Ok(program) => Ok(Launch {
+            program,
+            spec,
+            register: None,
+        }),
         Err(source) => Err(StartError::Program { label, source }),
     }
 }

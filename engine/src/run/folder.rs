@@ -292,9 +292,14 @@ pub(super) fn journal_of(run: &Path) -> PathBuf {
     run.join(JOURNAL)
 }
 
+/// Returns the path of a run's lock.
+pub(super) fn lock_of(run: &Path) -> PathBuf {
+    run.join(LOCK)
+}
+
 /// Whether a living process works on the run.
 pub(super) fn is_live(run: &Path) -> bool {
-    RunLock::is_held(&run.join(LOCK)).unwrap_or(false)
+    RunLock::is_held(&lock_of(run)).unwrap_or(false)
 }
 
 /// Steps and services have working folders of their own, so no path of a run may be relative.
@@ -303,7 +308,7 @@ fn absolute(path: &Path) -> Result<PathBuf, RunError> {
 }
 
 fn acquire(path: &Path) -> Result<RunLock, RunError> {
-    RunLock::acquire(&path.join(LOCK)).map_err(|error| match error {
+    RunLock::acquire(&lock_of(path)).map_err(|error| match error {
         LockError::Held { by, .. } => RunError::InUse {
             run: file_name(path),
             holder: by.map_or_else(String::new, |pid| format!(" (process {pid})")),

@@ -15,6 +15,7 @@ mod log_watch;
 mod perform;
 pub mod prune;
 mod readiness;
+pub mod reap;
 mod release;
 mod results;
 pub mod trace;

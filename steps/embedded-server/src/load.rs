@@ -81,11 +81,11 @@ pub fn load(options: &ServerOptions) -> Result<LoadedModel, ServeError> {
 
 fn weight_source(options: &ServerOptions, folder: &Path) -> WeightSource {
     let seed = options.seed;
-    match options.load_format {
+    match options.weights() {
         LoadFormat::Safetensors => WeightSource::Safetensors {
             dir: folder.to_owned(),
         },
-        LoadFormat::Dummy => WeightSource::Dummy { seed },
+        LoadFormat::Dummy | LoadFormat::Auto => WeightSource::Dummy { seed },
         LoadFormat::DummyScaled => WeightSource::DummyScaled { seed },
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::executor::CacheShape;
+use crate::model::has_weights;
 use crate::scheduler::{Limits, Policy};
 use crate::server::ServeError;
 
@@ -12,8 +13,10 @@ use crate::server::ServeError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LoadFormat {
-    /// The folder's `*.safetensors` files.
+    /// The folder's own weights if it has any, else as `Dummy`.
     #[default]
+    Auto,
+    /// The folder's `*.safetensors` files.
     Safetensors,
     /// Seeded numbers within ±0.001: right for timing, but logits nearly tie.
     Dummy,
@@ -27,7 +30,7 @@ pub enum LoadFormat {
 pub struct ServerOptions {
     /// Folder with `config.json`, `tokenizer.json` and, for `safetensors`, the weights.
     pub model_path: PathBuf,
-    /// The name that requests ask for; `None`: the folder's.
+    /// The name that requests ask for; `None`: `default`.
     pub served_model_name: Option<String>,
     /// Address to listen at.
     pub host: String,
@@ -97,15 +100,19 @@ impl ServerOptions {
     /// The name that requests ask for.
     #[must_use]
     pub fn model_name(&self) -> String {
-        let folder = || {
-            self.model_path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-        };
         self.served_model_name
             .clone()
-            .or_else(folder)
             .unwrap_or_else(|| "default".to_owned())
+    }
+
+    /// Where the weights come from in the end: never [`LoadFormat::Auto`].
+    #[must_use]
+    pub fn weights(&self) -> LoadFormat {
+        match self.load_format {
+            LoadFormat::Auto if has_weights(&self.model_path) => LoadFormat::Safetensors,
+            LoadFormat::Auto => LoadFormat::Dummy,
+            format => format,
+        }
     }
 
     /// The bounds of a step.
@@ -277,14 +284,17 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_the_folder_s() {
+    fn weights_are_the_folder_s_own_if_it_has_any() {
+        let folder = tempfile::tempdir().unwrap();
         let mut options = ServerOptions {
-            model_path: "/models/tiny".into(),
+            model_path: folder.path().to_owned(),
             ..Default::default()
         };
-        assert_eq!(options.model_name(), "tiny");
-        options.served_model_name = Some("other".into());
-        assert_eq!(options.model_name(), "other");
+        assert_eq!(options.weights(), LoadFormat::Dummy);
+        std::fs::write(folder.path().join("model.safetensors"), "").unwrap();
+        assert_eq!(options.weights(), LoadFormat::Safetensors);
+        options.load_format = LoadFormat::DummyScaled;
+        assert_eq!(options.weights(), LoadFormat::DummyScaled);
     }
 
     #[test]

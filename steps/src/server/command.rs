@@ -9,7 +9,7 @@ use engine::options::Parser;
 use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
 use engine::source::Place;
 use engine::step::{StepContext, StepError};
-use engine::types::{ArtifactKind, Text};
+use engine::types::{Arguments, ArtifactKind, Text};
 use engine::value::Table;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,6 +23,10 @@ engine::options! {
         /// The program and its arguments; no shell is involved. `{port}` stands for the port. The
         /// program and arguments that are files are part of the key by their content.
         argv: Vec<Text>;
+        /// Arguments as a table, appended to `argv` as flags: `tp_size = 2` becomes `--tp-size 2`,
+        /// `true` a bare flag, `false` none, a list one flag with several values, a table one JSON
+        /// value. `{port}` stands for the port.
+        args: Arguments = Arguments::default();
         /// The port on 127.0.0.1; any free one if absent.
         port: Option<u16>;
         /// Environment variables. `{port}` stands for the port.
@@ -73,7 +77,9 @@ impl Service for ServerCommand {
         let fill = |text: &Text| {
             StepContext::resolve_text(&context.resolved, text).map(|t| t.replace(PORT, &port))
         };
-        let argv = self.argv.iter().map(fill).collect::<Result<Vec<_>, _>>()?;
+        let mut argv = self.argv.iter().map(fill).collect::<Result<Vec<_>, _>>()?;
+        let flags = super::flags(&self.args, context)?;
+        argv.extend(flags.into_iter().map(|flag| flag.replace(PORT, &port)));
         let declared = self
             .env
             .iter()

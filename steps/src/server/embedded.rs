@@ -4,9 +4,12 @@ use crate::diagnosis;
 use crate::http;
 use crate::kinds::{InferenceServer, Model};
 use engine::logs::Diagnosis;
+use engine::options::Parser;
 use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
+use engine::source::Place;
 use engine::step::{StepContext, StepError};
-use engine::types::{Artifact, ArtifactKind, Origin};
+use engine::types::{Arguments, Artifact, ArtifactKind, Origin};
+use engine::value::{Kind, Table};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -16,9 +19,14 @@ use std::time::Duration;
 /// Answers with status 200 once the model is loaded.
 const HEALTH: &str = "/health";
 
+/// Flags that every launch has, whatever the plan says.
+const OWN_FLAGS: [&str; 3] = ["model_path", "port", "address_file"];
+
 engine::choices! {
     /// Where weights come from.
     pub enum LoadFormat {
+        /// The model folder's own weights if it has any, else as `dummy`.
+        Auto = "auto",
         /// Random values of ±0.001: right for timing.
         Dummy = "dummy",
         /// Random values with a standard deviation of 0.02: logits that differ clearly.
@@ -33,10 +41,10 @@ engine::options! {
     pub struct ServerEmbedded {
         /// The model's folder.
         model: Artifact<Model>;
-        /// The name under which the model is served.
-        served_model_name: String = "default".to_owned();
-        /// Where weights come from.
-        load_format: LoadFormat = LoadFormat::Dummy;
+        /// The name under which the model is served; `default` if absent.
+        served_model_name: Option<String>;
+        /// Where weights come from; `auto` if absent.
+        load_format: Option<LoadFormat>;
         /// The port on 127.0.0.1; any free one if absent.
         port: Option<u16>;
         /// Tokens that the key-value cache holds; derived from memory if absent.
@@ -51,12 +59,17 @@ engine::options! {
         max_prefill_tokens: Option<NonZeroU32>, in "tokens";
         /// Longest sequence, prompt and answer.
         context_length: Option<NonZeroU32>, in "tokens";
-        /// Threads of the forward pass. One leaves the other cores to the load generator.
-        threads: NonZeroU32 = NonZeroU32::MIN, in "threads";
+        /// Threads of the forward pass; one if absent, which leaves the other cores to the load
+        /// generator.
+        threads: Option<NonZeroU32>, in "threads";
         /// Whether the same prompt has bit-equal logits whatever runs beside it; slower.
         deterministic: bool = false;
-        /// Starts the random numbers of dummy weights and of sampling.
-        seed: u64 = 0;
+        /// Starts the random numbers of dummy weights and of sampling; 0 if absent.
+        seed: Option<u64>;
+        /// Further flags of `benchwright server`: `max_queued_requests = 8` becomes
+        /// `--max-queued-requests 8`. What is absent here and there is as `benchwright server`
+        /// has it.
+        args: Arguments = Arguments::default();
     }
 }
 
@@ -71,6 +84,22 @@ impl ServiceType for ServerEmbedded {
 
     fn identity(&self) -> Vec<(String, String)> {
         vec![("binary".to_owned(), binary_digest().to_owned())]
+    }
+
+    fn check(&self, table: &Table, _: &Place, parser: &mut Parser<'_>) {
+        let Some(Kind::Table(args)) = table.get("args").map(|value| &value.kind) else {
+            return;
+        };
+        let given = |name: &str| table.get(name).is_some() || OWN_FLAGS.contains(&name);
+        for (key, _) in args
+            .entries
+            .iter()
+            .filter(|(key, _)| given(&key.name.replace('-', "_")))
+        {
+            let message = format!("`{}` is given to the server already", key.name);
+            let help = "remove it here, or beside `args`";
+            parser.wrong::<()>(&key.place, message, "the same flag again", help);
+        }
     }
 }
 
@@ -96,11 +125,14 @@ impl ServerEmbedded {
                 flags.extend([name.to_owned(), value]);
             }
         };
-        flag("--served-model-name", Some(self.served_model_name.clone()));
-        flag("--load-format", Some(self.load_format.word().to_owned()));
-        flag("--threads", Some(self.threads.to_string()));
-        flag("--seed", Some(self.seed.to_string()));
+        flag("--served-model-name", self.served_model_name.clone());
+        flag(
+            "--load-format",
+            self.load_format.map(|f| f.word().to_owned()),
+        );
+        flag("--seed", self.seed.map(|seed| seed.to_string()));
         let numbers = [
+            ("--threads", self.threads),
             ("--max-total-tokens", self.max_total_tokens),
             ("--page-size", self.page_size),
             ("--max-running-requests", self.max_running_requests),
@@ -147,6 +179,7 @@ impl Service for ServerEmbedded {
             address_file.display().to_string(),
         ]);
         argv.extend(self.flags());
+        argv.extend(super::flags(&self.args, context)?);
         let spec = context.process(with_program(argv)?, BTreeMap::new(), &context.folder);
         let facts = BTreeMap::from([(
             "address_file".to_owned(),

@@ -9,8 +9,9 @@ pub(crate) use embedded::ServerEmbedded;
 pub(crate) use external::ServerExternal;
 
 use crate::http;
-use engine::service::{Endpoint, Probe};
-use engine::step::StepError;
+use engine::service::{Endpoint, LaunchContext, Probe};
+use engine::step::{StepContext, StepError};
+use engine::types::Arguments;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -70,6 +71,11 @@ async fn flush_cache(endpoint: &Endpoint) -> Result<(), StepError> {
             "the server did not flush its cache: status {status}"
         ))),
     }
+}
+
+/// Renders a table of arguments as flags.
+fn flags(arguments: &Arguments, context: &LaunchContext) -> Result<Vec<String>, StepError> {
+    arguments.flags(|text| StepContext::resolve_text(&context.resolved, text))
 }
 
 /// The environment of a child: what is declared, and what it inherits by name.

@@ -14,6 +14,13 @@ use std::path::{Path, PathBuf};
 const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 
+/// Whether a folder holds a checkpoint.
+pub(crate) fn has_weights(folder: &Path) -> bool {
+    [SINGLE_FILE, INDEX_FILE]
+        .iter()
+        .any(|name| folder.join(name).is_file())
+}
+
 /// Bytes of the longest index that is read; that of a model with 100 000 tensors is 10 MiB.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 

@@ -13,6 +13,7 @@ mod rope;
 mod weights;
 
 pub use checkpoint::WeightsError;
+pub(crate) use checkpoint::has_weights;
 pub use config::{ConfigError, ModelConfig, ModelFamily};
 pub use keys::ConfigProblem;
 pub use rope::{Rope, RopeScaling};
