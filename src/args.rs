@@ -54,6 +54,9 @@ pub(crate) enum Command {
     /// Show every mistake of a plan at once, or what would run and why
     #[command(visible_alias = "c", after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Pin what a plan resolves to in a lock file, for `run --locked`
+    #[command(after_help = LOCK_EXAMPLES)]
+    Lock(Lock),
     /// Draw a plan's graph with what would run, or a run's with what happened
     #[command(after_help = GRAPH_EXAMPLES)]
     Graph(Graph),
@@ -114,6 +117,10 @@ pub(crate) struct Run {
     /// Draw new samples of every measurement, whatever is there; old ones are kept
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Refuse whatever a lock file does not pin, or has otherwise
+    /// [default: PLAN with `.lock.toml` for its ending; `benchwright lock` writes it]
+    #[arg(long, value_name = "LOCKFILE", num_args = 0..=1, require_equals = true)]
+    pub(crate) locked: Option<Option<PathBuf>>,
     /// Show what would run and why, and run nothing
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
@@ -130,6 +137,7 @@ Examples:
   benchwright run plans/quickstart.toml
   benchwright run plans/quickstart.toml --set layers=4 --set 'rates=[1, 2, 4]'
   benchwright run plans/quickstart.toml --variant smoke --dry-run
+  benchwright run plans/quickstart.toml --locked
   benchwright run plans/quickstart.toml --json | jq -c 'select(.event == \"finished\")'
 
 Press Ctrl-C once to tear down in order, twice to end at once; either way `benchwright resume`
@@ -171,6 +179,30 @@ Examples:
   benchwright check plans/quickstart.toml
   benchwright check plans/quickstart.toml --set layers=4 --verbose
   benchwright check plans/quickstart.toml --json | jq '.nodes[] | select(.will == \"run\") | .node'";
+
+/// `benchwright lock`
+#[derive(Debug, Args)]
+pub(crate) struct Lock {
+    #[command(flatten)]
+    pub(crate) plan: PlanArguments,
+    /// Where to write it; `-` is standard output
+    /// [default: PLAN with `.lock.toml` for its ending]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write nothing; fail if the lock file is not up to date
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+const LOCK_EXAMPLES: &str = "\
+Examples:
+  benchwright lock plans/quickstart.toml
+  benchwright lock plans/quickstart.toml --check
+  benchwright lock plans/quickstart.toml -o - | less
+
+It pins the texts of the plan, parameters, versions of steps, options as they took effect, digests
+of input files, and of the results that are there already. The machine is noted and not pinned.
+Every run leaves the same in its folder as plan.lock.toml.";
 
 /// `benchwright graph`
 #[derive(Debug, Args)]

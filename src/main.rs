@@ -11,6 +11,7 @@ mod args;
 mod commands;
 
 mod execute;
+mod locks;
 mod outlook;
 mod outputs;
 mod plans;

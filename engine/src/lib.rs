@@ -56,6 +56,8 @@ pub mod pools;
 pub mod event;
 pub mod run;
 
+pub mod lock;
+
 // What outlives a run.
 pub mod journal;
 pub mod process;

@@ -3,8 +3,10 @@
 use super::{Session, check};
 use crate::args::Run;
 use crate::execute::{Execution, jobs};
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
+use crate::locks::Pinned;
 use crate::outputs;
+use engine::lock;
 use engine::run::RunSettings;
 use engine::run::folder::{Recipe, RunFolder};
 use std::path::absolute;
@@ -16,6 +18,15 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
         Ok(expanded) => expanded,
         Err(code) => return Ok(code),
     };
+    let pinned = match pinned(arguments, session) {
+        Ok(pinned) => pinned,
+        Err(code) => return Ok(code),
+    };
+    if let Some(pinned) = &pinned
+        && !pinned.admits(&expanded, &session.out, &session.terminal)?
+    {
+        return Ok(exit::UNSOUND);
+    }
     if arguments.dry_run {
         return check::show(
             &expanded,
@@ -47,13 +58,28 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
         seed: arguments.seed,
         resumed: false,
     };
-    Execution {
+    let path = folder.path().to_owned();
+    let execution = Execution {
         session,
         expanded,
         store,
         folder,
         settings,
         json: arguments.json,
+    };
+    let code = execution.until_the_end()?;
+    match pinned {
+        Some(pinned) if !pinned.is_met(&path, &session.terminal)? => Ok(exit::FAILED),
+        _ => Ok(code),
     }
-    .until_the_end()
+}
+
+/// Reads the lock file that the plan must agree with, if one is asked for.
+fn pinned(arguments: &Run, session: &Session) -> Result<Option<Pinned>, u8> {
+    let Some(file) = &arguments.locked else {
+        return Ok(None);
+    };
+    let plan = &arguments.plan.plan;
+    let file = file.clone().unwrap_or_else(|| lock::beside(plan));
+    Pinned::read(&file, plan, &session.terminal).map(Some)
 }

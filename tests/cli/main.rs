@@ -3,5 +3,6 @@
 mod bad_plans;
 mod commands;
 mod folder;
+mod locks;
 mod runs;
 mod schema;

@@ -15,6 +15,7 @@ const JOURNAL: &str = "journal.log";
 const LOCK: &str = "lock";
 const RECIPE: &str = "run.json";
 const PLAN: &str = "plan.toml";
+const LOCK_FILE: &str = "plan.lock.toml";
 
 /// How a run was asked for: enough to ask again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -117,6 +118,11 @@ impl RunFolder {
             .map_err(|e| RunError::Journal(e.to_string()))
     }
 
+    /// Writes what the plan resolved to.
+    pub(super) fn write_lock(&self, text: &str) -> Result<(), RunError> {
+        write(&self.path.join(LOCK_FILE), text.as_bytes())
+    }
+
     /// Returns the folder for logs of one run of a node.
     pub(super) fn logs(&self, node: &str, number: u32) -> Result<PathBuf, RunError> {
         let folder = self.path.join("logs").join(file_safe(node));
@@ -194,6 +200,11 @@ pub fn read_recipe(path: &Path) -> Result<(Recipe, String), RunError> {
         source: std::io::Error::new(std::io::ErrorKind::InvalidData, e),
     })?;
     Ok((recipe, read(PLAN)?))
+}
+
+/// Returns the path of a run's lock file, which is there once the run has ended in order.
+pub fn lock_of(run: &Path) -> PathBuf {
+    run.join(LOCK_FILE)
 }
 
 /// Returns the path of a run's journal.
@@ -299,7 +310,7 @@ pub fn file_safe(name: &str) -> String {
     format!("{head}-{}", &blake3::hash(name.as_bytes()).to_hex()[..12])
 }
 
-fn relative_to(folder: &Path, target: &Path) -> PathBuf {
+pub(crate) fn relative_to(folder: &Path, target: &Path) -> PathBuf {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let shared = folder
         .components()

@@ -7,6 +7,7 @@
 pub mod folder;
 pub mod history;
 mod live;
+mod lock_file;
 mod perform;
 pub mod trace;
 
@@ -655,6 +656,7 @@ impl Run {
     fn finish(mut self) -> Result<Outcome, RunError> {
         let outcome = self.tally.outcome(self.rests_on_invalid());
         self.folder.clean_work();
+        self.write_lock()?;
         self.tell(&Event::RunFinished {
             outcome,
             took_ms: millis(self.began.elapsed()),
