@@ -54,6 +54,9 @@ pub(crate) enum Command {
     /// Show every mistake of a plan at once, or what would run and why
     #[command(visible_alias = "c", after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Compose a plan from steps and servers; asks on a terminal for what is missing
+    #[command(after_help = NEW_EXAMPLES)]
+    New(New),
     /// Pin what a plan resolves to in a lock file, for `run --locked`
     #[command(after_help = LOCK_EXAMPLES)]
     Lock(Lock),
@@ -179,6 +182,58 @@ Examples:
   benchwright check plans/quickstart.toml
   benchwright check plans/quickstart.toml --set layers=4 --verbose
   benchwright check plans/quickstart.toml --json | jq '.nodes[] | select(.will == \"run\") | .node'";
+
+/// `benchwright new`
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// The plan's name
+    #[arg(value_name = "NAME", value_parser = plan_name)]
+    pub(crate) name: String,
+    /// A step to take in, such as `load.test`; may be given several times
+    #[arg(long, value_name = "USE")]
+    pub(crate) step: Vec<String>,
+    /// The server that steps use, such as `server.embedded`
+    #[arg(long, value_name = "USE")]
+    pub(crate) server: Option<String>,
+    /// The value of an option, of one step (`load.request_rate=4`) or of all that have it
+    /// (`requests=32`); may be given several times
+    #[arg(long, value_name = "OPTION=VALUE", value_parser = assignment)]
+    pub(crate) param: Vec<(String, String)>,
+    /// Begin with a plan that is complete
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["step", "server", "param"])]
+    pub(crate) template: Option<Template>,
+    /// Where to write it [default: NAME.toml]; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Plans that others begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Template {
+    /// Derive a small model, serve it, load-test it at several rates, profile, plot and report
+    Quickstart,
+}
+
+fn plan_name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err("use letters, digits, `_` and `-`".to_owned())
+}
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  benchwright new mine
+  benchwright new mine --template quickstart
+  benchwright new rates --step load.test --step report.page --server server.embedded \\
+    --param model.base=model_conf/qwen2.5-0.5b --param requests=32 --param input_tokens=64 \\
+    --param output_tokens=16 --param load.request_rate=4
+  benchwright new external --step load.test --server server.external \\
+    --param url=http://127.0.0.1:30000 --param workload=prompts.jsonl --param concurrency=8 -o -
+
+What a step needs and another brings is wired by itself. Nothing is asked unless a person is there
+to answer; else the values that are missing are named.";
 
 /// `benchwright lock`
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ mod outputs;
 mod plans;
 mod signals;
 
+mod draft;
 mod drawing;
 mod progress;
 mod reference;

@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod graph;
 mod lock;
+mod new;
 mod report;
 mod resume;
 mod run;
@@ -56,6 +57,7 @@ fn dispatch(command: Command, session: &Session) -> Result<u8, Failure> {
         Command::Run(arguments) => run::run(&arguments, session),
         Command::Resume(arguments) => resume::resume(&arguments, session),
         Command::Check(arguments) => check::check(&arguments, session),
+        Command::New(arguments) => new::new(&arguments, session),
         Command::Lock(arguments) => lock::lock(&arguments, session),
         Command::Graph(arguments) => graph::graph(&arguments, session),
         Command::Steps(arguments) => steps::steps(&arguments, session),

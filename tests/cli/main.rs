@@ -4,5 +4,6 @@ mod bad_plans;
 mod commands;
 mod folder;
 mod locks;
+mod new;
 mod runs;
 mod schema;
