@@ -37,14 +37,7 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
         );
     }
     let store = outputs::open(&session.out)?;
-    let recipe = Recipe {
-        // From wherever the run is resumed, paths in the plan mean the same.
-        plan_path: absolute(&arguments.plan.plan).unwrap_or_else(|_| arguments.plan.plan.clone()),
-        settings: arguments.plan.settings(),
-        seed: arguments.seed,
-        fresh: arguments.fresh,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let recipe = recipe(arguments);
     let text = expanded
         .text
         .sources
@@ -71,6 +64,19 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
     match pinned {
         Some(pinned) if !pinned.is_met(&path, &session.terminal)? => Ok(exit::FAILED),
         _ => Ok(code),
+    }
+}
+
+/// How the run is asked for, enough to ask again.
+fn recipe(arguments: &Run) -> Recipe {
+    let plan = &arguments.plan.plan;
+    Recipe {
+        // From wherever the run is resumed, paths in the plan mean the same.
+        plan_path: absolute(plan).unwrap_or_else(|_| plan.clone()),
+        settings: arguments.plan.settings(),
+        seed: arguments.seed,
+        fresh: arguments.fresh,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 
