@@ -58,6 +58,12 @@ pub(crate) enum Command {
     /// Say of every node why it is reused, topped up or will run
     #[command(visible_alias = "why", after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
+    /// Compose a plan from steps and servers; asks on a terminal for what is missing
+    #[command(after_help = NEW_EXAMPLES)]
+    New(New),
+    /// Pin what a plan resolves to in a lock file, for `run --locked`
+    #[command(after_help = LOCK_EXAMPLES)]
+    Lock(Lock),
     /// Draw a plan's graph with what would run, or a run's with what happened
     #[command(after_help = GRAPH_EXAMPLES)]
     Graph(Graph),
@@ -128,6 +134,10 @@ pub(crate) struct Run {
     /// Draw new samples of every measurement, whatever is there; old ones are kept
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Refuse whatever a lock file does not pin, or has otherwise
+    /// [default: PLAN with `.lock.toml` for its ending; `benchwright lock` writes it]
+    #[arg(long, value_name = "LOCKFILE", num_args = 0..=1, require_equals = true)]
+    pub(crate) locked: Option<Option<PathBuf>>,
     /// Show what would run and why, and run nothing
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
@@ -144,6 +154,7 @@ Examples:
   benchwright run plans/quickstart.toml
   benchwright run plans/quickstart.toml --set layers=4 --set 'rates=[1, 2, 4]'
   benchwright run plans/quickstart.toml --variant smoke --dry-run
+  benchwright run plans/quickstart.toml --locked
   benchwright run plans/quickstart.toml --json | jq -c 'select(.event == \"finished\")'
 
 Press Ctrl-C once to tear down in order, twice to end at once; either way `benchwright resume`
@@ -211,6 +222,82 @@ Examples:
   benchwright explain plans/quickstart.toml load --set layers=4
   benchwright explain plans/quickstart.toml --against latest
   benchwright explain plans/quickstart.toml --json | jq '.nodes[] | {node, why}'";
+
+/// `benchwright new`
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// The plan's name
+    #[arg(value_name = "NAME", value_parser = plan_name)]
+    pub(crate) name: String,
+    /// A step to take in, such as `load.test`; may be given several times
+    #[arg(long, value_name = "USE")]
+    pub(crate) step: Vec<String>,
+    /// The server that steps use, such as `server.embedded`
+    #[arg(long, value_name = "USE")]
+    pub(crate) server: Option<String>,
+    /// The value of an option, of one step (`load.request_rate=4`) or of all that have it
+    /// (`requests=32`); may be given several times
+    #[arg(long, value_name = "OPTION=VALUE", value_parser = assignment)]
+    pub(crate) param: Vec<(String, String)>,
+    /// Begin with a plan that is complete
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["step", "server", "param"])]
+    pub(crate) template: Option<Template>,
+    /// Where to write it [default: NAME.toml]; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Plans that others begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Template {
+    /// Derive a small model, serve it, load-test it at several rates, profile, plot and report
+    Quickstart,
+}
+
+fn plan_name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err("use letters, digits, `_` and `-`".to_owned())
+}
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  benchwright new mine
+  benchwright new mine --template quickstart
+  benchwright new rates --step load.test --step report.page --server server.embedded \\
+    --param model.base=model_conf/qwen2.5-0.5b --param requests=32 --param input_tokens=64 \\
+    --param output_tokens=16 --param load.request_rate=4
+  benchwright new external --step load.test --server server.external \\
+    --param url=http://127.0.0.1:30000 --param workload=prompts.jsonl --param concurrency=8 -o -
+
+What a step needs and another brings is wired by itself. Nothing is asked unless a person is there
+to answer; else the values that are missing are named.";
+
+/// `benchwright lock`
+#[derive(Debug, Args)]
+pub(crate) struct Lock {
+    #[command(flatten)]
+    pub(crate) plan: PlanArguments,
+    /// Where to write it; `-` is standard output
+    /// [default: PLAN with `.lock.toml` for its ending]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write nothing; fail if the lock file is not up to date
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+const LOCK_EXAMPLES: &str = "\
+Examples:
+  benchwright lock plans/quickstart.toml
+  benchwright lock plans/quickstart.toml --check
+  benchwright lock plans/quickstart.toml -o - | less
+
+It pins the texts of the plan, parameters, versions of steps, options as they took effect, digests
+of input files, and of the results that are there already. The machine is noted and not pinned.
+Every run leaves the same in its folder as plan.lock.toml.";
 
 /// `benchwright graph`
 #[derive(Debug, Args)]

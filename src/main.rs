@@ -12,11 +12,13 @@ mod commands;
 
 mod estimate;
 mod execute;
+mod locks;
 mod outlook;
 mod outputs;
 mod plans;
 mod signals;
 
+mod draft;
 mod drawing;
 mod progress;
 mod reference;

@@ -117,7 +117,7 @@ pub(crate) fn example(entry: &Entry, all: &[Entry]) -> String {
 }
 
 /// Writes the default as TOML, or a value of the option's type.
-fn value_of(option: &OptionSpec, all: &[Entry]) -> String {
+pub(crate) fn value_of(option: &OptionSpec, all: &[Entry]) -> String {
     let is_quoted = |t: &str| {
         matches!(t, "string" | "text" | "duration") || t.starts_with('`') || t.starts_with("path")
     };

@@ -9,7 +9,7 @@ use rustix::termios::{
     LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
 };
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::sync::Mutex;
 
 /// Why standard output could not be written, other than because its reader is gone.
@@ -187,6 +187,22 @@ pub(crate) fn error_line(text: impl Display) {
     let _ = io::stderr()
         .lock()
         .write_all(format!("{text}\n").as_bytes());
+}
+
+/// Whether somebody can be asked: both the questions and the answers are on a terminal.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks on standard error and reads a line; `None` if there is nobody left to answer.
+pub(crate) fn ask(question: impl Display) -> Option<String> {
+    let mut err = io::stderr().lock();
+    write!(err, "{question}").and_then(|()| err.flush()).ok()?;
+    drop(err);
+    let mut line = String::new();
+    // Nobody types more than this.
+    let read = io::stdin().lock().take(1 << 16).read_line(&mut line).ok()?;
+    (read > 0).then(|| line.trim().to_owned())
 }
 
 /// Returns why standard output lost something, if it did.

@@ -65,6 +65,8 @@ pub mod claims;
 pub mod event;
 pub mod run;
 
+pub mod lock;
+
 // What outlives a run.
 pub mod disk;
 

@@ -6,6 +6,8 @@ mod explain;
 mod fsck;
 mod gc;
 mod graph;
+mod lock;
+mod new;
 mod reap;
 mod report;
 mod resume;
@@ -62,6 +64,8 @@ fn dispatch(command: Command, session: &Session) -> Result<u8, Failure> {
         Command::Explain(arguments) => explain::explain(&arguments, session),
         Command::Gc(arguments) => gc::gc(&arguments, session),
         Command::Fsck(arguments) => fsck::fsck(&arguments, session),
+        Command::New(arguments) => new::new(&arguments, session),
+        Command::Lock(arguments) => lock::lock(&arguments, session),
         Command::Graph(arguments) => graph::graph(&arguments, session),
         Command::Steps(arguments) => steps::steps(&arguments, session),
         Command::Schema(arguments) => schema::schema(&arguments, session),

@@ -3,8 +3,10 @@
 use super::{Session, check};
 use crate::args::Run;
 use crate::execute::{Execution, jobs};
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
+use crate::locks::Pinned;
 use crate::outputs;
+use engine::lock;
 use engine::run::RunSettings;
 use engine::run::folder::{Recipe, RunFolder};
 use std::path::absolute;
@@ -16,6 +18,15 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
         Ok(expanded) => expanded,
         Err(code) => return Ok(code),
     };
+    let pinned = match pinned(arguments, session) {
+        Ok(pinned) => pinned,
+        Err(code) => return Ok(code),
+    };
+    if let Some(pinned) = &pinned
+        && !pinned.admits(&expanded, &session.out, &session.terminal)?
+    {
+        return Ok(exit::UNSOUND);
+    }
     if arguments.dry_run {
         return check::show(
             &expanded,
@@ -26,14 +37,7 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
         );
     }
     let store = outputs::open(&session.out)?;
-    let recipe = Recipe {
-        // From wherever the run is resumed, paths in the plan mean the same.
-        plan_path: absolute(&arguments.plan.plan).unwrap_or_else(|_| arguments.plan.plan.clone()),
-        settings: arguments.plan.settings(),
-        seed: arguments.seed,
-        fresh: arguments.fresh,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let recipe = recipe(arguments);
     let folder = RunFolder::create(
         &session.out,
         &expanded.name,
@@ -48,13 +52,41 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
         seed: arguments.seed,
         resumed: false,
     };
-    Execution {
+    let path = folder.path().to_owned();
+    let execution = Execution {
         session,
         expanded,
         store,
         folder,
         settings,
         json: arguments.json,
+    };
+    let code = execution.until_the_end()?;
+    match pinned {
+        Some(pinned) if !pinned.is_met(&path, &session.terminal)? => Ok(exit::FAILED),
+        _ => Ok(code),
     }
-    .until_the_end()
+}
+
+/// How the run is asked for, enough to ask again.
+fn recipe(arguments: &Run) -> Recipe {
+    let plan = &arguments.plan.plan;
+    Recipe {
+        // From wherever the run is resumed, paths in the plan mean the same.
+        plan_path: absolute(plan).unwrap_or_else(|_| plan.clone()),
+        settings: arguments.plan.settings(),
+        seed: arguments.seed,
+        fresh: arguments.fresh,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Reads the lock file that the plan must agree with, if one is asked for.
+fn pinned(arguments: &Run, session: &Session) -> Result<Option<Pinned>, u8> {
+    let Some(file) = &arguments.locked else {
+        return Ok(None);
+    };
+    let plan = &arguments.plan.plan;
+    let file = file.clone().unwrap_or_else(|| lock::beside(plan));
+    Pinned::read(&file, plan, &session.terminal).map(Some)
 }

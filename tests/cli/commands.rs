@@ -52,6 +52,8 @@ fn help_lists_every_command_and_the_exit_codes() {
         "run",
         "resume",
         "check",
+        "new",
+        "lock",
         "graph",
         "steps",
         "schema",

@@ -4,5 +4,7 @@ mod bad_plans;
 mod commands;
 mod composed;
 mod folder;
+mod locks;
+mod new;
 mod runs;
 mod schema;

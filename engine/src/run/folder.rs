@@ -19,6 +19,7 @@ pub(super) const LOCK: &str = "lock";
 const RECIPE: &str = "run.json";
 const PLAN: &str = "plan.toml";
 const SOURCES: &str = "sources";
+const LOCK_FILE: &str = "plan.lock.toml";
 
 /// How a run was asked for: enough to ask again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -164,6 +165,11 @@ impl RunFolder {
             .map_err(|e| RunError::Journal(e.to_string()))
     }
 
+    /// Writes what the plan resolved to.
+    pub(super) fn write_lock(&self, text: &str) -> Result<(), RunError> {
+        write(&self.path.join(LOCK_FILE), text.as_bytes())
+    }
+
     /// Returns the folder for logs of one run of a node.
     pub(super) fn logs(&self, node: &str, number: u32) -> Result<PathBuf, RunError> {
         let folder = self.path.join("logs").join(file_safe(node));
@@ -287,6 +293,11 @@ pub fn read_recipe(path: &Path) -> Result<(Recipe, Vec<(PathBuf, String)>), RunE
     Ok((kept.recipe, texts))
 }
 
+/// Returns the path of a run's lock file, which is there once the run has ended in order.
+pub fn lock_file_of(run: &Path) -> PathBuf {
+    run.join(LOCK_FILE)
+}
+
 /// Returns the path of a run's journal.
 pub(super) fn journal_of(run: &Path) -> PathBuf {
     run.join(JOURNAL)
@@ -382,7 +393,7 @@ pub fn file_safe(name: &str) -> String {
     format!("{head}-{}", &blake3::hash(name.as_bytes()).to_hex()[..12])
 }
 
-fn relative_to(folder: &Path, target: &Path) -> PathBuf {
+pub(crate) fn relative_to(folder: &Path, target: &Path) -> PathBuf {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let shared = folder
         .components()

@@ -11,6 +11,7 @@ pub mod history;
 mod launch;
 mod live;
 mod liveness;
+mod lock_file;
 mod log_watch;
 mod perform;
 pub mod prune;
@@ -646,6 +647,7 @@ impl Run {
         self.folder.clean_work();
         // Without it the next run is slower and nothing else.
         let _ = self.ledger.save_hits();
+        self.write_lock()?;
         self.tell(&Event::RunFinished {
             outcome,
             took_ms: millis(self.began.elapsed()),

@@ -1,0 +1,258 @@
+//! Plans composed from the library, by flags and by answers at a terminal.
+
+use crate::folder::{Folder, Said, benchwright, wait_until};
+use rustix::fs::OFlags;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+
+fn sound(folder: &Folder, file: &str) -> String {
+    let said = folder.run(&["check", file]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    fs::read_to_string(folder.path(file)).expect("a plan")
+}
+
+fn has_model(folder: &Folder) {
+    fs::create_dir_all(folder.path("tiny")).expect("a folder");
+    let from = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/model_conf/qwen2.5-0.5b/config_full.json"
+    );
+    fs::copy(from, folder.path("tiny/config_full.json")).expect("a configuration");
+}
+
+#[test]
+fn what_is_written_passes_check_and_names_its_schema() {
+    let folder = Folder::new();
+    let said = folder.run(&[
+        "new",
+        "mine",
+        "--step",
+        "shell.run",
+        "--param",
+        "argv=[\"true\"]",
+    ]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    let wrote = "wrote mine.toml and plan.schema.json, its schema for editors\n\
+                 `benchwright check mine.toml` shows what it would run\n";
+    assert_eq!(said.out, wrote);
+    let text = sound(&folder, "mine.toml");
+    assert!(text.starts_with("#:schema ./plan.schema.json\n"), "{text}");
+    let schema = fs::read_to_string(folder.path("plan.schema.json")).expect("a schema");
+    assert_eq!(schema, folder.run(&["schema"]).out);
+    let again = folder.run(&["new", "mine", "--step", "shell.run"]);
+    assert_eq!(again.code, Some(1));
+    assert!(
+        again
+            .err
+            .starts_with("error: `mine.toml` is there already\n"),
+        "{}",
+        again.err
+    );
+}
+
+#[test]
+fn a_whole_benchmark_is_wired_from_flags_alone() {
+    let folder = Folder::new();
+    has_model(&folder);
+    let said = folder.run(&[
+        "new",
+        "rates",
+        "--step",
+        "load.warm",
+        "--step",
+        "load.test",
+        "--step",
+        "report.page",
+        "--server",
+        "server.embedded",
+        "--param",
+        "model.base=tiny",
+        "--param",
+        "dataset.requests=8",
+        "--param",
+        "input_tokens=16",
+        "--param",
+        "output_tokens=4",
+        "--param",
+        "load.request_rate=4",
+    ]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let text = sound(&folder, "rates.toml");
+    for line in [
+        "after = [\"warm\"]",
+        "server = \"${services.server}\"",
+        "workload = \"${steps.dataset.workload}\"",
+        "data = [\"${steps.load.all}\"]",
+        "# Open loop: mean arrivals per second. In requests/s.",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+    }
+}
+
+#[test]
+fn without_a_terminal_nothing_is_asked_and_what_is_missing_is_named() {
+    let folder = Folder::new();
+    let said = folder.run(&["new", "mine"]);
+    assert_eq!(said.code, Some(2));
+    assert!(said.err.contains("`--step load.test`"), "{}", said.err);
+    let said = folder.run(&["new", "mine", "--step", "load.test"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(2), ""));
+    for flag in [
+        "--server server.embedded|server.external|server.command  ",
+        "--param model.base=…  ",
+        "--param dataset.requests=…  int >= 1, in requests: ",
+    ] {
+        assert!(
+            said.err.contains(&format!("\n  {flag}")),
+            "{flag}: {}",
+            said.err
+        );
+    }
+    assert!(!folder.path("mine.toml").exists());
+}
+
+#[test]
+fn what_is_wrong_is_told_as_check_tells_it_and_nothing_is_written() {
+    let folder = Folder::new();
+    let wrong = ["--param", "argv=true", "--param", "env=4"];
+    let said = folder.run(&[&["new", "mine", "--step", "shell.run"], &wrong[..]].concat());
+    assert_eq!(said.code, Some(2));
+    assert!(said.err.contains("--> mine.toml:"), "{}", said.err);
+    assert!(!folder.path("mine.toml").exists());
+    let said = folder.run(&[
+        "new",
+        "mine",
+        "--step",
+        "shell.run",
+        "--param",
+        "argv=[]",
+        "--param",
+        "arv=1",
+    ]);
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.err.contains("nothing takes the value of `arv`"),
+        "{}",
+        said.err
+    );
+    let said = folder.run(&["new", "mine", "--step", "load.tst"]);
+    assert!(
+        said.err.contains("did you mean `load.test`?"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn a_template_is_a_plan_of_ones_own() {
+    let folder = Folder::new();
+    let to = folder.path("model_conf/qwen2.5-0.5b");
+    fs::create_dir_all(&to).expect("a folder");
+    let from = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/model_conf/qwen2.5-0.5b/config_full.json"
+    );
+    fs::copy(from, to.join("config_full.json")).expect("a configuration");
+    let said = folder.run(&["new", "mine", "--template", "quickstart"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let text = sound(&folder, "mine.toml");
+    assert!(
+        text.contains("\nname = \"mine\"\n") && !text.contains("plans/quickstart"),
+        "{text}"
+    );
+}
+
+/// Runs a command with its streams on a terminal, at which `answers` are typed; returns its exit
+/// code and all that was to be seen.
+fn at_terminal(folder: &Folder, arguments: &[&str], answers: &str) -> (Option<i32>, String) {
+    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&person)
+        .and_then(|()| unlockpt(&person))
+        .expect("a terminal");
+    let name = ptsname(&person, Vec::new()).expect("its name");
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+    let noctty = i32::try_from(OFlags::NOCTTY.bits()).expect("a flag");
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(noctty);
+        options.open(path).expect("its other end")
+    };
+    let mut child = benchwright(&folder.path(""), arguments)
+        .stdin(open())
+        .stdout(open())
+        .stderr(open())
+        .spawn()
+        .expect("the binary");
+    let mut person = File::from(person);
+    person.write_all(answers.as_bytes()).expect("typed");
+    let mut seen = Vec::new();
+    let mut reader = person.try_clone().expect("the terminal");
+    // The terminal is gone once the command has ended: that is the end of what is seen.
+    let reading = std::thread::spawn(move || {
+        let _ = reader.read_to_end(&mut seen);
+        String::from_utf8_lossy(&seen).replace('\r', "")
+    });
+    wait_until("the command to end", || {
+        child.try_wait().expect("a child").is_some()
+    });
+    let code = child.wait().expect("its end").code();
+    (code, reading.join().expect("what was seen"))
+}
+
+#[test]
+fn a_person_is_asked_for_what_is_missing_and_may_mend_it() {
+    let folder = Folder::new();
+    has_model(&folder);
+    let answers = "nonsense\n1 load.warm\n1\n2\ntiny\n1\n8\n16\n4\nload.concurrency=2\n";
+    let (code, seen) = at_terminal(&folder, &["new", "mine"], answers);
+    assert_eq!(code, Some(0), "{seen}");
+    for part in [
+        "`nonsense` is none of them",
+        "which? [1]: ",
+        "the load is not stated",
+        "wrote mine.toml",
+    ] {
+        assert!(seen.contains(part), "{part}: {seen}");
+    }
+    let text = sound(&folder, "mine.toml");
+    assert!(text.contains("\nconcurrency = 2\n"), "{text}");
+    assert_eq!(text.matches("\nmodel = \"tiny\"\n").count(), 2, "{text}");
+}
+
+#[test]
+fn a_person_who_leaves_ends_it() {
+    let folder = Folder::new();
+    let (code, seen) = at_terminal(
+        &folder,
+        &["new", "mine", "--step", "load.test"],
+        "1\n\u{4}\u{4}",
+    );
+    assert_eq!(code, Some(2), "{seen}");
+    assert!(!folder.path("mine.toml").exists());
+}
+
+#[test]
+fn a_plan_for_a_pipe_is_written_there() {
+    let folder = Folder::new();
+    let said: Said = folder.run(&[
+        "new",
+        "mine",
+        "--step",
+        "shell.run",
+        "--param",
+        "argv=true",
+        "-o",
+        "-",
+    ]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    assert!(said.out.contains("\nargv = [\"true\"]\n"), "{}", said.out);
+    assert!(
+        fs::read_dir(folder.path(""))
+            .expect("a folder")
+            .next()
+            .is_none()
+    );
+}
