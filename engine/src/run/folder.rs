@@ -155,7 +155,10 @@ impl RunFolder {
         };
         let bytes = serde_json::to_vec(&entry).map_err(|e| RunError::Journal(e.to_string()))?;
         let durability = match event {
-            Event::Decided { .. } | Event::Skipped { .. } | Event::Progressed { .. } => {
+            Event::Planned { .. }
+            | Event::Decided { .. }
+            | Event::Skipped { .. }
+            | Event::Progressed { .. } => {
                 Durability::Buffered
             }
             _ => Durability::Synced,

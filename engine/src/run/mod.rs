@@ -55,6 +55,12 @@ const MESSAGES: usize = 1024;
 /// How long a run waits for somebody who sweeps the store: removing a terabyte takes minutes.
 const SWEEPING: Duration = Duration::from_secs(10 * 60);
 
+/// How many nodes are introduced at once: a record of the journal has its limit.
+const INTRODUCED: usize = 1000;
+/// In a larger plan only what ran is linked into the run's results: a run in which nothing is to be
+/// done must not take as long as making ten thousand folders does.
+const LINKED: usize = 2000;
+
 /// What a run needs besides the plan.
 pub struct RunSettings {
     /// Steps that may run at a time.
@@ -241,13 +247,19 @@ impl Run {
         mut messages: mpsc::Receiver<Message>,
         mut interrupts: mpsc::Receiver<Interrupt>,
     ) -> Result<Outcome, RunError> {
+        let nodes = self.introductions();
+        let mut parts = nodes.chunks(INTRODUCED);
         self.tell(&Event::RunStarted {
             run: self.folder.name().to_owned(),
             plan: plan.to_owned(),
             resumed: settings.resumed,
             seed: settings.seed,
-            nodes: self.introductions(),
+            nodes: parts.next().unwrap_or_default().to_vec(),
         })?;
+        for part in parts {
+            let nodes = part.to_vec();
+            self.tell(&Event::Planned { nodes })?;
+        }
         let mut actions = self.schedule.begin();
         let mut listening = true;
         while self.perform(actions)? {
@@ -329,7 +341,8 @@ impl Run {
                 if matches!(
                     decision,
                     Decision::Satisfied | Decision::Run { times: 0, .. }
-                ) {
+                ) && self.graph.order().len() <= LINKED
+                {
                     self.show_results(node)?;
                 }
                 Ok(self.schedule.on(Happened::Decided(node, decision)))
