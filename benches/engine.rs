@@ -6,7 +6,10 @@
 //! medians of several runs. What a million instances cost is measured by
 //! `cargo bench -p engine --bench expansion`.
 
-#![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a benchmark's result is what it prints"
+)]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -154,7 +157,11 @@ fn no_op(tool: &Tool, program: &Path, n: usize) -> f64 {
     } else {
         run(tool, program, folder.path());
     }
-    median((0..REPEATS).map(|_| run(tool, program, folder.path())).collect())
+    median(
+        (0..REPEATS)
+            .map(|_| run(tool, program, folder.path()))
+            .collect(),
+    )
 }
 
 /// A run of steps that do nothing, from the start of the tool to its end; ms for each step.
@@ -169,7 +176,9 @@ fn per_step(tool: &Tool, program: &Path, n: usize) -> f64 {
 }
 
 fn main() {
-    let only = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
+    let only = std::env::args()
+        .nth(1)
+        .filter(|word| !word.starts_with('-'));
     let wanted = |what: &str| only.as_deref().is_none_or(|only| only == what);
     if wanted("noop") {
         println!("| {MANY} steps, nothing to do | s | against benchwright |");
@@ -177,7 +186,9 @@ fn main() {
         table(|tool, program| no_op(tool, program, MANY), "");
     }
     if wanted("steps") {
-        println!("\n| {SOME} steps that write a file, two at a time | ms per step | against benchwright |");
+        println!(
+            "\n| {SOME} steps that write a file, two at a time | ms per step | against benchwright |"
+        );
         println!("|---|---:|---:|");
         table(|tool, program| per_step(tool, program, SOME), "");
     }

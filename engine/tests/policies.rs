@@ -327,17 +327,12 @@ async fn what_follows_a_failure_is_the_plans_choice() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_engines_at_once_do_each_piece_of_work_once() {
+async fn two_engines(rounds: usize) {
     let steps = "[axes]\ni = [1, 2, 3, 4]\n\
         [steps.a]\nuse = \"test.work\"\naxes = [\"i\"]\nwith = { diary = \"DIARY\" }\n\
         [steps.b]\nuse = \"test.work\"\naxes = [\"i\"]\nafter = [\"a\"]\nwith = { diary = \"DIARY\", from = \"${steps.a.text}\" }\n\
         [steps.draw]\nuse = \"test.draw\"\nwith = { diary = \"DIARY\" }\nsamples = { target = 3 }\n\
         [steps.count]\nuse = \"test.count\"\nwith = { data = \"${steps.draw.all}\" }\n";
-    let rounds: usize = std::env::var("BENCHWRIGHT_SOAK_ROUNDS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(3);
     for _ in 0..rounds {
         let world = World::new();
         let (expanded, out) = (world.expand(steps), world.at("out"));
@@ -364,4 +359,16 @@ async fn two_engines_at_once_do_each_piece_of_work_once() {
             .map(|run| fs::read_to_string(run.path().join("results/count/text.txt")).unwrap());
         assert_eq!(counted.collect::<Vec<_>>(), ["3", "3"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_engines_at_once_do_each_piece_of_work_once() {
+    two_engines(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a soak test: `cargo xtask soak two_engines`"]
+async fn soak_two_engines() {
+    let rounds = std::env::var("BENCHWRIGHT_SOAK_ROUNDS").ok();
+    two_engines(rounds.and_then(|n| n.parse().ok()).unwrap_or(5)).await;
 }

@@ -515,3 +515,32 @@ fn a_run_that_was_killed_is_not_taken_for_living() {
     let trace = folder.run(&["trace", "-o", "-"]).out;
     assert!(trace.contains("\"ended\":\"cut off\""), "{trace}");
 }
+
+#[test]
+fn a_run_waits_for_another_that_has_the_machine_and_says_so() {
+    let folder = Folder::new();
+    let wait =
+        "i=0; touch begun; while [ ! -e go ] && [ $i -lt 1000 ]; do sleep 0.05; i=$((i+1)); done";
+    let step = |script: &str| {
+        let here = folder.path("");
+        let script = format!("cd {}; {script}", here.display());
+        format!(
+            "[steps.alone]\nuse = \"shell.run\"\nresources = {{ machine = \"exclusive\" }}\n\
+             with = {{ argv = [\"sh\", \"-c\", '{script}'] }}\n"
+        )
+    };
+    folder.plan("first", &step(wait));
+    folder.plan("second", &step("test -e go && touch after"));
+    let first = folder.start(&["run", "first.toml", "--json", "--out", "one"]);
+    wait_until("the first to work", || folder.path("begun").exists());
+    let second = folder.start(&["run", "second.toml", "--json", "--out", "two"]);
+    wait_until("the second to say what it waits for", || {
+        let said = fs::read_to_string(folder.path("events")).unwrap_or_default();
+        said.contains("waiting for the machine: run ") && said.contains("first (process ")
+    });
+    fs::write(folder.path("go"), "").expect("a file");
+    for running in [first, second] {
+        assert_eq!(running.finish().code, Some(0));
+    }
+    assert!(folder.path("after").exists(), "the second ran too early");
+}

@@ -174,6 +174,25 @@ fn a_server_that_dies_under_load_fails_the_step_and_keeps_no_sample() {
 }
 
 #[test]
+fn a_server_that_dies_is_launched_again_for_a_step_that_is_tried_again() {
+    let world = World::new();
+    let load = "concurrency = 2, reuse = \"cycle\", duration = \"3s\" }\n\
+        retry = { max = 1, on = [\"infrastructure\"], backoff = \"10ms\"";
+    let plan = world.plan(&plan_with(EMBEDDED, load));
+    let finished = start_and_kill_server(&world, &plan).finish();
+    assert_eq!(finished.code(), 0, "{}", finished.said());
+    let events = finished.stdout.lines();
+    let events: Vec<serde_json::Value> = events.flat_map(serde_json::from_str).collect();
+    let count = |name: &str| events.iter().filter(|e| e["event"] == name).count();
+    assert_eq!((count("service_launching"), count("service_died")), (2, 1));
+    let failure = events.iter().find(|e| e["event"] == "failed");
+    let failure = failure.expect("the failure of the first try");
+    assert_eq!(failure["class"], "infrastructure");
+    assert_eq!(failure["retry_ms"], 10);
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_relative_output_folder_is_the_same_for_every_process() {
     let world = World::new();
     let plan = world.plan(&plan_with(EMBEDDED, FEW));

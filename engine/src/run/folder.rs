@@ -158,9 +158,7 @@ impl RunFolder {
             Event::Planned { .. }
             | Event::Decided { .. }
             | Event::Skipped { .. }
-            | Event::Progressed { .. } => {
-                Durability::Buffered
-            }
+            | Event::Progressed { .. } => Durability::Buffered,
             _ => Durability::Synced,
         };
         self.journal
