@@ -9,11 +9,22 @@ use engine::problem::did_you_mean;
 use engine::process::find_program;
 use engine::types::{Text, TextPart};
 use engine::value::{Kind, Piece, Table, Value};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Passed on without being part of any key: where things lie, not what is done.
 const NEUTRAL: &[&str] = &["PATH", "HOME", "LANG"];
+
+/// How long it is taken for granted where a program lies.
+const FOUND_FOR: Duration = Duration::from_secs(1);
+/// How many programs and files are remembered.
+const MOST_KNOWN: usize = 4096;
+/// How old a change must be for the next one to have another time, seconds.
+const SETTLED_AFTER_S: i64 = 2;
 
 /// Returns digests of the program and of every word that is an existing file, and the values of
 /// inherited variables that may change what the command does.
@@ -21,7 +32,7 @@ pub(crate) fn identity(argv: &[Text], inherit: &[String], cwd: &Path) -> Vec<(St
     let mut found = Vec::new();
     for (i, word) in argv.iter().filter_map(plain).enumerate() {
         let path = match i {
-            0 => find_program(word, cwd, &search_path()).ok(),
+            0 => find(word, cwd),
             _ => Some(cwd.join(word)).filter(|p| p.is_file()),
         };
         if let Some(path) = path {
@@ -46,11 +57,80 @@ fn plain(text: &Text) -> Option<&str> {
     }
 }
 
+/// Finds a program; a plan of ten thousand steps asks for the same one ten thousand times.
+fn find(word: &str, cwd: &Path) -> Option<PathBuf> {
+    static FOUND: Mutex<BTreeMap<(String, PathBuf), (Instant, PathBuf)>> =
+        Mutex::new(BTreeMap::new());
+    let mut known = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (word.to_owned(), cwd.to_owned());
+    if let Some((at, path)) = known.get(&key)
+        && at.elapsed() < FOUND_FOR
+    {
+        return Some(path.clone());
+    }
+    let path = find_program(word, cwd, &search_path()).ok()?;
+    if known.len() >= MOST_KNOWN {
+        known.clear();
+    }
+    known.insert(key, (Instant::now(), path.clone()));
+    Some(path)
+}
+
 fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 
+/// Digests a file, reading it only if it is not the one that was read before.
 fn digest(path: &Path) -> String {
+    static READ: Mutex<BTreeMap<PathBuf, (Stamp, String)>> = Mutex::new(BTreeMap::new());
+    let Some(stamp) = Stamp::of(path) else {
+        return read_digest(path);
+    };
+    let mut known = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((then, digest)) = known.get(path)
+        && *then == stamp
+    {
+        return digest.clone();
+    }
+    let digest = read_digest(path);
+    if known.len() >= MOST_KNOWN {
+        known.clear();
+    }
+    if stamp.is_settled() && Stamp::of(path) == Some(stamp) {
+        known.insert(path.to_owned(), (stamp, digest.clone()));
+    }
+    digest
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let data = std::fs::metadata(path).ok()?;
+        Some(Self {
+            file: (data.dev(), data.ino()),
+            size: data.size(),
+            modified: (data.mtime(), data.mtime_nsec()),
+            changed: (data.ctime(), data.ctime_nsec()),
+        })
+    }
+
+    /// Whether a later change would show: clocks of file systems are coarse.
+    fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX));
+        self.changed.0.max(self.modified.0) + SETTLED_AFTER_S < now
+    }
+}
+
+fn read_digest(path: &Path) -> String {
     let mut hasher = blake3::Hasher::new();
     let read = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
     match read {
