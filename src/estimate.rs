@@ -40,7 +40,7 @@ pub(crate) fn of_nodes(graph: &Graph, ledger: &Ledger) -> BTreeMap<NodeId, Estim
     let of_kin = of_declarations(graph, &usual);
     let estimate = |id: &NodeId| {
         let name = &graph.node(*id).name.decl;
-        let each = usual.get(id).or_else(|| of_kin.get(name.as_str()));
+        let each = usual.get(id).or_else(|| of_kin.get(&**name));
         Estimate {
             times: times(graph, ledger, *id),
             each_ms: each.copied(),

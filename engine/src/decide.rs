@@ -329,7 +329,7 @@ impl Ledger {
         let name = &self.graph.node(node).name;
         let view = |(i, record): (usize, &SampleRecord)| Sample {
             node: name.to_string(),
-            axes: name.axes.clone(),
+            axes: name.axes.values(),
             index: u32::try_from(i).unwrap_or(u32::MAX),
             verdict: record.verdict.clone(),
             drawn_at: record.drawn_at,

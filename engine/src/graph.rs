@@ -6,15 +6,15 @@
 
 use crate::library::{ServiceEntry, StepEntry};
 use crate::options::Walk;
+use crate::point::Point;
 use crate::policy::{Policy, ServicePolicy};
 use crate::secrets::SecretSource;
 use crate::service::DynService;
 use crate::source::Place;
-use crate::step::{AxisValue, DynStep, StepKind};
+use crate::step::{DynStep, StepKind};
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Names a node of one graph.
@@ -76,24 +76,35 @@ pub enum Edge {
     Leases,
 }
 
+/// One node waits for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dependency {
+    /// The node that waits.
+    pub node: NodeId,
+    /// The node that it waits for.
+    pub on: NodeId,
+    /// Why.
+    pub edge: Edge,
+}
+
 /// A node's canonical name: `load[radix=true,request_rate=4]`, never an ordinal.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct NodeName {
     /// The name in the plan.
-    pub decl: String,
-    /// Axes by name, so that the order in the plan does not matter.
-    pub axes: Vec<(String, AxisValue)>,
+    pub decl: Arc<str>,
+    /// The values of its axes; shown by name, so that the order in the plan does not matter.
+    pub axes: Point,
 }
 
 impl std::fmt::Display for NodeName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.decl)?;
-        if self.axes.is_empty() {
-            return Ok(());
+        let labels = self.axes.labels();
+        for (i, label) in labels.iter().enumerate() {
+            f.write_str(if i == 0 { "[" } else { "," })?;
+            f.write_str(label)?;
         }
-        let mut axes: Vec<String> = self.axes.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        axes.sort();
-        write!(f, "[{}]", axes.join(","))
+        f.write_str(if labels.is_empty() { "" } else { "]" })
     }
 }
 
@@ -171,38 +182,21 @@ pub struct Graph {
 pub struct Cycle(String);
 
 impl Graph {
-    /// Seals `nodes`; a node's position is its [`NodeId`].
+    /// Seals `nodes`; a node's position is its [`NodeId`]. Costs time in proportion to nodes and
+    /// dependencies.
     ///
     /// # Errors
     /// [`Cycle`] if nodes wait for each other.
-    pub fn seal(nodes: Vec<Node>) -> Result<Self, Cycle> {
-        let mut edges = DiGraph::new();
-        for i in 0..nodes.len() {
-            edges.add_node(NodeId(u32::try_from(i).unwrap_or(u32::MAX)));
-        }
-        for (i, node) in nodes.iter().enumerate() {
-            let mut found = EdgeWalk::default();
-            node.body.walk(&mut found);
-            found
-                .edges
-                .extend(node.after.iter().map(|n| (*n, Edge::After)));
-            for (from, edge) in found.edges {
-                let (from, to) = (NodeIndex::new(from.index()), NodeIndex::new(i));
-                if !edges
-                    .edges_connecting(from, to)
-                    .any(|e| *e.weight() == edge)
-                {
-                    edges.add_edge(from, to, edge);
-                }
-            }
-        }
-        let order = match petgraph::algo::toposort(&edges, None) {
-            Ok(_) => stable_order(&edges),
-            Err(cycle) => {
-                return Err(Cycle(
-                    nodes[edges[cycle.node_id()].index()].name.to_string(),
-                ));
-            }
+    pub fn seal(nodes: Vec<Node>, dependencies: &[Dependency]) -> Result<Self, Cycle> {
+        let edges = connect(nodes.len(), dependencies);
+        // Then the ids are an order already, and the one that is otherwise as in the plan.
+        let order = if dependencies.iter().all(|d| d.on < d.node) {
+            edges.node_weights().copied().collect()
+        } else if let Err(cycle) = petgraph::algo::toposort(&edges, None) {
+            let node = edges[cycle.node_id()];
+            return Err(Cycle(nodes[node.index()].name.to_string()));
+        } else {
+            stable_order(&edges)
         };
         Ok(Self {
             nodes,
@@ -223,7 +217,12 @@ impl Graph {
 
     /// Finds a node by its canonical name.
     pub fn find(&self, name: &str) -> Option<NodeId> {
-        self.order.iter().copied().find(|id| self.name(*id) == name)
+        let is_kin = |id: &NodeId| {
+            let rest = name.strip_prefix(&*self.node(*id).name.decl);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+        };
+        let mut kin = self.order.iter().copied().filter(is_kin);
+        kin.find(|id| self.name(*id) == name)
     }
 
     /// Returns all nodes, each after everything that it waits for, otherwise as in the plan.
@@ -269,27 +268,22 @@ impl Graph {
     }
 }
 
-/// Collects the edges that a node's options ask for.
-#[derive(Default)]
-struct EdgeWalk {
-    edges: Vec<(NodeId, Edge)>,
-}
-
-impl Walk for EdgeWalk {
-    fn value(&mut self, _: &str, _: &str) {}
-
-    fn link(&mut self, _: &str, link: &Link) {
-        match link {
-            Link::Output { node, .. } => self.edges.push((*node, Edge::Needs)),
-            Link::All { nodes } => self.edges.extend(nodes.iter().map(|n| (*n, Edge::Reads))),
-            Link::Service { node } | Link::Fact { node, .. } => {
-                self.edges.push((*node, Edge::Leases))
-            }
-            Link::Secret { .. } => {}
+/// Builds the edges, each once.
+fn connect(n_nodes: usize, dependencies: &[Dependency]) -> DiGraph<NodeId, Edge> {
+    let mut edges = DiGraph::with_capacity(n_nodes, dependencies.len());
+    for i in 0..n_nodes {
+        edges.add_node(NodeId(u32::try_from(i).unwrap_or(u32::MAX)));
+    }
+    // By kind of edge, which node was connected last: the dependencies of one stand together.
+    let mut last: Vec<[Option<NodeId>; 4]> = vec![[None; 4]; n_nodes];
+    for Dependency { node, on, edge } in dependencies {
+        let seen = &mut last[on.index()][*edge as usize];
+        if seen.replace(*node) != Some(*node) {
+            let (from, to) = (NodeIndex::new(on.index()), NodeIndex::new(node.index()));
+            edges.add_edge(from, to, *edge);
         }
     }
-
-    fn file(&mut self, _: &str, _: &Path) {}
+    edges
 }
 
 /// Orders nodes so that each follows what it waits for, and otherwise as they were added; nodes
@@ -319,15 +313,23 @@ pub(crate) fn stable_order<N: Copy, E>(graph: &DiGraph<N, E>) -> Vec<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::point::Coordinate;
+    use crate::step::AxisValue;
+    use crate::value::Kind;
 
     #[test]
     fn names_sort_their_axes_and_compare_numbers_by_value() {
+        let axes = [
+            ("request_rate", AxisValue::Number(4.0)),
+            ("radix", AxisValue::Bool(true)),
+        ];
+        let coordinate = |(axis, shown): (&str, AxisValue)| {
+            let kind = Kind::Bool(true);
+            Arc::new(Coordinate::new(axis.into(), kind, Some(shown), 0))
+        };
         let name = NodeName {
             decl: "load".into(),
-            axes: vec![
-                ("request_rate".into(), AxisValue::Number(4.0)),
-                ("radix".into(), AxisValue::Bool(true)),
-            ],
+            axes: axes.into_iter().map(coordinate).collect(),
         };
         assert_eq!(name.to_string(), "load[radix=true,request_rate=4]");
     }

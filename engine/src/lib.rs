@@ -17,6 +17,8 @@ pub mod value;
 // A plan as it is written, and what its names mean.
 pub mod plan;
 
+pub mod point;
+
 pub mod interpolate;
 pub mod params;
 

@@ -10,6 +10,7 @@ use crate::problem::{Problem, Problems, did_you_mean};
 use crate::schema::Schema;
 use crate::source::Place;
 use crate::value::{Kind, Table, Target, Value};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// What the documentation says of one option.
@@ -95,13 +96,13 @@ pub struct Parser<'a> {
     /// Everything that was wrong so far.
     pub problems: &'a mut Problems,
     linker: &'a dyn Linker,
-    owner: String,
+    owner: Cow<'a, str>,
 }
 
 impl<'a> Parser<'a> {
     /// Builds a parser for the options of `owner`, such as ``step `load` ``.
     pub fn new(
-        owner: impl Into<String>,
+        owner: impl Into<Cow<'a, str>>,
         linker: &'a dyn Linker,
         problems: &'a mut Problems,
     ) -> Self {

@@ -1,9 +1,14 @@
 //! What is wrong with a plan, as data: collected everywhere, drawn in one place.
 
 use crate::source::Place;
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// How many problems are kept: nobody reads more, and a plan can have millions of instances.
+const KEPT: usize = 1000;
 
 /// One mistake in a plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// What was found and what was expected: a lowercase phrase without a final dot.
     pub message: String,
@@ -40,17 +45,21 @@ impl Problem {
     }
 }
 
-/// Every problem found so far.
+/// Every problem found so far: the first thousand, and how many more there are.
 #[derive(Debug, Default, Clone)]
 pub struct Problems {
     list: Vec<Problem>,
+    /// Digests of all of them, so that each counts once.
+    told: HashSet<u64>,
     broken: Vec<Place>,
 }
 
 impl Problems {
     /// Adds one, unless the same was said already.
     pub fn push(&mut self, problem: Problem) {
-        if !self.list.contains(&problem) {
+        let mut digest = DefaultHasher::new();
+        problem.hash(&mut digest);
+        if self.told.insert(digest.finish()) && self.list.len() < KEPT {
             self.list.push(problem);
         }
     }
@@ -73,15 +82,21 @@ impl Problems {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.list.len()
+        self.told.len()
     }
 
-    /// Returns them by file and place, those without a place last.
+    /// Returns them by file and place, those without a place last; then how many more there are.
     pub fn into_sorted(mut self) -> Vec<Problem> {
         self.list.sort_by_key(|p| match &p.place {
             Some((place, _)) => (0, Some(place.source), place.span.start),
             None => (1, None, 0),
         });
+        let n_more = self.told.len() - self.list.len();
+        if n_more > 0 {
+            let problem = Problem::whole(format!("the plan has {n_more} more problems"));
+            let help = "mend those above first: many may have one cause";
+            self.list.push(problem.help(help));
+        }
         self.list
     }
 }
@@ -148,5 +163,17 @@ mod tests {
         assert_eq!(nearest("prompt", ["prompts", "model"]), Some("prompts"));
         assert_eq!(nearest("wram", ["warm", "load"]), Some("warm"));
         assert_eq!(nearest("banana", ["warm", "load"]), None);
+    }
+
+    #[test]
+    fn the_same_is_said_once_and_of_very_many_only_the_first() {
+        let mut problems = Problems::default();
+        for i in 0..1_000_000 {
+            problems.push(Problem::whole(format!("problem {}", i % 5000)));
+        }
+        assert_eq!(problems.len(), 5000);
+        let sorted = problems.into_sorted();
+        assert_eq!(sorted.len(), 1001);
+        assert_eq!(sorted[1000].message, "the plan has 4000 more problems");
     }
 }

@@ -30,7 +30,7 @@ pub enum Origin {
 pub struct SourceId(u32);
 
 /// A range of bytes in one source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The file.
     pub source: SourceId,

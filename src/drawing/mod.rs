@@ -71,7 +71,7 @@ impl Drawing {
             .collect();
         let draw = |id: &NodeId| NodeBox {
             name: graph.name(*id),
-            decl: graph.node(*id).name.decl.clone(),
+            decl: graph.node(*id).name.decl.to_string(),
             uses: uses(graph, *id).to_owned(),
             kind: kind_word(graph.step_kind(*id)),
             state: None,

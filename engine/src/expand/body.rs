@@ -1,14 +1,14 @@
 //! Options of one instance, read by the library into what the graph holds, and what comes before.
 
-use super::axes::agree;
-use super::linker::DeclaredAll;
+use super::declared::DeclaredAll;
 use crate::graph::{Link, NodeId};
 use crate::library::ServiceEntry;
 use crate::options::{Parser, Walk};
-use crate::plan::NodeDecl;
+use crate::plan::{NodeDecl, NodeSort};
+use crate::point::Point;
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::service::DynService;
-use crate::value::{Table, Value};
+use crate::value::Table;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,43 +51,33 @@ impl Walk for LeaseWalk {
     fn file(&mut self, _: &str, _: &Path) {}
 }
 
-/// Links `after`: to every instance that agrees on the axes that both have.
-pub(super) fn after(
-    decl: &NodeDecl,
-    declared: &DeclaredAll,
-    axes: &[(String, Value)],
-    problems: &mut Problems,
-) -> Vec<NodeId> {
-    let mut found = Vec::new();
+/// Reports what stands in `after` and is no step.
+pub(super) fn check_after(decl: &NodeDecl, declared: &DeclaredAll, problems: &mut Problems) {
     for (name, place) in &decl.after {
-        match declared.get(&(false, name.clone())) {
-            Some(other) => found.extend(
-                other
-                    .instances
-                    .iter()
-                    .filter(|i| agree(&i.axes, axes))
-                    .map(|i| i.id),
-            ),
-            None => {
-                let is_service = declared.contains_key(&(true, name.clone()));
-                let known: Vec<&str> = declared
-                    .keys()
-                    .filter(|(service, _)| !service)
-                    .map(|(_, n)| n.as_str())
-                    .collect();
-                let (message, help) = if is_service {
-                    (
-                        format!("`{name}` is a service, and a service never ends"),
-                        "refer to it in `with`: a step that uses a service leases it".to_owned(),
-                    )
-                } else {
-                    (
-                        format!("no step is called `{name}`"),
-                        did_you_mean(name, known),
-                    )
-                };
-                problems.push(Problem::at(place, message, "cannot come after this").help(help));
-            }
+        if declared.get(NodeSort::Step, name).is_some() {
+            continue;
+        }
+        let (message, help) = if declared.get(NodeSort::Service, name).is_some() {
+            (
+                format!("`{name}` is a service, and a service never ends"),
+                "refer to it in `with`: a step that uses a service leases it".to_owned(),
+            )
+        } else {
+            (
+                format!("no step is called `{name}`"),
+                did_you_mean(name, declared.steps()),
+            )
+        };
+        problems.push(Problem::at(place, message, "cannot come after this").help(help));
+    }
+}
+
+/// Links `after`: to every instance that agrees on the axes that both have.
+pub(super) fn after(decl: &NodeDecl, declared: &DeclaredAll, point: &Point) -> Vec<NodeId> {
+    let mut found = Vec::new();
+    for (name, _) in &decl.after {
+        if let Some(other) = declared.get(NodeSort::Step, name) {
+            other.agreeing(point, |nodes| found.extend_from_slice(nodes));
         }
     }
     found

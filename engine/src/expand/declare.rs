@@ -1,34 +1,33 @@
 //! Declarations become instances: one for each combination of the axes that they have, without
-//! those that are left out, each with its options read and its references linked.
+//! those that are left out.
 
 use super::Pruned;
-use super::axes::{self, Axes, Point, axis_value, point_key};
-use super::body;
+use super::axes::{self, Axes};
+use super::declared::{Declared, DeclaredAll, Entry, Instance};
+use super::instances::{self, Nodes, Surroundings};
 use super::left_out::LeftOut;
-use super::linker::{Declared, DeclaredAll, Entry, Instance, InstanceLinker, read_by};
+use super::linker::{Outside, read_by};
 use super::order::order;
-use super::policies::PolicyReader;
 use super::secrets;
 use super::supply;
 use crate::compose::Composed;
 use crate::compose::files::Files;
-use crate::graph::{Body, Node, NodeId, NodeName, ServiceNode, StepNode};
+use crate::graph::{Dependency, Node, NodeId, NodeName};
 use crate::interpolate::{self, Mentions, Scope};
 use crate::library::Library;
-use crate::options::Parser;
 use crate::plan::{NodeDecl, NodeSort, Plan};
-use crate::policy::{Policy, ServicePolicy, Supply};
+use crate::policy::Supply;
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::secrets::{Secret, SecretSource};
 use crate::source::Sources;
-use crate::value::{Table, Value};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 /// What a plan expands to.
 pub(super) struct Instances {
     pub(super) nodes: Vec<Node>,
+    pub(super) dependencies: Vec<Dependency>,
     pub(super) supply: Supply,
     pub(super) pruned: Vec<Pruned>,
     pub(super) secrets: Vec<Secret>,
@@ -48,12 +47,6 @@ pub(super) struct Expansion<'a> {
     declared: DeclaredAll,
     pruned: Vec<Pruned>,
     n_nodes: u32,
-}
-
-/// What is said of a declaration besides its options.
-enum PolicyOf {
-    Step(Arc<Policy>),
-    Service(Arc<ServicePolicy>),
 }
 
 impl<'a> Expansion<'a> {
@@ -77,7 +70,7 @@ impl<'a> Expansion<'a> {
             scope: scope.clone(),
             sources,
             problems,
-            declared: BTreeMap::new(),
+            declared: DeclaredAll::default(),
             pruned: Vec::new(),
             n_nodes: 0,
         }
@@ -87,15 +80,13 @@ impl<'a> Expansion<'a> {
     pub(super) fn nodes(mut self) -> Instances {
         let plan = self.plan;
         let mentions: Vec<Mentions> = plan.nodes.iter().map(|n| self.mentions(n)).collect();
-        let mut nodes = Vec::new();
+        let mut nodes = Nodes::default();
         if let Some(order) = order(&plan.nodes, &mentions, self.problems) {
             for at in &order {
                 self.declare(&plan.nodes[*at], &mentions[*at]);
             }
             self.check_something_is_left();
-            for at in &order {
-                self.instances(&plan.nodes[*at], &mut nodes);
-            }
+            self.read_instances(&order, &mut nodes);
         }
         let named: BTreeSet<String> = mentions.into_iter().flat_map(|m| m.secrets).collect();
         let secret = |name: String| Secret {
@@ -108,7 +99,8 @@ impl<'a> Expansion<'a> {
         };
         Instances {
             secrets: named.into_iter().map(secret).collect(),
-            nodes,
+            nodes: nodes.list,
+            dependencies: nodes.dependencies,
             supply: self.supply,
             pruned: self.pruned,
         }
@@ -134,29 +126,47 @@ impl<'a> Expansion<'a> {
     fn declare(&mut self, decl: &NodeDecl, mentions: &Mentions) {
         let entry = self.entry(decl);
         let axes = self.axes_of(decl, mentions);
-        let (known, sources) = (&self.declared, self.sources);
-        let left_out = LeftOut::new(decl, mentions, &axes, known, sources, self.problems);
-        let mut declared = Declared {
-            entry,
-            instances: Vec::new(),
-            pruned: HashSet::new(),
-            axes,
-        };
-        for point in self.axes.product(&declared.axes) {
-            match left_out.reason(&point, &self.scope, self.problems) {
+        let known = &self.declared;
+        let left_out = LeftOut::new(decl, mentions, known, self.sources, self.problems);
+        let mut scope = self.scope.clone();
+        let points = self.axes.product(&axes);
+        let mut declared = Declared::new(entry, axes);
+        for point in points {
+            match left_out.reason(&point, &mut scope, self.problems) {
                 Some(reason) => {
-                    declared.pruned.insert(point_key(&point));
-                    let node = node_name(decl, &point).to_string();
+                    declared.pruned.insert(point.key());
+                    let name = NodeName {
+                        decl: decl.key.name.as_str().into(),
+                        axes: point,
+                    };
+                    let node = name.to_string();
                     self.pruned.push(Pruned { node, reason });
                 }
                 None => {
                     let id = NodeId(self.n_nodes);
                     self.n_nodes += 1;
-                    declared.instances.push(Instance { id, axes: point });
+                    declared.instances.push(Instance { id, point });
                 }
             }
         }
-        self.declared.insert(key(decl), declared);
+        self.declared.insert(decl.sort, &decl.key.name, declared);
+    }
+
+    fn read_instances(&mut self, order: &[usize], nodes: &mut Nodes) {
+        let around = Surroundings {
+            declared: &self.declared,
+            supply: &self.supply,
+            secrets: &self.secrets,
+            outside: &Outside::default(),
+            folder: self.folder,
+            sources: self.sources,
+        };
+        for at in order {
+            let decl = &self.plan.nodes[*at];
+            if let Some(declared) = self.declared.get(decl.sort, &decl.key.name) {
+                instances::read(decl, declared, &self.scope, around, self.problems, nodes);
+            }
+        }
     }
 
     fn check_something_is_left(&mut self) {
@@ -196,159 +206,35 @@ impl<'a> Expansion<'a> {
     }
 
     /// The axes of a declaration in the plan's order: its own and those of what it reads.
-    fn axes_of(&mut self, decl: &NodeDecl, mentions: &Mentions) -> Vec<String> {
-        let mut wanted: BTreeSet<String> = BTreeSet::new();
+    fn axes_of(&mut self, decl: &NodeDecl, mentions: &Mentions) -> Vec<Arc<str>> {
+        let mut wanted: BTreeSet<&str> = BTreeSet::new();
         for (name, place) in &decl.axes {
-            if self.axes.names().any(|n| n == name) {
-                wanted.insert(name.clone());
+            if self.axes.names().any(|n| **n == **name) {
+                wanted.insert(name);
             } else {
-                let help = did_you_mean(name, self.axes.names());
+                let help = did_you_mean(name, self.axes.names().map(|n| &**n));
                 self.problems.push(
                     Problem::at(place, format!("there is no axis `{name}`"), "unknown axis")
                         .help(help),
                 );
             }
         }
-        for key in read_by(mentions) {
-            if let Some(declared) = self.declared.get(&key) {
-                wanted.extend(declared.axes.iter().cloned());
+        for (sort, name) in read_by(mentions) {
+            if let Some(declared) = self.declared.get(sort, name) {
+                wanted.extend(declared.axes.iter().map(|axis| &**axis));
             }
         }
         for (axis, place) in &mentions.axes {
-            if self.axes.names().any(|n| n == axis) && !wanted.contains(axis) {
+            if self.axes.names().any(|n| **n == **axis) && !wanted.contains(axis.as_str()) {
                 let message = format!("`{}` does not vary over axis `{axis}`", decl.key.name);
                 self.problems.push(
                     Problem::at(place, message, "not one of its axes")
                         .help(format!("add `axes = [\"{axis}\"]`")),
                 );
-                wanted.insert(axis.clone());
+                wanted.insert(axis);
             }
         }
-        let names = self.axes.names().filter(|n| wanted.contains(*n));
-        names.map(str::to_owned).collect()
-    }
-
-    /// Reads every instance of a declaration.
-    fn instances(&mut self, decl: &NodeDecl, nodes: &mut Vec<Node>) {
-        let Some(declared) = self.declared.get(&key(decl)) else {
-            return;
-        };
-        let count = declared.instances.len();
-        let settings = decl.settings.entries.iter().map(|(_, v)| v);
-        let varies = !interpolate::mentions(settings, &self.scope.names, self.sources)
-            .axes
-            .is_empty();
-        // Instances share one policy unless it depends on an axis.
-        let shared = if varies || count == 0 {
-            None
-        } else {
-            self.policy(decl, &self.scope.clone())
-        };
-        for i in 0..count {
-            nodes.extend(self.instance(decl, i, varies, shared.as_ref()));
-        }
-    }
-
-    fn policy(&mut self, decl: &NodeDecl, scope: &Scope) -> Option<PolicyOf> {
-        let entry = self.declared.get(&key(decl))?.entry.clone()?;
-        let settings = interpolate::table(&decl.settings, scope, self.sources, self.problems);
-        let linker = InstanceLinker {
-            declared: &self.declared,
-            axes: &[],
-            secrets: &self.secrets,
-            folder: self.folder,
-            sources: self.sources,
-        };
-        let mut reader = PolicyReader {
-            decl,
-            settings: &settings,
-            supply: &self.supply,
-            parser: &mut Parser::new(decl.shown(), &linker, self.problems),
-        };
-        match entry {
-            Entry::Step(entry) => reader.step(&entry).map(PolicyOf::Step),
-            Entry::Service(entry) => reader.service(&entry).map(PolicyOf::Service),
-        }
-    }
-
-    fn instance(
-        &mut self,
-        decl: &NodeDecl,
-        i: usize,
-        varies: bool,
-        shared: Option<&PolicyOf>,
-    ) -> Option<Node> {
-        let declared = self.declared.get(&key(decl))?;
-        let axes = declared.instances[i].axes.clone();
-        let entry = declared.entry.clone();
-        let mut scope = self.scope.clone();
-        scope.axes = Some(axes.iter().cloned().collect());
-        let own = if varies {
-            self.policy(decl, &scope)
-        } else {
-            None
-        };
-        let with = interpolate::table(&decl.with, &scope, self.sources, self.problems);
-        let linker = InstanceLinker {
-            declared: &self.declared,
-            axes: &axes,
-            secrets: &self.secrets,
-            folder: self.folder,
-            sources: self.sources,
-        };
-        let mut parser = Parser::new(decl.shown(), &linker, self.problems);
-        let body = body_of(decl, entry?, &with, own.as_ref().or(shared), &mut parser);
-        let after = body::after(decl, &self.declared, &axes, self.problems);
-        Some(Node {
-            name: node_name(decl, &axes),
-            place: decl.key.place.clone(),
-            body: body?,
-            after,
-        })
-    }
-}
-
-fn key(decl: &NodeDecl) -> (bool, String) {
-    (decl.sort == NodeSort::Service, decl.key.name.clone())
-}
-
-fn node_name(decl: &NodeDecl, point: &Point) -> NodeName {
-    let value = |(name, value): &(String, Value)| Some((name.clone(), axis_value(value)?));
-    NodeName {
-        decl: decl.key.name.clone(),
-        axes: point.iter().filter_map(value).collect(),
-    }
-}
-
-fn body_of(
-    decl: &NodeDecl,
-    entry: Entry,
-    with: &Table,
-    policy: Option<&PolicyOf>,
-    parser: &mut Parser<'_>,
-) -> Option<Body> {
-    match entry {
-        Entry::Step(entry) => {
-            let step = (entry.parse)(with, &decl.with_place, parser)?;
-            let Some(PolicyOf::Step(policy)) = policy else {
-                return None;
-            };
-            Some(Body::Step(StepNode {
-                step,
-                policy: policy.clone(),
-                entry,
-            }))
-        }
-        Entry::Service(entry) => {
-            let service = body::service(decl, &entry, with, parser)?;
-            let Some(PolicyOf::Service(policy)) = policy else {
-                return None;
-            };
-            Some(Body::Service(ServiceNode {
-                service,
-                policy: policy.clone(),
-                entry,
-            }))
-        }
+        let names = self.axes.names().filter(|n| wanted.contains(&***n));
+        names.cloned().collect()
     }
 }

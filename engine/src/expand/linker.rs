@@ -1,82 +1,71 @@
 //! Links the references of one instance to the instances of what they name.
 
-use super::axes::agree;
+use super::declared::{Declared, DeclaredAll, Entry};
 use crate::compose::files::search;
-use crate::graph::{Link, NodeId};
+use crate::graph::{Edge, Link, NodeId};
 use crate::interpolate::Mentions;
 use crate::library::{ServiceEntry, StepEntry};
 use crate::options::{Linked, Linker};
+use crate::plan::NodeSort;
+use crate::point::Point;
 use crate::problem::{Problem, did_you_mean};
 use crate::secrets::{self, SecretSource};
-use crate::source::{Place, Sources};
+use crate::source::{Place, SourceId, Sources};
 use crate::step::StepKind;
-use crate::value::{Target, Value};
-use std::collections::{BTreeMap, HashSet};
+use crate::value::Target;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a declaration uses.
-#[derive(Clone)]
-pub(super) enum Entry {
-    Step(Arc<StepEntry>),
-    Service(Arc<ServiceEntry>),
-}
-
-/// An instance before its options are read.
-pub(super) struct Instance {
-    pub(super) id: NodeId,
-    pub(super) axes: Vec<(String, Value)>,
-}
-
-/// What is known of a declaration while others are linked to it.
-pub(super) struct Declared {
-    pub(super) entry: Option<Entry>,
-    pub(super) instances: Vec<Instance>,
-    pub(super) axes: Vec<String>,
-    /// The points on its axes that are left out, see [`point_key`](super::axes::point_key).
-    pub(super) pruned: HashSet<String>,
-}
-
-/// Declarations by whether they are services and by name.
-pub(super) type DeclaredAll = BTreeMap<(bool, String), Declared>;
-
 /// What is read instance by instance.
-pub(super) fn read_by(mentions: &Mentions) -> impl Iterator<Item = (bool, String)> {
-    let steps = mentions.steps.iter().map(|n| (false, n.clone()));
-    steps.chain(mentions.services.iter().map(|n| (true, n.clone())))
+pub(super) fn read_by(mentions: &Mentions) -> impl Iterator<Item = (NodeSort, &str)> {
+    let steps = mentions.steps.iter().map(|n| (NodeSort::Step, n.as_str()));
+    let services = mentions.services.iter();
+    steps.chain(services.map(|n| (NodeSort::Service, n.as_str())))
+}
+
+/// What was found outside of the plan, so that it is looked for once and not for every instance.
+#[derive(Default)]
+pub(super) struct Outside {
+    files: RefCell<HashMap<(SourceId, String), Result<PathBuf, Vec<PathBuf>>>>,
+    /// Secrets that can be read.
+    secrets: RefCell<BTreeSet<String>>,
 }
 
 /// Links the references of one instance.
 pub(super) struct InstanceLinker<'a> {
     pub(super) declared: &'a DeclaredAll,
-    pub(super) axes: &'a [(String, Value)],
+    pub(super) point: &'a Point,
     pub(super) secrets: &'a BTreeMap<String, SecretSource>,
     /// The folder of the plan.
     pub(super) folder: &'a Path,
     pub(super) sources: &'a Sources,
+    pub(super) outside: &'a Outside,
+    /// What the references so far make the instance wait for.
+    pub(super) waits: RefCell<Vec<(NodeId, Edge)>>,
 }
 
 impl InstanceLinker<'_> {
-    fn instances(&self, service: bool, name: &str) -> (Option<&Entry>, Vec<NodeId>) {
-        match self.declared.get(&(service, name.to_owned())) {
-            Some(declared) => {
-                let ids = declared
-                    .instances
-                    .iter()
-                    .filter(|i| agree(&i.axes, self.axes))
-                    .map(|i| i.id)
-                    .collect();
-                (declared.entry.as_ref(), ids)
-            }
-            None => (None, Vec::new()),
+    fn step(&self, name: &str) -> Option<(&Declared, &StepEntry)> {
+        let declared = self.declared.get(NodeSort::Step, name)?;
+        match declared.entry.as_ref()? {
+            Entry::Step(entry) => Some((declared, entry)),
+            Entry::Service(_) => None,
         }
     }
 
+    /// The instance of a declaration that agrees with this one.
+    fn first(&self, declared: &Declared, edge: Edge) -> Result<NodeId, Option<Problem>> {
+        let first = declared.agreeing(self.point, |nodes| nodes.first().copied());
+        let node = first.ok_or(None)?;
+        self.waits.borrow_mut().push((node, edge));
+        Ok(node)
+    }
+
     fn output(&self, step: &str, output: &str, place: &Place) -> Result<Linked, Option<Problem>> {
-        let (entry, ids) = self.instances(false, step);
-        let (Some(Entry::Step(entry)), Some(node)) = (entry, ids.first()) else {
-            return Err(None);
-        };
+        let (declared, entry) = self.step(step).ok_or(None)?;
+        let node = self.first(declared, Edge::Needs)?;
         let spec = entry
             .outputs
             .iter()
@@ -104,7 +93,7 @@ impl InstanceLinker<'_> {
         }
         Ok(Linked {
             link: Link::Output {
-                node: *node,
+                node,
                 output: output.to_owned(),
             },
             kind: spec.kind,
@@ -112,16 +101,16 @@ impl InstanceLinker<'_> {
     }
 
     fn all(&self, step: &str, place: &Place) -> Result<Linked, Option<Problem>> {
-        let (entry, nodes) = self.instances(false, step);
-        let Some(Entry::Step(entry)) = entry else {
-            return Err(None);
-        };
+        let (declared, entry) = self.step(step).ok_or(None)?;
         if entry.kind != StepKind::Measure {
             let message = format!("`{step}` is not a measurement, so it has no samples");
             let help = format!("refer to one output: `${{steps.{step}.OUTPUT}}`");
             return Err(Some(Problem::at(place, message, "no samples").help(help)));
         }
         let kind = entry.outputs.first().map_or("any", |o| o.kind);
+        let nodes = declared.agreeing(self.point, <[NodeId]>::to_vec);
+        let waits = nodes.iter().map(|node| (*node, Edge::Reads));
+        self.waits.borrow_mut().extend(waits);
         Ok(Linked {
             link: Link::All { nodes },
             kind,
@@ -131,25 +120,26 @@ impl InstanceLinker<'_> {
     fn secret(&self, name: &str, place: &Place) -> Result<Linked, Option<Problem>> {
         let source = self.secrets.get(name).cloned();
         let source = source.unwrap_or(SecretSource::Name);
-        match secrets::read(name, &source) {
-            Ok(_) => Ok(Linked {
-                link: Link::Secret {
-                    name: name.to_owned(),
-                    source,
-                },
-                kind: "text",
-            }),
-            Err(error) => {
+        if !self.outside.secrets.borrow().contains(name) {
+            secrets::read(name, &source).map_err(|error| {
                 let problem = Problem::at(place, error.to_string(), "has no value");
-                Err(Some(problem.help(error.help(name))))
-            }
+                Some(problem.help(error.help(name)))
+            })?;
+            self.outside.secrets.borrow_mut().insert(name.to_owned());
         }
+        Ok(Linked {
+            link: Link::Secret {
+                name: name.to_owned(),
+                source,
+            },
+            kind: "text",
+        })
     }
 
     fn service(&self, service: &str) -> Result<(Arc<ServiceEntry>, NodeId), Option<Problem>> {
-        let (entry, ids) = self.instances(true, service);
-        match (entry, ids.first()) {
-            (Some(Entry::Service(entry)), Some(node)) => Ok((entry.clone(), *node)),
+        let declared = self.declared.get(NodeSort::Service, service).ok_or(None)?;
+        match &declared.entry {
+            Some(Entry::Service(entry)) => Ok((entry.clone(), self.first(declared, Edge::Leases)?)),
             _ => Err(None),
         }
     }
@@ -189,10 +179,16 @@ impl Linker for InstanceLinker<'_> {
     }
 
     fn find(&self, path: &str, place: &Place) -> Result<PathBuf, Vec<PathBuf>> {
+        let wanted = (place.source, path.to_owned());
+        if let Some(found) = self.outside.files.borrow().get(&wanted) {
+            return found.clone();
+        }
         // Steps have working folders of their own, so nothing found may be relative.
         let folder = absolute(self.folder);
         let from = self.sources.folder_of(place).map(absolute);
-        search(from.as_deref(), &folder, Path::new(path), Path::exists)
+        let found = search(from.as_deref(), &folder, Path::new(path), Path::exists);
+        let mut files = self.outside.files.borrow_mut();
+        files.entry(wanted).or_insert(found).clone()
     }
 }
 

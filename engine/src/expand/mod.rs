@@ -7,6 +7,8 @@
 mod axes;
 mod body;
 mod declare;
+mod declared;
+mod instances;
 mod left_out;
 mod linker;
 mod order;
@@ -95,8 +97,8 @@ pub fn expand(
     if !problems.is_empty() {
         return Err(once_per_broken_line(problems, sources));
     }
-    let graph =
-        Graph::seal(nodes.nodes).map_err(|cycle| vec![Problem::whole(cycle.to_string())])?;
+    let graph = Graph::seal(nodes.nodes, &nodes.dependencies)
+        .map_err(|cycle| vec![Problem::whole(cycle.to_string())])?;
     let text = PlanText {
         name: composed.plan.name.clone(),
         description: composed.plan.description,

@@ -6,8 +6,12 @@ mod meaning;
 
 mod mentions;
 
-pub use mentions::{Mentions, mentions};
+mod prepared;
 
+pub use mentions::{Mentions, mentions};
+pub use prepared::Prepared;
+
+use crate::point::Point;
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::{Place, Sources};
 use crate::value::{Kind, Late, Piece, Table, Target, Value};
@@ -32,7 +36,7 @@ pub struct Scope {
     /// Parameters that could not be read, which is a problem already.
     pub broken: Arc<Vec<String>>,
     /// Axes with the values of this instance; `None` where axes may not be used.
-    pub axes: Option<BTreeMap<String, Value>>,
+    pub axes: Option<Point>,
     /// Steps and services.
     pub names: Arc<Names>,
 }
@@ -212,9 +216,22 @@ fn resolve(expression: &str, place: &Place, scope: &Scope) -> Result<Resolved, P
         return negated(inner, place, scope);
     }
     match meaning(trimmed, &scope.names) {
-        Some(Meaning::Param(name)) => lookup(&scope.params, name, "parameter", place),
+        Some(Meaning::Param(name)) => match scope.params.get(name) {
+            Some(value) => Ok(Resolved::Now(value.kind.clone())),
+            None => {
+                let known = scope.params.keys().map(String::as_str);
+                Err(unknown(name, known, "parameter", place))
+            }
+        },
         Some(Meaning::Axis(name)) => match &scope.axes {
-            Some(axes) => lookup(axes, name, "axis", place),
+            Some(axes) => match axes.get(name) {
+                Some(coordinate) => Ok(Resolved::Now(coordinate.kind.clone())),
+                None => {
+                    let mut known: Vec<&str> = axes.iter().map(|c| &*c.axis).collect();
+                    known.sort_unstable();
+                    Err(unknown(name, known, "axis", place))
+                }
+            },
             None => Err(Problem::at(
                 place,
                 "an axis cannot be used here",
@@ -293,21 +310,18 @@ fn known_target(target: &Target, names: &Names, place: &Place) -> Result<(), Pro
     }
 }
 
-fn lookup(
-    map: &BTreeMap<String, Value>,
+fn unknown<'a>(
     name: &str,
+    known: impl IntoIterator<Item = &'a str>,
     what: &str,
     place: &Place,
-) -> Result<Resolved, Problem> {
-    match map.get(name) {
-        Some(value) => Ok(Resolved::Now(value.kind.clone())),
-        None => Err(Problem::at(
-            place,
-            format!("there is no {what} `{name}` here"),
-            format!("unknown {what}"),
-        )
-        .help(did_you_mean(name, map.keys().map(String::as_str)))),
-    }
+) -> Problem {
+    Problem::at(
+        place,
+        format!("there is no {what} `{name}` here"),
+        format!("unknown {what}"),
+    )
+    .help(did_you_mean(name, known))
 }
 
 fn known(name: &str, names: &BTreeSet<String>, what: &str, place: &Place) -> Result<(), Problem> {

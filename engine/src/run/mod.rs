@@ -449,7 +449,7 @@ impl Run {
             Arc::new(move |progress| drop(sender.try_send(Message::Progressed(node, progress))));
         Box::new(move |cancel| StepContext {
             node: name.to_string(),
-            axes: name.axes.clone(),
+            axes: name.axes.values(),
             sample,
             folder: folder.clone(),
             logs: logs.clone(),

@@ -163,6 +163,7 @@ impl When {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::point::Coordinate;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::sync::Arc;
@@ -174,10 +175,8 @@ mod tests {
             kind,
             place: Place::new(id, 7..9 + text.len()),
         };
-        let axes = BTreeMap::from([
-            ("rate".to_owned(), value(Kind::Float(4.0))),
-            ("radix".to_owned(), value(Kind::Bool(true))),
-        ]);
+        let axes = [("rate", Kind::Float(4.0)), ("radix", Kind::Bool(true))];
+        let axes = axes.map(|(axis, kind)| Coordinate::new(axis.into(), kind, None, 0));
         let params = BTreeMap::from([
             ("mode".to_owned(), value(Kind::Text("fast".into()))),
             (
@@ -186,7 +185,7 @@ mod tests {
             ),
         ]);
         let scope = Scope {
-            axes: Some(axes),
+            axes: Some(axes.into_iter().map(Arc::new).collect()),
             params: Arc::new(params),
             ..Scope::default()
         };

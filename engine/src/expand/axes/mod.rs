@@ -5,21 +5,23 @@ mod csv;
 
 mod read;
 
+mod unit;
+
+use crate::point::{Coordinate, Point, PointKey};
 use crate::source::Place;
 use crate::step::AxisValue;
 use crate::value::{Kind, Table, Value};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use unit::{Row, Unit, combine};
 
 pub(super) use read::read;
-
-/// The values that one instance has on its axes, in the order of the plan.
-pub(super) type Point = Vec<(String, Value)>;
 
 /// One row of values of axes that vary together, and where it stands.
 type Placed = (Place, Vec<Value>);
 
-/// Axes that vary together, or one that varies alone.
-struct Unit {
+/// Axes that vary together, or one that varies alone, as they are read.
+struct Column {
     names: Vec<String>,
     /// One value for each of the names.
     rows: Vec<Vec<Value>>,
@@ -29,29 +31,45 @@ struct Unit {
 #[derive(Default)]
 pub(super) struct Axes {
     /// In the order of the plan.
-    names: Vec<String>,
+    names: Vec<Arc<str>>,
     /// The first varies slowest.
     units: Vec<Unit>,
-    exclude: Vec<Table>,
-    include: Vec<Table>,
+    exclude: Vec<Row>,
+    include: Vec<Row>,
 }
 
 impl Axes {
+    /// Keeps every value once.
+    fn new(names: &[String], columns: &[Column], exclude: &[Table], include: &[Table]) -> Self {
+        let names: Vec<Arc<str>> = names.iter().map(|n| n.as_str().into()).collect();
+        let mut values = Values {
+            names: &names,
+            ids: HashMap::new(),
+            known: HashMap::new(),
+        };
+        Self {
+            units: columns.iter().map(|c| values.unit(c)).collect(),
+            exclude: exclude.iter().map(|rule| values.rule(rule)).collect(),
+            include: include.iter().map(|rule| values.rule(rule)).collect(),
+            names,
+        }
+    }
+
     /// Returns the names in the plan's order.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str)
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.names.iter()
     }
 
     /// Every combination of the axes' values that is not excluded, and those that are included.
-    pub(super) fn product(&self, axes: &[String]) -> Vec<Point> {
+    pub(super) fn product(&self, axes: &[Arc<str>]) -> Vec<Point> {
         let mut all = self.plain_product(axes);
         if self.include.is_empty() {
             return all;
         }
-        let mut known: HashSet<String> = all.iter().map(|p| point_key(p)).collect();
+        let mut known: HashSet<PointKey> = all.iter().map(Point::key).collect();
         for rule in &self.include {
             for point in self.included(rule, axes) {
-                if known.insert(point_key(&point)) {
+                if known.insert(point.key()) {
                     all.push(point);
                 }
             }
@@ -59,102 +77,89 @@ impl Axes {
         all
     }
 
-    fn plain_product(&self, axes: &[String]) -> Vec<Point> {
-        let mut all: Vec<Point> = vec![Vec::new()];
-        for unit in &self.units {
-            let rows = unit.rows_of(axes);
-            if rows.first().is_none_or(|row| !row.is_empty()) {
-                all = multiply(&all, &rows);
-            }
-        }
-        all.retain(|point| !self.exclude.iter().any(|rule| excluded(rule, point)));
-        for point in &mut all {
-            self.sort(point);
-        }
-        all
+    fn plain_product(&self, axes: &[Arc<str>]) -> Vec<Point> {
+        let units = self.units.iter().filter_map(|unit| unit.rows_of(axes));
+        combine(
+            &units.collect::<Vec<_>>(),
+            |c| self.position(c),
+            |point| !self.exclude.iter().any(|rule| is_within(rule, point)),
+        )
     }
 
     /// What a rule adds to the combinations of `axes`: it takes all values of those that it leaves
     /// open. A rule that names none of them adds nothing.
-    fn included(&self, rule: &Table, axes: &[String]) -> Vec<Point> {
-        let (named, open): (Vec<String>, Vec<String>) = axes
+    fn included(&self, rule: &Row, axes: &[Arc<str>]) -> Vec<Point> {
+        let named: Row = rule
             .iter()
+            .filter(|c| axes.contains(&c.axis))
             .cloned()
-            .partition(|axis| rule.get(axis).is_some());
+            .collect();
         if named.is_empty() {
             return Vec::new();
         }
-        let mut all = self.plain_product(&open);
-        for point in &mut all {
-            let given = named
-                .iter()
-                .filter_map(|n| Some((n.clone(), rule.get(n)?.clone())));
-            point.extend(given);
-            self.sort(point);
-        }
-        all
-    }
-
-    /// Brings the axes of a point into the order of the plan.
-    fn sort(&self, point: &mut Point) {
-        point.sort_by_key(|(name, _)| self.names.iter().position(|n| n == name));
-    }
-}
-
-impl Unit {
-    /// The different rows on those of its axes that are among `axes`; empty rows if none is.
-    fn rows_of(&self, axes: &[String]) -> Vec<Point> {
-        let taken: Vec<usize> = (0..self.names.len())
-            .filter(|i| axes.contains(&self.names[*i]))
-            .collect();
-        let row = |row: &Vec<Value>| -> Point {
-            let pairs = taken
-                .iter()
-                .map(|i| (self.names[*i].clone(), row[*i].clone()));
-            pairs.collect()
+        let is_open = |axis: &&Arc<str>| named.iter().all(|c| c.axis != **axis);
+        let open: Vec<Arc<str>> = axes.iter().filter(is_open).cloned().collect();
+        let whole = |point: Point| {
+            let mut whole: Row = point.iter().chain(&named).cloned().collect();
+            whole.sort_by_key(|c| self.position(c));
+            whole.into_iter().collect()
         };
-        if taken.is_empty() {
-            return vec![Vec::new()];
-        }
-        let mut seen = HashSet::new();
-        let all = self.rows.iter().map(row);
-        all.filter(|point| seen.insert(point_key(point))).collect()
+        self.plain_product(&open).into_iter().map(whole).collect()
+    }
+
+    /// Where the axis of a coordinate stands in the plan.
+    fn position(&self, coordinate: &Coordinate) -> usize {
+        let known = self.names.iter().position(|n| *n == coordinate.axis);
+        known.unwrap_or(usize::MAX)
     }
 }
 
-fn multiply(all: &[Point], rows: &[Point]) -> Vec<Point> {
-    let pairs = all
-        .iter()
-        .flat_map(|head| rows.iter().map(move |row| (head, row)));
-    pairs
-        .map(|(head, row)| head.iter().chain(row).cloned().collect())
-        .collect()
-}
-
-/// Writes a point so that equal points, and only those, have equal text.
-pub(super) fn point_key(point: &[(String, Value)]) -> String {
-    let mut key = String::new();
-    for (name, value) in point {
-        key.push_str(&format!("{name}={:?};", axis_value(value)));
-    }
-    key
-}
-
-/// Whether two instances have the same values on the axes that both have.
-pub(super) fn agree(a: &[(String, Value)], b: &[(String, Value)]) -> bool {
-    a.iter().all(|(name, value)| {
-        b.iter()
-            .find(|(n, _)| n == name)
-            .is_none_or(|(_, other)| axis_value(value) == axis_value(other))
-    })
-}
-
-fn excluded(rule: &Table, combination: &[(String, Value)]) -> bool {
-    rule.entries.iter().all(|(key, value)| {
+/// Whether a combination has all the values that a rule names.
+fn is_within(rule: &Row, combination: &[&Arc<Coordinate>]) -> bool {
+    rule.iter().all(|named| {
         combination
             .iter()
-            .any(|(name, v)| *name == key.name && axis_value(v) == axis_value(value))
+            .any(|c| c.id == named.id && c.axis == named.axis)
     })
+}
+
+/// Every value of every axis, once.
+struct Values<'a> {
+    names: &'a [Arc<str>],
+    ids: HashMap<String, u32>,
+    known: HashMap<(usize, String), Arc<Coordinate>>,
+}
+
+impl Values<'_> {
+    fn unit(&mut self, column: &Column) -> Unit {
+        let row = |values: &Vec<Value>| {
+            let pairs = column.names.iter().zip(values);
+            pairs.map(|(name, v)| self.coordinate(name, v)).collect()
+        };
+        Unit {
+            rows: column.rows.iter().map(row).collect(),
+            names: column.names.iter().map(|n| n.as_str().into()).collect(),
+        }
+    }
+
+    fn rule(&mut self, rule: &Table) -> Row {
+        let entries = rule.entries.iter();
+        entries
+            .map(|(key, value)| self.coordinate(&key.name, value))
+            .collect()
+    }
+
+    fn coordinate(&mut self, axis: &str, value: &Value) -> Arc<Coordinate> {
+        let at = self.names.iter().position(|n| **n == *axis);
+        let name = at.map_or_else(|| axis.into(), |at| self.names[at].clone());
+        let shown = axis_value(value);
+        let next = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        let id = *self.ids.entry(format!("{shown:?}")).or_insert(next);
+        // `4` and `4.0` are one value to names, and two to what is written with them.
+        let written = (at.unwrap_or(usize::MAX), format!("{name}{:?}", value.kind));
+        let make = || Arc::new(Coordinate::new(name, value.kind.clone(), shown, id));
+        self.known.entry(written).or_insert_with(make).clone()
+    }
 }
 
 /// Returns what a value is as a value of an axis, if it can be one.

@@ -1,6 +1,6 @@
 //! Reads the axes of a plan; every mistake in them is a problem.
 
-use super::{Axes, Placed, Unit, axis_value, csv};
+use super::{Axes, Column, Placed, axis_value, csv};
 use crate::compose::files::{Files, searched_help};
 use crate::interpolate::{self, Scope};
 use crate::plan::AxesDecl;
@@ -8,6 +8,7 @@ use crate::problem::{Problem, Problems, did_you_mean};
 use crate::source::{Place, Sources};
 use crate::step::AxisValue;
 use crate::value::{Kind, Table, Value};
+use std::collections::HashSet;
 
 /// Reads the axes of a plan; what is wrong with them goes to `problems`.
 pub(in crate::expand) fn read(
@@ -22,7 +23,7 @@ pub(in crate::expand) fn read(
         files,
         sources,
         problems,
-        axes: Axes::default(),
+        axes: Written::default(),
     };
     reader.values(decl);
     for named in &decl.from {
@@ -38,7 +39,17 @@ pub(in crate::expand) fn read(
     for (place, rule) in &decl.include {
         reader.include(place, rule);
     }
-    reader.axes
+    let axes = reader.axes;
+    Axes::new(&axes.names, &axes.units, &axes.exclude, &axes.include)
+}
+
+/// Axes as they are written.
+#[derive(Default)]
+struct Written {
+    names: Vec<String>,
+    units: Vec<Column>,
+    exclude: Vec<Table>,
+    include: Vec<Table>,
 }
 
 struct Reader<'a> {
@@ -46,7 +57,7 @@ struct Reader<'a> {
     files: &'a Files,
     sources: &'a mut Sources,
     problems: &'a mut Problems,
-    axes: Axes,
+    axes: Written,
 }
 
 impl Reader<'_> {
@@ -69,7 +80,7 @@ impl Reader<'_> {
                     Vec::new()
                 }
             };
-            self.axes.units.push(Unit {
+            self.axes.units.push(Column {
                 names: vec![key.name.clone()],
                 rows,
             });
@@ -180,7 +191,7 @@ impl Reader<'_> {
     }
 
     fn push_together(&mut self, names: Vec<String>, rows: Vec<Placed>) {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for (place, row) in &rows {
             let values: Vec<_> = row.iter().map(axis_value).collect();
             if !seen.insert(format!("{values:?}")) {
@@ -190,7 +201,7 @@ impl Reader<'_> {
                     .push(problem.help("remove one; ask for more samples instead"));
             }
         }
-        self.axes.units.push(Unit {
+        self.axes.units.push(Column {
             names,
             rows: rows.into_iter().map(|(_, row)| row).collect(),
         });
@@ -200,7 +211,7 @@ impl Reader<'_> {
     fn order(&mut self, decl: &AxesDecl) {
         let written: Vec<&String> = decl.values.iter().map(|(key, _)| &key.name).collect();
         let position = |name: &String| written.iter().position(|w| *w == name);
-        let first = |unit: &Unit| {
+        let first = |unit: &Column| {
             let positions = unit.names.iter().filter_map(position);
             positions.min().unwrap_or(usize::MAX)
         };
@@ -284,15 +295,14 @@ impl Reader<'_> {
     }
 
     fn check_values(&mut self, name: &str, list: &[Value]) {
-        let mut seen: Vec<AxisValue> = Vec::new();
+        let mut seen: HashSet<String> = HashSet::new();
         for value in list {
             match self.check_plain(name, value) {
-                None => {}
-                Some(v) if seen.contains(&v) => {
+                Some(v) if !seen.insert(format!("{v:?}")) => {
                     let message = format!("axis `{name}` has the value {v} twice");
                     self.problems.push(Problem::at(&value.place, message, "the same again").help("numbers compare by value: `4` and `4.0` are one value; ask for more samples instead"));
                 }
-                Some(v) => seen.push(v),
+                Some(_) | None => {}
             }
         }
     }
@@ -311,7 +321,7 @@ impl Reader<'_> {
     }
 }
 
-impl Unit {
+impl Column {
     fn values_of(&self, name: &str) -> Option<Vec<&Value>> {
         let at = self.names.iter().position(|n| n == name)?;
         Some(self.rows.iter().map(|row| &row[at]).collect())

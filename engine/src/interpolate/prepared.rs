@@ -1,0 +1,201 @@
+//! A table that is resolved once for all instances, but for what differs between them: the places
+//! where an axis is named are found once, and filled for every instance.
+
+use super::meaning::{Meaning, meaning};
+use super::{Raw, Resolved, Scope, joined, locate, plain_text, resolve, split, string};
+use crate::point::Point;
+use crate::problem::Problems;
+use crate::source::Sources;
+use crate::value::{Kind, Piece, Table, Value};
+
+/// A table with slots for what depends on axes.
+pub struct Prepared {
+    table: Table,
+    slots: Vec<Slot>,
+}
+
+/// A string in which an axis is named.
+struct Slot {
+    /// Where it stands: positions in the table and in tables and lists within.
+    path: Vec<usize>,
+    /// As written.
+    original: Value,
+    /// Its parts; `None` if it must be read again for every instance.
+    parts: Option<Vec<Part>>,
+}
+
+enum Part {
+    /// The same for all instances.
+    Known(Piece),
+    /// The value of an axis.
+    Axis(String),
+}
+
+impl Prepared {
+    /// Resolves what names no axis; what is wrong with it goes to `problems`.
+    pub fn new(table: &Table, scope: &Scope, sources: &Sources, problems: &mut Problems) -> Self {
+        let mut preparation = Preparation {
+            scope,
+            sources,
+            problems,
+            slots: Vec::new(),
+            path: Vec::new(),
+        };
+        Self {
+            table: preparation.table(table),
+            slots: preparation.slots,
+        }
+    }
+
+    /// Whether an axis is named in it.
+    pub fn varies(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    /// Fills in the values of the axes that `scope` has, and returns the whole.
+    pub fn fill(&mut self, scope: &Scope, sources: &Sources, problems: &mut Problems) -> &Table {
+        for slot in &self.slots {
+            if let Some(value) = at_mut(&mut self.table, &slot.path) {
+                match slot.filled(scope.axes.as_ref()) {
+                    Some(kind) => value.kind = kind,
+                    None => *value = super::value(&slot.original, scope, sources, problems),
+                }
+            }
+        }
+        &self.table
+    }
+}
+
+impl Slot {
+    /// What it is at a point, if all of it is known.
+    fn filled(&self, point: Option<&Point>) -> Option<Kind> {
+        let (parts, point) = (self.parts.as_ref()?, point?);
+        if let [Part::Axis(name)] = parts.as_slice() {
+            return Some(point.get(name)?.kind.clone());
+        }
+        let piece = |part: &Part| match part {
+            Part::Known(piece) => Some(piece.clone()),
+            Part::Axis(name) => {
+                let kind = point.get(name)?.kind.clone();
+                Some(Piece::Text(plain_text(kind, &self.original.place)))
+            }
+        };
+        let pieces: Option<Vec<Piece>> = parts.iter().map(piece).collect();
+        Some(joined(pieces?))
+    }
+}
+
+fn at_mut<'a>(table: &'a mut Table, path: &[usize]) -> Option<&'a mut Value> {
+    let (first, rest) = path.split_first()?;
+    let mut value = &mut table.entries.get_mut(*first)?.1;
+    for at in rest {
+        value = match &mut value.kind {
+            Kind::List(list) => list.get_mut(*at)?,
+            Kind::Table(inner) => &mut inner.entries.get_mut(*at)?.1,
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+struct Preparation<'a> {
+    scope: &'a Scope,
+    sources: &'a Sources,
+    problems: &'a mut Problems,
+    slots: Vec<Slot>,
+    path: Vec<usize>,
+}
+
+impl Preparation<'_> {
+    fn table(&mut self, table: &Table) -> Table {
+        let mut entries = Vec::with_capacity(table.entries.len());
+        for (i, (key, value)) in table.entries.iter().enumerate() {
+            entries.push((key.clone(), self.within(i, value)));
+        }
+        Table { entries }
+    }
+
+    fn within(&mut self, at: usize, value: &Value) -> Value {
+        self.path.push(at);
+        let value = self.value(value);
+        self.path.pop();
+        value
+    }
+
+    fn value(&mut self, original: &Value) -> Value {
+        let kind = match &original.kind {
+            Kind::Text(text) if text.contains("${") => return self.text(text, original),
+            Kind::List(list) => {
+                let items = list.iter().enumerate();
+                Kind::List(items.map(|(i, v)| self.within(i, v)).collect())
+            }
+            Kind::Table(inner) => Kind::Table(self.table(inner)),
+            other => other.clone(),
+        };
+        Value {
+            kind,
+            place: original.place.clone(),
+        }
+    }
+
+    fn text(&mut self, text: &str, original: &Value) -> Value {
+        let raw = split(text);
+        let names_axis = raw.iter().any(|part| match part {
+            Raw::Reference(expression) => self.axis(expression, true).is_some(),
+            Raw::Text(_) | Raw::Unclosed => false,
+        });
+        if !names_axis {
+            return string(
+                text,
+                &original.place,
+                self.scope,
+                self.sources,
+                self.problems,
+            );
+        }
+        self.slots.push(Slot {
+            path: self.path.clone(),
+            parts: self.parts(raw, original),
+            original: original.clone(),
+        });
+        original.clone()
+    }
+
+    /// Resolves what names no axis; nothing if something is wrong or is more than a name.
+    fn parts(&self, raw: Vec<Raw<'_>>, original: &Value) -> Option<Vec<Part>> {
+        let mut from = 0;
+        let mut part = |part: Raw<'_>| match part {
+            Raw::Text(plain) => Some(Part::Known(Piece::Text(plain))),
+            Raw::Unclosed => None,
+            Raw::Reference(expression) => {
+                let place = locate(self.sources, &original.place, expression, &mut from);
+                if let Some(axis) = self.axis(expression, false) {
+                    return Some(Part::Axis(axis.to_owned()));
+                }
+                if self.scope.is_broken(expression) {
+                    return None;
+                }
+                Some(Part::Known(
+                    match resolve(expression, &place, self.scope).ok()? {
+                        Resolved::Now(kind) => Piece::Text(plain_text(kind, &original.place)),
+                        Resolved::Late(late) => Piece::Late(late),
+                    },
+                ))
+            }
+        };
+        raw.into_iter().map(&mut part).collect()
+    }
+
+    /// The axis that an expression names, also behind a `not` if that is `wanted`.
+    fn axis<'e>(&self, expression: &'e str, negated: bool) -> Option<&'e str> {
+        let trimmed = expression.trim();
+        let path = match trimmed.strip_prefix("not ") {
+            Some(inner) if negated => inner.trim(),
+            _ => trimmed,
+        };
+        match meaning(path, &self.scope.names)? {
+            Meaning::Axis(axis) => Some(axis),
+            _ => None,
+        }
+    }
+}
