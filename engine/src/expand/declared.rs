@@ -106,3 +106,53 @@ impl DeclaredAll {
         self.steps.keys().map(String::as_str)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::point::Coordinate;
+    use crate::value::Kind;
+    use proptest::prelude::*;
+
+    const AXES: [&str; 3] = ["a", "b", "c"];
+
+    fn point(axes: &[bool], ids: &[u32]) -> Point {
+        let coordinate = |((axis, id), _): ((&str, &u32), &bool)| {
+            let kind = Kind::Int((*id).into());
+            Arc::new(Coordinate::new(axis.into(), kind, None, *id))
+        };
+        let pairs = AXES.into_iter().zip(ids).zip(axes);
+        pairs.filter(|(_, has)| **has).map(coordinate).collect()
+    }
+
+    fn agree(a: &Point, b: &Point) -> bool {
+        a.iter()
+            .all(|c| b.get(&c.axis).is_none_or(|d| c.id == d.id))
+    }
+
+    proptest! {
+        #[test]
+        fn instances_are_found_that_have_the_same_values_on_common_axes(
+            axes in prop::collection::vec(any::<bool>(), 3),
+            points in prop::collection::vec(prop::collection::vec(0_u32..3, 3), 0..20),
+            readers in prop::collection::vec(
+                (prop::collection::vec(any::<bool>(), 3), prop::collection::vec(0_u32..3, 3)),
+                1..10,
+            ),
+        ) {
+            let named = AXES.iter().zip(&axes).filter(|(_, has)| **has);
+            let mut declared = Declared::new(None, named.map(|(axis, _)| (*axis).into()).collect());
+            for (id, ids) in (0..).zip(&points) {
+                let point = point(&axes, ids);
+                declared.instances.push(Instance { id: NodeId(id), point });
+            }
+            for (axes, ids) in &readers {
+                let reader = point(axes, ids);
+                let instances = declared.instances.iter();
+                let expected = instances.filter(|i| agree(&i.point, &reader)).map(|i| i.id);
+                let found = declared.agreeing(&reader, <[NodeId]>::to_vec);
+                prop_assert_eq!(found, expected.collect::<Vec<_>>());
+            }
+        }
+    }
+}

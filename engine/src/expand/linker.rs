@@ -25,10 +25,13 @@ pub(super) fn read_by(mentions: &Mentions) -> impl Iterator<Item = (NodeSort, &s
     steps.chain(services.map(|n| (NodeSort::Service, n.as_str())))
 }
 
+/// A path that was found, or the folders that were searched for it.
+type Found = Result<PathBuf, Vec<PathBuf>>;
+
 /// What was found outside of the plan, so that it is looked for once and not for every instance.
 #[derive(Default)]
 pub(super) struct Outside {
-    files: RefCell<HashMap<(SourceId, String), Result<PathBuf, Vec<PathBuf>>>>,
+    files: RefCell<HashMap<(SourceId, String), Found>>,
     /// Secrets that can be read.
     secrets: RefCell<BTreeSet<String>>,
 }

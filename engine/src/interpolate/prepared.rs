@@ -199,3 +199,98 @@ impl Preparation<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Names, table};
+    use super::*;
+    use crate::point::Coordinate;
+    use crate::source::Place;
+    use crate::value::Key;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    const PARTS: [&str; 14] = [
+        "${axes.rate}",
+        "${ axes.mode }",
+        "${axes.quick}",
+        "${not axes.quick}",
+        "${not axes.rate}",
+        "${axes.none}",
+        "${params.layers}",
+        "${params.torn}",
+        "${params.none}",
+        "${steps.make.file}",
+        "${what}",
+        "$${axes.rate}",
+        "plain",
+        "${axes.rate",
+    ];
+
+    fn scope() -> Scope {
+        let layers = Value {
+            kind: Kind::Int(5),
+            place: Place::new(Sources::default().add("p.toml", ""), 0..0),
+        };
+        Scope {
+            params: Arc::new(BTreeMap::from([("layers".to_owned(), layers)])),
+            broken: Arc::new(vec!["torn".to_owned()]),
+            axes: None,
+            names: Arc::new(Names {
+                steps: ["make".to_owned()].into(),
+                ..Names::default()
+            }),
+        }
+    }
+
+    fn point(rate: i64) -> Point {
+        let values = [
+            ("rate", Kind::Int(rate)),
+            ("mode", Kind::Text("${fast}".into())),
+            ("quick", Kind::Bool(rate > 2)),
+        ];
+        let coordinate = |(axis, kind): (&str, Kind)| Coordinate::new(axis.into(), kind, None, 0);
+        values.map(coordinate).map(Arc::new).into_iter().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_filled_in_is_what_is_resolved_anew(
+            texts in prop::collection::vec(prop::collection::vec(0..PARTS.len(), 0..4), 1..4),
+            rates in prop::collection::vec(0_i64..5, 1..4),
+        ) {
+            let texts = texts.iter().map(|parts| parts.iter().map(|i| PARTS[*i]).collect());
+            let texts: Vec<String> = texts.collect();
+            let mut sources = Sources::default();
+            let id = sources.add("p.toml", texts.concat());
+            let mut at = 0;
+            let values: Vec<Value> = texts.into_iter().map(|text| {
+                let place = Place::new(id, at..at + text.len());
+                at += text.len();
+                Value { kind: Kind::Text(text), place }
+            }).collect();
+            let entry = |name: &str, value: Value| {
+                let place = Place::new(id, 0..0);
+                (Key { name: name.to_owned(), place }, value)
+            };
+            let nested = |kind| Value { kind, place: Place::new(id, 0..0) };
+            let list = nested(Kind::List(values.clone()));
+            let inner = Table { entries: vec![entry("list", list)] };
+            let whole = Table { entries: vec![
+                entry("text", values[0].clone()),
+                entry("inner", nested(Kind::Table(inner))),
+            ] };
+
+            let (mut found, mut anew) = (Problems::default(), Problems::default());
+            let mut scope = scope();
+            let mut prepared = Prepared::new(&whole, &scope, &sources, &mut found);
+            for rate in rates {
+                scope.axes = Some(point(rate));
+                let filled = prepared.fill(&scope, &sources, &mut found).clone();
+                prop_assert_eq!(filled, table(&whole, &scope, &sources, &mut anew));
+            }
+            prop_assert_eq!(found.into_sorted(), anew.into_sorted());
+        }
+    }
+}
