@@ -67,7 +67,7 @@ pub(crate) enum Command {
     /// Draw a plan's graph with what would run, or a run's with what happened
     #[command(after_help = GRAPH_EXAMPLES)]
     Graph(Graph),
-    /// List the steps and services that plans can use, with every option
+    /// List the steps, services and fragments that plans can use, with every option
     #[command(after_help = STEPS_EXAMPLES)]
     Steps(Steps),
     /// Write the JSON schema of plans, with which editors complete and check them
@@ -232,15 +232,18 @@ pub(crate) struct New {
     /// A step to take in, such as `load.test`; may be given several times
     #[arg(long, value_name = "USE")]
     pub(crate) step: Vec<String>,
+    /// A fragment of a library to take in, such as `open_loop`; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) fragment: Vec<String>,
     /// The server that steps use, such as `server.embedded`
     #[arg(long, value_name = "USE")]
     pub(crate) server: Option<String>,
-    /// The value of an option, of one step (`load.request_rate=4`) or of all that have it
-    /// (`requests=32`); may be given several times
+    /// The value of an option or of a fragment's parameter, of one step (`load.request_rate=4`) or
+    /// of all that have it (`requests=32`); may be given several times
     #[arg(long, value_name = "OPTION=VALUE", value_parser = assignment)]
     pub(crate) param: Vec<(String, String)>,
     /// Begin with a plan that is complete
-    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["step", "server", "param"])]
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["step", "fragment", "server", "param"])]
     pub(crate) template: Option<Template>,
     /// Where to write it [default: NAME.toml]; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
@@ -271,6 +274,8 @@ Examples:
     --param output_tokens=16 --param load.request_rate=4
   benchwright new external --step load.test --server server.external \\
     --param url=http://127.0.0.1:30000 --param workload=prompts.jsonl --param concurrency=8 -o -
+  benchwright new curves --fragment model --fragment open_loop --server server.embedded \\
+    --param 'rates=[1, 2, 4]' --step report.page
 
 What a step needs and another brings is wired by itself. Nothing is asked unless a person is there
 to answer; else the values that are missing are named.";
@@ -349,7 +354,7 @@ Examples:
 /// `benchwright steps`
 #[derive(Debug, Args)]
 pub(crate) struct Steps {
-    /// A step, a service, or a family such as `plot`
+    /// A step, a service, a fragment such as `library.open_loop`, or a family such as `plot`
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Write the declarations as JSON
@@ -364,6 +369,7 @@ const STEPS_EXAMPLES: &str = "\
 Examples:
   benchwright steps
   benchwright steps load.test
+  benchwright steps library.open_loop
   benchwright steps --json | jq -r '.[].name'";
 
 /// `benchwright schema`

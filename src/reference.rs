@@ -1,83 +1,163 @@
 //! The step library as documentation: everything here comes from the declarations that parse plans.
 
+mod brings;
+mod fragments;
+mod markdown;
+
 use engine::library::{Library, ServiceEntry, StepEntry};
 use engine::options::OptionSpec;
 use engine::step::OutputSpec;
 use engine::types::duration_text;
 use serde::Serialize;
 
-/// A kind of step or service as the documentation shows it.
+pub(crate) use brings::Brings;
+pub(crate) use fragments::{Part, add_fragments};
+pub(crate) use markdown::markdown;
+
+/// A kind of step or service, or a fragment, as the documentation shows it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Entry {
     /// The name in `use`.
-    pub(crate) name: &'static str,
-    /// `step` or `service`.
+    pub(crate) name: String,
+    /// `step`, `service` or `fragment`.
     pub(crate) sort: &'static str,
-    /// How a step's results may be used again, or what a service serves as.
+    /// How a step's results may be used again, what a service serves as, or `fragment`.
     pub(crate) kind: &'static str,
-    /// Part of every key.
-    pub(crate) version: u32,
+    /// Part of every key; a fragment has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<u32>,
     /// One sentence.
-    pub(crate) summary: &'static str,
+    pub(crate) summary: String,
     /// The keys of `with`.
-    pub(crate) options: Vec<OptionSpec>,
+    pub(crate) options: Vec<OptionDoc>,
     /// What a step leaves behind.
     pub(crate) outputs: Vec<OutputSpec>,
     /// What `${services.NAME.FACT}` may ask for.
     pub(crate) facts: Vec<&'static str>,
     /// The limit of a service's launch when the plan gives none.
     pub(crate) ready_timeout: Option<String>,
+    /// The file that declares a fragment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
+    /// What a fragment consists of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parts: Vec<Part>,
+    /// What others can refer to.
+    #[serde(skip)]
+    pub(crate) brings: Vec<Brings>,
+}
+
+/// An option of a step or service, or a parameter of a fragment.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct OptionDoc {
+    /// The key in `with`.
+    pub(crate) name: String,
+    /// The type, as plans name it.
+    pub(crate) type_name: String,
+    /// The value when the plan gives none; `None` if the plan must give one.
+    pub(crate) default: Option<String>,
+    /// The unit of the value, if it has one.
+    pub(crate) unit: Option<String>,
+    /// What it means.
+    pub(crate) doc: String,
+    /// The type, as options name it: a fragment only says `artifact` where the option that gets it
+    /// says of which kind.
+    #[serde(skip)]
+    pub(crate) takes: String,
+    /// The default as it stands in a plan, where that is known.
+    #[serde(skip)]
+    pub(crate) toml: Option<String>,
+}
+
+impl From<&OptionSpec> for OptionDoc {
+    fn from(spec: &OptionSpec) -> Self {
+        Self {
+            name: spec.name.to_owned(),
+            type_name: spec.type_name.clone(),
+            default: spec.default.clone(),
+            unit: spec.unit.map(str::to_owned),
+            doc: spec.doc.clone(),
+            takes: spec.type_name.clone(),
+            toml: None,
+        }
+    }
 }
 
 impl Entry {
     /// The text before the dot: entries with the same are shown together.
-    pub(crate) fn family(&self) -> &'static str {
-        self.name
-            .split_once('.')
-            .map_or(self.name, |(family, _)| family)
+    pub(crate) fn family(&self) -> &str {
+        let split = self.name.split_once('.');
+        split.map_or(self.name.as_str(), |(family, _)| family)
+    }
+
+    /// The text after the last dot.
+    pub(crate) fn last(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or(&self.name)
+    }
+
+    /// The section of a plan that declares it.
+    pub(crate) fn section(&self) -> &'static str {
+        match self.sort {
+            "service" => "services",
+            _ => "steps",
+        }
     }
 
     fn of_step(step: &StepEntry) -> Self {
         Self {
-            name: step.name,
+            name: step.name.to_owned(),
             sort: "step",
             kind: crate::outlook::kind_word(Some(step.kind)),
-            version: step.version,
-            summary: step.summary,
-            options: step.options.clone(),
+            version: Some(step.version),
+            summary: step.summary.to_owned(),
+            options: step.options.iter().map(OptionDoc::from).collect(),
             outputs: step.outputs.to_vec(),
             facts: Vec::new(),
             ready_timeout: None,
+            file: None,
+            parts: Vec::new(),
+            brings: Vec::new(),
         }
+        .that_brings_itself()
     }
 
     fn of_service(service: &ServiceEntry) -> Self {
         Self {
-            name: service.name,
+            name: service.name.to_owned(),
             sort: "service",
             kind: service.kind,
-            version: service.version,
-            summary: service.summary,
-            options: service.options.clone(),
+            version: Some(service.version),
+            summary: service.summary.to_owned(),
+            options: service.options.iter().map(OptionDoc::from).collect(),
             outputs: Vec::new(),
             facts: ["url"].iter().chain(service.facts).copied().collect(),
             ready_timeout: Some(duration_text(service.ready_timeout)),
+            file: None,
+            parts: Vec::new(),
+            brings: Vec::new(),
         }
+        .that_brings_itself()
+    }
+
+    fn that_brings_itself(mut self) -> Self {
+        self.brings = vec![Brings::whole(&self)];
+        self
     }
 }
 
-/// Lists everything, by family and in it by name.
+/// Lists steps and services, by family and in it by name.
 pub(crate) fn entries(library: &Library) -> Vec<Entry> {
     let steps = library.steps().map(|s| Entry::of_step(s));
     let mut all: Vec<Entry> = steps
         .chain(library.services().map(|s| Entry::of_service(s)))
         .collect();
-    all.sort_by_key(|e| (e.family(), e.sort == "step", e.name));
+    let order = |e: &Entry| (e.family().to_owned(), e.sort == "step", e.name.clone());
+    all.sort_by_key(order);
     all
 }
 
 /// Says what an option's default is, for people.
-pub(crate) fn default_words(option: &OptionSpec) -> String {
+pub(crate) fn default_words(option: &OptionDoc) -> String {
     match option.default.as_deref() {
         None => "required".to_owned(),
         Some("" | "none") => "none".to_owned(),
@@ -88,12 +168,7 @@ pub(crate) fn default_words(option: &OptionSpec) -> String {
 /// Writes a declaration that could stand in a plan: what is required with a value of its type, the
 /// rest as comments.
 pub(crate) fn example(entry: &Entry, all: &[Entry]) -> String {
-    let section = if entry.sort == "service" {
-        "services"
-    } else {
-        "steps"
-    };
-    let name = entry.name.rsplit('.').next().unwrap_or(entry.name);
+    let (section, name) = (entry.section(), entry.last());
     let mut text = format!("[{section}.{name}]\nuse = \"{}\"\n", entry.name);
     if entry.options.is_empty() {
         return text;
@@ -117,7 +192,10 @@ pub(crate) fn example(entry: &Entry, all: &[Entry]) -> String {
 }
 
 /// Writes the default as TOML, or a value of the option's type.
-pub(crate) fn value_of(option: &OptionSpec, all: &[Entry]) -> String {
+pub(crate) fn value_of(option: &OptionDoc, all: &[Entry]) -> String {
+    if let Some(toml) = &option.toml {
+        return toml.clone();
+    }
     let is_quoted = |t: &str| {
         matches!(t, "string" | "text" | "duration") || t.starts_with('`') || t.starts_with("path")
     };
@@ -126,7 +204,7 @@ pub(crate) fn value_of(option: &OptionSpec, all: &[Entry]) -> String {
         Some(text) if !matches!(text, "none" | "") && !option.type_name.starts_with(['l', 't']) => {
             text.to_owned()
         }
-        _ => placeholder(&option.type_name, all),
+        _ => placeholder(&option.takes, all),
     }
 }
 
@@ -152,6 +230,9 @@ fn placeholder(type_name: &str, all: &[Entry]) -> String {
         return format!("{{ NAME = {} }}", placeholder(item, all));
     }
     match type_name {
+        "artifact" => "\"PATH\"".to_owned(),
+        "samples" => "\"${steps.NAME.all}\"".to_owned(),
+        "service" => "\"${services.NAME}\"".to_owned(),
         "table" | "table of arguments" => "{ NAME = \"VALUE\" }".to_owned(),
         "bool" => "true".to_owned(),
         "duration" => "\"10s\"".to_owned(),
@@ -170,78 +251,11 @@ fn producer(all: &[Entry], kind: &str) -> Option<String> {
     Some(format!("\"${{steps.NAME.{}}}\"", output.name))
 }
 
-/// Writes the whole reference as Markdown.
-pub(crate) fn markdown(all: &[Entry]) -> String {
-    let mut text = String::from(
-        "# Steps and services\n\n\
-         Generated by `benchwright steps --markdown` from the declarations that read plans; do not edit.\n",
-    );
-    let mut family = "";
-    for entry in all {
-        if entry.family() != family {
-            family = entry.family();
-            text.push_str(&format!("\n## {family}\n"));
-        }
-        text.push_str(&section(entry, all));
-    }
-    text
-}
-
-fn section(entry: &Entry, all: &[Entry]) -> String {
-    let mut text = format!(
-        "\n### `{}`\n\n{}\n\n{}\n",
-        entry.name,
-        entry.summary,
-        nature(entry)
-    );
-    if !entry.options.is_empty() {
-        text.push_str(
-            "\n| Option | Type | Default | Unit | Meaning |\n| --- | --- | --- | --- | --- |\n",
-        );
-        for option in &entry.options {
-            let default = match option.default {
-                Some(_) => format!("`{}`", default_words(option)),
-                None => "required".to_owned(),
-            };
-            let cells = [
-                format!("`{}`", option.name),
-                code(&option.type_name),
-                default,
-                option.unit.unwrap_or("").to_owned(),
-                option.doc.clone(),
-            ];
-            text.push_str(&format!(
-                "| {} |\n",
-                cells.map(|c| c.replace('|', "\\|")).join(" | ")
-            ));
-        }
-    }
-    if !entry.outputs.is_empty() {
-        text.push_str("\n| Output | Kind | Holds |\n| --- | --- | --- |\n");
-        for output in &entry.outputs {
-            text.push_str(&format!(
-                "| `{}` | {} | {} |\n",
-                output.name,
-                output.kind,
-                output.doc.replace('|', "\\|")
-            ));
-        }
-    }
-    text.push_str(&format!("\n```toml\n{}```\n", example(entry, all)));
-    text
-}
-
-fn code(type_name: &str) -> String {
-    // Choices come in backticks already.
-    if type_name.contains('`') {
-        type_name.to_owned()
-    } else {
-        format!("`{type_name}`")
-    }
-}
-
 /// Says in a sentence what kind of thing an entry is.
 pub(crate) fn nature(entry: &Entry) -> String {
+    if let Some(file) = &entry.file {
+        return format!("A fragment, declared in `{file}`.");
+    }
     let how = match (entry.sort, entry.kind) {
         ("service", kind) => {
             let limit = entry.ready_timeout.as_deref().unwrap_or("");
@@ -276,27 +290,6 @@ mod tests {
             let mut problems = engine::problem::Problems::default();
             engine::value::parse(&sources, id, &mut problems);
             assert!(problems.is_empty(), "{text}\n{:?}", problems.into_sorted());
-        }
-    }
-
-    #[test]
-    fn the_reference_names_every_option_with_its_type() {
-        let all = entries(&steps::library());
-        let text = markdown(&all);
-        for entry in &all {
-            assert!(
-                text.contains(&format!("### `{}`\n\n{}", entry.name, entry.summary)),
-                "{}",
-                entry.name
-            );
-            for option in &entry.options {
-                assert!(
-                    text.contains(&format!("| `{}` | ", option.name)),
-                    "{}.{}",
-                    entry.name,
-                    option.name
-                );
-            }
         }
     }
 

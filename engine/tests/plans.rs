@@ -546,22 +546,24 @@ fn a_file_of_the_library_is_a_source_only_if_something_of_it_is_used() {
         ("library/serving.toml", FRAGMENT),
         ("library/other.toml", "[fragment.other]\ndoc = \"x\"\n"),
         ("library/broken.toml", "[fragment.torn"),
+        ("library/other.lock.toml", "[fragment.locked]\n"),
     ]);
     assert_eq!(plans.expand().text.sources.len(), 2);
     let found = engine::compose::fragments(plans.0.path());
     let found = found.iter().filter(|f| f.file.starts_with(plans.0.path()));
-    let found: Vec<_> = found.map(|f| (f.name.as_str(), f.parts.clone())).collect();
-    let parts = [
+    let part = |p: &engine::compose::PartDoc| format!("{} {}: {}", p.sort, p.name, p.uses);
+    let parts = |f: &engine::compose::FragmentDoc| f.parts.iter().map(part).collect();
+    let found: Vec<(String, Vec<String>)> = found.map(|f| (f.name.clone(), parts(f))).collect();
+    let serving = [
         "service server: test.serve",
         "step warm: test.make",
         "step load: test.measure",
     ];
+    let serving = serving.map(str::to_owned).to_vec();
+    let expected = [("library.other", vec![]), ("library.serving", serving)];
     assert_eq!(
         found,
-        [
-            ("library.other", vec![]),
-            ("library.serving", parts.map(str::to_owned).to_vec())
-        ]
+        expected.map(|(name, parts)| (name.to_owned(), parts))
     );
 }
 

@@ -4,19 +4,19 @@ use super::Session;
 use crate::args::Steps;
 use crate::columns::{Cell, Columns};
 use crate::exit::{self, Failure};
-use crate::reference::{self, Entry, default_words};
+use crate::reference::{self, Entry, OptionDoc, default_words};
 use crate::terminal::{self, Ink, Terminal};
 use crate::words;
-use engine::options::OptionSpec;
 use engine::problem::did_you_mean;
 use serde_json::json;
+use std::path::Path;
 
 /// Where the meaning of an option is wrapped, in characters.
 const DOC_WIDTH: usize = 88;
 
 /// Lists the library, a family of it, or one entry with everything there is to know.
 pub(super) fn steps(arguments: &Steps, session: &Session) -> Result<u8, Failure> {
-    let all = reference::entries(&(session.library)());
+    let all = all(arguments, session);
     let chosen: Vec<&Entry> = match arguments.name.as_deref() {
         Some(name) => choose(name, &all)?,
         None => all.iter().collect(),
@@ -38,6 +38,17 @@ pub(super) fn steps(arguments: &Steps, session: &Session) -> Result<u8, Failure>
     Ok(exit::DONE)
 }
 
+/// Lists steps, services, and the fragments that a plan in the working folder can use; of those,
+/// the reference as a document has what lies below the folder that it is written for.
+fn all(arguments: &Steps, session: &Session) -> Vec<Entry> {
+    let mut all = reference::entries(&(session.library)());
+    let mut fragments = engine::compose::fragments(Path::new(""));
+    // What lies above has an absolute path.
+    fragments.retain(|f| !arguments.markdown || f.file.is_relative());
+    reference::add_fragments(&mut all, fragments);
+    all
+}
+
 fn choose<'a>(name: &str, all: &'a [Entry]) -> Result<Vec<&'a Entry>, Failure> {
     let exact: Vec<&Entry> = all.iter().filter(|e| e.name == name).collect();
     let family: Vec<&Entry> = all.iter().filter(|e| e.family() == name).collect();
@@ -45,8 +56,11 @@ fn choose<'a>(name: &str, all: &'a [Entry]) -> Result<Vec<&'a Entry>, Failure> {
         (false, _) => Ok(exact),
         (true, false) => Ok(family),
         (true, true) => {
-            let help = did_you_mean(name, all.iter().map(|e| e.name));
-            Err(Failure::new(format!("the library has no step or service `{name}`")).help(help))
+            let help = did_you_mean(name, all.iter().map(|e| e.name.as_str()));
+            Err(Failure::new(format!(
+                "the library has no step, service or fragment `{name}`"
+            ))
+            .help(help))
         }
     }
 }
@@ -60,9 +74,9 @@ fn list(entries: &[&Entry], terminal: &Terminal) {
             entry.kind
         };
         columns.row(vec![
-            Cell::new(Ink::Bold, entry.name),
+            Cell::new(Ink::Bold, &entry.name),
             Cell::new(Ink::Dim, nature),
-            entry.summary.into(),
+            entry.summary.as_str().into(),
         ]);
     }
     let mut family = entries.first().map_or("", |e| e.family());
@@ -82,7 +96,7 @@ fn list(entries: &[&Entry], terminal: &Terminal) {
 }
 
 /// Shows name, type, default and unit on one line and the meaning below.
-fn show_option(option: &OptionSpec, terminal: &Terminal) {
+fn show_option(option: &OptionDoc, terminal: &Terminal) {
     let default = match default_words(option).as_str() {
         "required" => terminal.paint(Ink::Yellow, "required"),
         "none" => "optional".to_owned(),
@@ -90,8 +104,9 @@ fn show_option(option: &OptionSpec, terminal: &Terminal) {
     };
     let unit = option
         .unit
+        .as_ref()
         .map_or_else(String::new, |unit| format!(", in {unit}"));
-    let name = terminal.paint(Ink::Bold, option.name);
+    let name = terminal.paint(Ink::Bold, &option.name);
     terminal::line(format!("  {name}: {}, {default}{unit}", option.type_name));
     words::wrap(&option.doc, DOC_WIDTH)
         .iter()
@@ -102,12 +117,15 @@ fn show(entry: &Entry, all: &[Entry], terminal: &Terminal) {
     let title = |text: &str| terminal::line(format!("\n{}", terminal.paint(Ink::Bold, text)));
     terminal::line(format!(
         "{}: {}",
-        terminal.paint(Ink::Bold, entry.name),
+        terminal.paint(Ink::Bold, &entry.name),
         entry.summary
     ));
     terminal::line(reference::nature(entry));
     if !entry.options.is_empty() {
-        title("Options");
+        title(match entry.sort {
+            "fragment" => "Parameters",
+            _ => "Options",
+        });
         entry
             .options
             .iter()
@@ -120,13 +138,24 @@ fn show(entry: &Entry, all: &[Entry], terminal: &Terminal) {
             .outputs
             .iter()
             .for_each(|o| columns.row(vec![o.name.into(), o.kind.into(), o.doc.into()]));
-        columns
-            .lines("  ", terminal.color)
-            .iter()
-            .for_each(terminal::line);
+        write(&columns, terminal);
+    }
+    if !entry.parts.is_empty() {
+        title("Parts");
+        let mut columns = Columns::titled(&["", "name", "uses"]);
+        for part in &entry.parts {
+            let (name, uses) = (part.name.as_str(), part.uses.as_str());
+            columns.row(vec![part.sort.into(), name.into(), uses.into()]);
+        }
+        write(&columns, terminal);
     }
     title("Example");
     reference::example(entry, all)
         .lines()
         .for_each(|line| terminal::line(format!("  {line}").trim_end()));
+}
+
+fn write(columns: &Columns, terminal: &Terminal) {
+    let lines = columns.lines("  ", terminal.color);
+    lines.iter().for_each(terminal::line);
 }

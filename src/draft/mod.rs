@@ -7,7 +7,7 @@ mod values;
 
 mod text;
 
-use crate::reference::Entry;
+use crate::reference::{Entry, OptionDoc};
 use std::collections::BTreeMap;
 use values::{Needs, needs};
 
@@ -36,10 +36,10 @@ pub(crate) struct Missing {
     pub(crate) node: String,
     /// The option.
     pub(crate) option: String,
-    /// Its type, as plans name it.
+    /// What it takes, as options name their types.
     pub(crate) type_name: String,
     /// Its unit.
-    pub(crate) unit: Option<&'static str>,
+    pub(crate) unit: Option<String>,
     /// What it means.
     pub(crate) doc: String,
 }
@@ -52,7 +52,7 @@ pub(crate) struct Node<'a> {
     /// What it uses.
     pub(crate) entry: &'a Entry,
     /// Options that are said, as TOML.
-    pub(crate) with: BTreeMap<&'static str, String>,
+    pub(crate) with: BTreeMap<&'a str, String>,
     /// Steps that come before it.
     pub(crate) after: Vec<String>,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Draft<'a> {
     /// the same is meant to have the same.
     paths: BTreeMap<String, String>,
     /// What is being added, so that nothing is made from itself.
-    open: Vec<&'static str>,
+    open: Vec<&'a str>,
     nodes: Vec<Node<'a>>,
     /// What nobody could say.
     pub(crate) missing: Vec<Missing>,
@@ -125,18 +125,18 @@ impl<'a> Draft<'a> {
 
     fn add(&mut self, entry: &'a Entry, asked: &mut dyn Asked) -> usize {
         let name = self.name_of(entry);
-        self.open.push(entry.name);
+        self.open.push(&entry.name);
         let mut with = BTreeMap::new();
         for option in &entry.options {
-            let value = match self.said(&name, entry, option.name) {
+            let value = match self.said(&name, entry, option) {
                 Some(value) => Some(value),
                 None => self.wire(&name, entry, option, asked),
             };
             if let Some(value) = value {
                 if !value.contains("${") {
-                    self.paths.insert(option.type_name.clone(), value.clone());
+                    self.paths.insert(option.takes.clone(), value.clone());
                 }
-                with.insert(option.name, value);
+                with.insert(option.name.as_str(), value);
             }
         }
         self.open.pop();
@@ -151,12 +151,12 @@ impl<'a> Draft<'a> {
 
     /// The family's name, or what tells it from another of its family.
     fn name_of(&self, entry: &Entry) -> String {
-        let last = entry.name.rsplit('.').next().unwrap_or(entry.name);
+        let last = entry.last();
         // An effect is called by what it does, and leaves the family's name to what is measured.
-        let first = if entry.kind == "effect" {
-            last
-        } else {
-            entry.family()
+        // All fragments are of one family.
+        let first = match entry.kind {
+            "effect" | "fragment" => last,
+            _ => entry.family(),
         };
         let free = |name: &str| !self.nodes.iter().any(|node| node.name == name);
         let named = [first, last].map(str::to_owned).into_iter();
@@ -165,18 +165,18 @@ impl<'a> Draft<'a> {
         names.find(|name| free(name)).unwrap_or_default()
     }
 
-    fn said(&mut self, node: &str, entry: &Entry, option: &str) -> Option<String> {
+    fn said(&mut self, node: &str, entry: &Entry, option: &OptionDoc) -> Option<String> {
+        let name = &option.name;
         let names = [
-            format!("{node}.{option}"),
-            format!("{}.{option}", entry.name),
-            option.to_owned(),
+            format!("{node}.{name}"),
+            format!("{}.{name}", entry.name),
+            name.clone(),
         ];
         let at = names
             .iter()
             .find_map(|name| self.given.iter().rposition(|(n, _)| n == name))?;
         self.used[at] = true;
-        let type_name = entry.options.iter().find(|o| o.name == option)?;
-        Some(toml_text(&self.given[at].1, &type_name.type_name))
+        Some(toml_text(&self.given[at].1, &option.takes))
     }
 
     /// Finds what an option refers to; asks for what it must have.
@@ -184,19 +184,19 @@ impl<'a> Draft<'a> {
         &mut self,
         node: &str,
         entry: &Entry,
-        option: &engine::options::OptionSpec,
+        option: &OptionDoc,
         asked: &mut dyn Asked,
     ) -> Option<String> {
-        let needs = needs(&option.type_name);
+        let needs = needs(&option.takes);
         if option.default.is_some() {
             // A report shows all that there is.
             return (entry.kind == "report").then(|| self.all(&needs)).flatten();
         }
         let missing = Missing {
             node: node.to_owned(),
-            option: option.name.to_owned(),
-            type_name: option.type_name.clone(),
-            unit: option.unit,
+            option: option.name.clone(),
+            type_name: option.takes.clone(),
+            unit: option.unit.clone(),
             doc: option.doc.clone(),
         };
         if let Some(reference) = self.there(&needs) {
@@ -204,7 +204,7 @@ impl<'a> Draft<'a> {
         }
         if let Some(path) = self
             .paths
-            .get(&option.type_name)
+            .get(&option.takes)
             .filter(|_| needs != Needs::Value)
         {
             return Some(path.clone());
@@ -229,7 +229,7 @@ impl<'a> Draft<'a> {
         let found: Vec<String> = self
             .nodes
             .iter()
-            .filter_map(|n| needs.reference(n))
+            .flat_map(|n| needs.references(n))
             .collect();
         (!found.is_empty()).then(|| needs.written(&found))
     }
@@ -244,8 +244,9 @@ impl<'a> Draft<'a> {
 
     /// Adds what was asked for, or else what can be added, and refers to it.
     fn link(&mut self, needs: &Needs, option: &Missing, asked: &mut dyn Asked) -> Option<String> {
-        let brings =
-            |entry: &Entry, open: &[&str]| needs.met_by(entry) && !open.contains(&entry.name);
+        let brings = |entry: &Entry, open: &[&str]| {
+            needs.met_by(entry) && !open.contains(&entry.name.as_str())
+        };
         if let Some(at) = self.wanted.iter().position(|e| brings(e, &self.open)) {
             let entry = self.wanted.remove(at);
             let at = self.add(entry, asked);
@@ -266,13 +267,14 @@ impl<'a> Draft<'a> {
     fn order_effects(&mut self) {
         let leases = |node: &Node<'_>| -> Option<String> {
             let mut options = node.entry.options.iter();
-            let lease = options.find(|o| o.type_name.starts_with("service<"))?;
-            node.with.get(lease.name).cloned()
+            let lease = options.find(|o| o.takes.starts_with("service"))?;
+            node.with.get(lease.name.as_str()).cloned()
         };
         let effects = self.nodes.iter().filter(|n| n.entry.kind == "effect");
         let effects: Vec<(String, Option<String>)> =
             effects.map(|n| (n.name.clone(), leases(n))).collect();
-        for node in self.nodes.iter_mut().filter(|n| n.entry.kind == "measure") {
+        let measures = |n: &&mut Node<'_>| n.entry.brings.iter().any(|b| b.kind == "measure");
+        for node in self.nodes.iter_mut().filter(measures) {
             let own = leases(node);
             let same = effects.iter().filter(|(_, service)| *service == own);
             node.after = same.map(|(name, _)| name.clone()).collect();
@@ -283,8 +285,8 @@ impl<'a> Draft<'a> {
 /// Describes an entry to those who choose.
 pub(crate) fn choice(entry: &Entry) -> Choice {
     Choice {
-        name: entry.name.to_owned(),
-        doc: entry.summary.to_owned(),
+        name: entry.name.clone(),
+        doc: entry.summary.clone(),
     }
 }
 

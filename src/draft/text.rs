@@ -1,9 +1,8 @@
 //! A draft as the text of a plan, in which every option is explained by the library's own words.
 
 use super::{Draft, Node};
-use crate::reference::value_of;
+use crate::reference::{OptionDoc, value_of};
 use crate::words;
-use engine::options::OptionSpec;
 
 /// Where comments are wrapped, in characters.
 const WIDTH: usize = 88;
@@ -21,13 +20,9 @@ impl Draft<'_> {
     }
 
     fn node(&self, node: &Node<'_>) -> String {
-        let section = if node.entry.sort == "service" {
-            "services"
-        } else {
-            "steps"
-        };
         let (name, entry) = (&node.name, node.entry);
-        let mut text = comment(entry.summary);
+        let section = entry.section();
+        let mut text = comment(&entry.summary);
         text.push_str(&format!("[{section}.{name}]\nuse = \"{}\"\n", entry.name));
         if !node.after.is_empty() {
             let names: Vec<String> = node.after.iter().map(|n| format!("{n:?}")).collect();
@@ -40,12 +35,15 @@ impl Draft<'_> {
             return text;
         }
         text.push_str(&format!("\n[{section}.{name}.with]\n"));
-        let (said, others): (Vec<&OptionSpec>, Vec<&OptionSpec>) = entry
+        let (said, others): (Vec<&OptionDoc>, Vec<&OptionDoc>) = entry
             .options
             .iter()
-            .partition(|o| node.with.contains_key(o.name));
+            .partition(|o| node.with.contains_key(o.name.as_str()));
         for option in said {
-            let value = node.with.get(option.name).map_or("", String::as_str);
+            let value = node
+                .with
+                .get(option.name.as_str())
+                .map_or("", String::as_str);
             text.push_str(&comment(&meaning(option)));
             text.push_str(&format!("{} = {value}\n", option.name));
         }
@@ -59,9 +57,10 @@ impl Draft<'_> {
 }
 
 /// What an option means, with its unit, and what it takes.
-fn meaning(option: &OptionSpec) -> String {
+fn meaning(option: &OptionDoc) -> String {
     let unit = option
         .unit
+        .as_ref()
         .map_or_else(String::new, |unit| format!(" In {unit}."));
     let choices = if option.type_name.starts_with('`') {
         format!(" One of {}.", option.type_name.replace(" | ", ", "))

@@ -1,9 +1,12 @@
 //! What an option needs, by the name of its type, and values as TOML.
 
 use super::Node;
-use crate::reference::Entry;
+use crate::reference::{Brings, Entry};
 use engine::source::Sources;
 use engine::value::{Kind, parse_argument};
+
+/// The kind that every artifact and every service is of.
+const ANY: &str = "any";
 
 /// What an option needs of other nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +35,15 @@ pub(super) fn needs(type_name: &str) -> Needs {
     if let Some(kind) = inner("samples<") {
         return Needs::Samples(kind);
     }
+    match type_name {
+        // A fragment's parameter that no option says more of.
+        "service" => return Needs::Service(ANY.to_owned()),
+        "samples" => return Needs::Samples(ANY.to_owned()),
+        _ => {}
+    }
     match (inner("path or artifact<"), inner("list<")) {
         // What takes anything is meant for something that only its user knows.
-        (Some(kind), _) if kind != "any" => Needs::Artifact(kind),
+        (Some(kind), _) if kind != ANY => Needs::Artifact(kind),
         (_, Some(item)) => match needs(&item) {
             Needs::Value => Needs::Value,
             item => Needs::List(Box::new(item)),
@@ -49,36 +58,51 @@ impl Needs {
         matches!(self, Self::List(_))
     }
 
-    /// Whether a kind of step or service brings it.
+    /// Whether a kind of step or service, or a part of a fragment, brings it.
     pub(super) fn met_by(&self, entry: &Entry) -> bool {
-        let brings = |kind: &str| entry.outputs.iter().any(|o| o.kind == kind);
+        entry.brings.iter().any(|brings| self.is(brings))
+    }
+
+    fn is(&self, brings: &Brings) -> bool {
+        let is = |wanted: &str, kind: &str| wanted == ANY || wanted == kind;
+        let outputs = &brings.outputs;
         match self {
             Self::Value => false,
-            Self::Service(kind) => entry.sort == "service" && entry.kind == kind,
+            Self::Service(kind) => brings.is_service() && is(kind, brings.kind),
             // Samples go by their first output.
             Self::Samples(kind) => {
-                entry.kind == "measure" && entry.outputs.first().is_some_and(|o| o.kind == kind)
+                brings.kind == "measure" && outputs.first().is_some_and(|o| is(kind, o.kind))
             }
-            Self::Artifact(kind) => !matches!(entry.kind, "measure" | "effect") && brings(kind),
-            Self::List(item) => item.met_by(entry),
+            Self::Artifact(kind) => {
+                let is_kept = !matches!(brings.kind, "measure" | "effect");
+                is_kept && outputs.iter().any(|o| o.kind == kind)
+            }
+            Self::List(item) => item.is(brings),
         }
     }
 
-    /// Refers to what a node brings, if it is that.
+    /// Refers to the first of what a node brings that is it.
     pub(super) fn reference(&self, node: &Node<'_>) -> Option<String> {
-        if !self.met_by(node.entry) {
-            return None;
-        }
-        let name = &node.name;
+        self.references(node).into_iter().next()
+    }
+
+    /// Refers to everything that a node brings and that is it.
+    pub(super) fn references(&self, node: &Node<'_>) -> Vec<String> {
+        let brings = node.entry.brings.iter();
+        let found = brings.filter(|brings| self.is(brings));
+        found.filter_map(|b| self.refer(b, &node.name)).collect()
+    }
+
+    fn refer(&self, brings: &Brings, node: &str) -> Option<String> {
         match self {
             Self::Value => None,
-            Self::Service(_) => Some(format!("${{services.{name}}}")),
-            Self::Samples(_) => Some(format!("${{steps.{name}.all}}")),
+            Self::Service(_) => Some(brings.reference(node, "")),
+            Self::Samples(_) => Some(brings.reference(node, "all")),
             Self::Artifact(kind) => {
-                let output = node.entry.outputs.iter().find(|o| o.kind == kind)?;
-                Some(format!("${{steps.{name}.{}}}", output.name))
+                let output = brings.outputs.iter().find(|o| o.kind == kind)?;
+                Some(brings.reference(node, output.name))
             }
-            Self::List(item) => item.reference(node),
+            Self::List(item) => item.refer(brings, node),
         }
     }
 
@@ -100,7 +124,7 @@ pub(crate) fn toml_text(given: &str, type_name: &str) -> String {
     let item = type_name
         .strip_prefix("list<")
         .and_then(|rest| rest.strip_suffix('>'));
-    let is_text = matches!(type_name, "string" | "text" | "duration")
+    let is_text = matches!(type_name, "string" | "text" | "duration" | "artifact")
         || type_name.starts_with('`')
         || type_name.starts_with("path");
     match value.kind {

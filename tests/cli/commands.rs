@@ -161,8 +161,10 @@ fn a_sound_plan_for_people_says_what_would_run_and_why() {
         said.out
     );
     assert!(
-        said.out
-            .ends_with("\n1 of 3 steps would run, 2 more depending on their results\n"),
+        said.out.ends_with(
+            "\n1 of 3 steps would run, 2 more depending on their results\n\
+                       nobody knows yet how long that takes: none of it ever ran\n"
+        ),
         "{}",
         said.out
     );
@@ -281,6 +283,51 @@ fn the_library_is_listed_for_people_for_machines_and_as_a_document() {
 }
 
 #[test]
+fn fragments_are_listed_with_their_parameters_and_parts() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("library")).expect("a folder");
+    fs::create_dir_all(folder.path("below")).expect("a folder");
+    let shipped = include_str!("../../plans/library/serving.toml");
+    fs::write(folder.path("library/serving.toml"), shipped).expect("fragments");
+    let list = folder.run(&["steps"]).out;
+    let last = list.lines().rfind(|l| l.starts_with("library."));
+    assert!(
+        last.is_some_and(|l| l.starts_with("library.open_loop")),
+        "{list}"
+    );
+    let shown = folder.run(&["steps", "library.open_loop"]).out;
+    for line in [
+        "A fragment, declared in `library/serving.toml`.",
+        "Parameters",
+        "  server: service, required",
+        "  rates: list<float>, default [1, 2, 4], in requests/s",
+        "      request rates",
+        "  by: string, optional",
+        "  step  load        load.test",
+        "  # rates         = [1, 2, 4]",
+    ] {
+        assert!(shown.lines().any(|l| l == line), "{line}: {shown}");
+    }
+    let entries = json(&folder.run(&["steps", "library", "--json"]));
+    assert_eq!(entries[1]["name"], "library.open_loop");
+    assert_eq!(entries[1]["file"], "library/serving.toml");
+    assert_eq!(entries[1]["parts"][1]["uses"], "load.test");
+    assert_eq!(entries[1]["options"][5]["default"], "none");
+    let heading = "\n### `library.open_loop`\n";
+    assert!(folder.run(&["steps", "--markdown"]).out.contains(heading));
+    let below = |arguments: &[&str]| -> Said {
+        let command = benchwright(&folder.path("below"), arguments).output();
+        command.expect("the binary").into()
+    };
+    assert!(below(&["steps"]).out.contains("library.open_loop"));
+    assert!(
+        !below(&["steps", "--markdown"])
+            .out
+            .contains("library.open_loop")
+    );
+}
+
+#[test]
 fn a_family_is_listed_and_an_unknown_name_has_a_nearest_one() {
     let folder = Folder::new();
     let plots = folder.run(&["steps", "plot"]);
@@ -294,7 +341,7 @@ fn a_family_is_listed_and_an_unknown_name_has_a_nearest_one() {
     assert_eq!(said.code, Some(1));
     assert_eq!(
         said.err,
-        "error: the library has no step or service `shel.run`\nhelp: did you mean `shell.run`?\n"
+        "error: the library has no step, service or fragment `shel.run`\nhelp: did you mean `shell.run`?\n"
     );
 }
 

@@ -53,6 +53,71 @@ fn what_is_written_passes_check_and_names_its_schema() {
     );
 }
 
+/// Puts the fragments that ship beside the plans of `folder`.
+fn has_library(folder: &Folder) {
+    fs::create_dir_all(folder.path("library")).expect("a folder");
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/plans/library");
+    for file in ["model.toml", "serving.toml"] {
+        let to = folder.path("library").join(file);
+        fs::copy(format!("{shipped}/{file}"), to).expect("fragments");
+    }
+}
+
+#[test]
+fn fragments_are_wired_to_steps_and_steps_to_what_fragments_bring() {
+    let folder = Folder::new();
+    has_model(&folder);
+    has_library(&folder);
+    let said = folder.run(&[
+        "new",
+        "curves",
+        "--step",
+        "report.page",
+        "--fragment",
+        "open_loop",
+        "--fragment",
+        "library.model",
+        "--server",
+        "server.embedded",
+        "--param",
+        "model.base=tiny",
+        "--param",
+        "rates=[2, 4]",
+    ]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let text = sound(&folder, "curves.toml");
+    for line in [
+        "[steps.open_loop]",
+        "use = \"library.open_loop\"",
+        "server = \"${services.server}\"",
+        "workload = \"${steps.model.prompts.workload}\"",
+        "model = \"${steps.model.config.dir}\"",
+        "base = \"tiny\"",
+        "rates = [2, 4]",
+        "# limit = \"15m\"",
+        "data = [\"${steps.open_loop.load.all}\"]",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+    }
+    let charts = "${steps.open_loop.latency.chart}\", \"${steps.open_loop.token_time.chart}\"";
+    assert!(text.contains(charts), "{text}");
+}
+
+#[test]
+fn what_a_fragment_lacks_is_named_as_for_a_step() {
+    let folder = Folder::new();
+    has_library(&folder);
+    let said = folder.run(&["new", "mine", "--fragment", "open_lop"]);
+    assert_eq!(said.code, Some(1));
+    let help = "no fragment `library.open_lop`\nhelp: did you mean `library.open_loop`?";
+    assert!(said.err.contains(help), "{}", said.err);
+    let said = folder.run(&["new", "mine", "--fragment", "open_loop"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(2), ""));
+    let flag = "--server server.embedded|server.external|server.command  ";
+    assert!(said.err.contains(flag), "{}", said.err);
+    assert!(!folder.path("mine.toml").exists());
+}
+
 #[test]
 fn a_whole_benchmark_is_wired_from_flags_alone() {
     let folder = Folder::new();
@@ -220,6 +285,22 @@ fn a_person_is_asked_for_what_is_missing_and_may_mend_it() {
     let text = sound(&folder, "mine.toml");
     assert!(text.contains("\nconcurrency = 2\n"), "{text}");
     assert_eq!(text.matches("\nmodel = \"tiny\"\n").count(), 2, "{text}");
+}
+
+#[test]
+fn a_person_is_offered_fragments_too() {
+    let folder = Folder::new();
+    has_model(&folder);
+    has_library(&folder);
+    let answers = "library.open_loop\nserver.embedded\nlibrary.model\n";
+    let arguments = ["new", "mine", "--param", "base=tiny"];
+    let (code, seen) = at_terminal(&folder, &arguments, answers);
+    assert_eq!(code, Some(0), "{seen}");
+    assert!(seen.contains("which steps and fragments should"), "{seen}");
+    assert!(seen.contains("library.closed_loop"), "{seen}");
+    let text = sound(&folder, "mine.toml");
+    let workload = "\nworkload = \"${steps.model.prompts.workload}\"\n";
+    assert!(text.contains(workload), "{text}");
 }
 
 #[test]

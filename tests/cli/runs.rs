@@ -470,6 +470,8 @@ fn a_living_run_is_seen_from_elsewhere_until_it_ends() {
     endless(&folder, &mark);
     let run = folder.start(&["run", "endless.toml", "--json"]);
     run.wait_for("started", "endless");
+    let log = folder.path("outputs/latest/logs/endless/0/stderr.log");
+    wait_until("the command's log", || log.exists());
     let seen = status(&folder);
     assert_eq!(seen["live"], true);
     assert_eq!(seen["nodes"][1]["state"], "running");
@@ -477,7 +479,8 @@ fn a_living_run_is_seen_from_elsewhere_until_it_ends() {
     assert_eq!(seen["waiting"], serde_json::json!([]));
     let said = folder.run(&["status", "latest"]).out;
     assert!(said.contains("\nnow\n  endless  for "), "{said}");
-    assert!(said.contains("/logs/endless/0/output.log\n"), "{said}");
+    // Of its two logs, the one that was written to last.
+    assert!(said.contains("/logs/endless/0/std"), "{said}");
     let watch = benchwright(&folder.path(""), &["status", "--watch=1"])
         .stdout(Stdio::piped())
         .spawn()

@@ -1,12 +1,15 @@
 //! The folders of fragments: `library/` and `plans/library/` beside a plan and above.
 
 use super::files::{Files, normal, upwards};
-use crate::plan::{Fragment, Plan};
+use crate::plan::{Fragment, LIBRARY, NodeSort, Plan};
 use crate::problem::Problems;
 use crate::source::Sources;
-use crate::value::{Kind, Table, parse};
+use crate::value::{Kind, Table, Value, parse};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+/// How the names of lock files end.
+const LOCK_FILE: &str = ".lock.toml";
 
 /// What is said of a fragment to those who look for one.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -19,8 +22,19 @@ pub struct FragmentDoc {
     pub params: Vec<ParamDoc>,
     /// The file that declares it.
     pub file: PathBuf,
-    /// What it brings: `step load: load.test`.
-    pub parts: Vec<String>,
+    /// The steps and services that it brings, in order.
+    pub parts: Vec<PartDoc>,
+}
+
+/// What is said of a step or service that a fragment brings.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct PartDoc {
+    /// `step` or `service`.
+    pub sort: &'static str,
+    /// Its name below that of the step that uses the fragment.
+    pub name: String,
+    /// What it uses.
+    pub uses: String,
 }
 
 /// What is said of a parameter of a fragment.
@@ -38,6 +52,9 @@ pub struct ParamDoc {
     pub unit: Option<String>,
     /// What it means.
     pub doc: String,
+    /// The options that are set to it alone: what a part uses, and the name of the option.
+    #[serde(skip)]
+    pub sets: Vec<(String, String)>,
 }
 
 /// Lists the fragments that a plan in `folder` can use, those nearest to it first. Files that are
@@ -76,10 +93,16 @@ fn toml_files(folder: &Path) -> Vec<PathBuf> {
     };
     let paths = entries.flatten().map(|e| e.path());
     let mut found: Vec<PathBuf> = paths
-        .filter(|p| p.extension().is_some_and(|e| e == "toml") && p.is_file())
+        .filter(|path| is_shelved(path) && path.is_file())
         .collect();
     found.sort();
     found
+}
+
+/// Whether a file of such a folder can have fragments; lock files of plans have none.
+fn is_shelved(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy());
+    name.is_some_and(|name| name.ends_with(".toml") && !name.ends_with(LOCK_FILE))
 }
 
 /// What a file of the library holds.
@@ -118,6 +141,7 @@ pub(super) fn only_fragments(root: &Table) -> Table {
 }
 
 fn document(fragment: &Fragment, path: &Path) -> FragmentDoc {
+    let nodes = nodes(&fragment.body);
     let param = |param: &crate::plan::Param| ParamDoc {
         name: param.key.name.clone(),
         type_name: param.kind.to_string(),
@@ -125,31 +149,55 @@ fn document(fragment: &Fragment, path: &Path) -> FragmentDoc {
         optional: param.optional,
         unit: param.unit.clone(),
         doc: param.doc.clone().unwrap_or_default(),
+        sets: sets(&nodes, &param.key.name),
     };
     FragmentDoc {
-        name: format!("{}{}", crate::plan::LIBRARY, fragment.key.name),
+        name: format!("{LIBRARY}{}", fragment.key.name),
         doc: fragment.doc.clone(),
         params: fragment.params.iter().map(param).collect(),
         file: path.to_owned(),
-        parts: parts(&fragment.body),
+        parts: nodes.iter().map(|(part, _)| part.clone()).collect(),
     }
 }
 
-fn parts(body: &Table) -> Vec<String> {
+/// Lists the steps and services of a fragment that say what they use, with their tables.
+fn nodes(body: &Table) -> Vec<(PartDoc, &Table)> {
     let mut found = Vec::new();
-    for (section, word) in [("services", "service"), ("steps", "step")] {
-        let Some(Kind::Table(nodes)) = body.get(section).map(|v| &v.kind) else {
-            continue;
-        };
-        for (key, value) in &nodes.entries {
-            let uses = match &value.kind {
-                Kind::Table(node) => node.get("use").map(|v| &v.kind),
-                _ => None,
-            };
-            if let Some(Kind::Text(uses)) = uses {
-                found.push(format!("{word} {}: {uses}", key.name));
+    for sort in [NodeSort::Service, NodeSort::Step] {
+        let nodes = body.get(sort.section()).and_then(table);
+        for (key, value) in nodes.map_or(&[][..], |nodes| &nodes.entries) {
+            let Some(node) = table(value) else { continue };
+            if let Some(Kind::Text(uses)) = node.get("use").map(|v| &v.kind) {
+                let part = PartDoc {
+                    sort: sort.word(),
+                    name: key.name.clone(),
+                    uses: uses.clone(),
+                };
+                found.push((part, node));
             }
         }
     }
     found
+}
+
+/// Finds the options that are set to a parameter and nothing else.
+fn sets(nodes: &[(PartDoc, &Table)], param: &str) -> Vec<(String, String)> {
+    let reference = format!("${{params.{param}}}");
+    let is_it = |value: &Value| matches!(&value.kind, Kind::Text(text) if *text == reference);
+    let of = |(part, node): &(PartDoc, &Table)| -> Vec<(String, String)> {
+        let with = node.get("with").and_then(table);
+        let options = with.map_or(&[][..], |with| &with.entries).iter();
+        options
+            .filter(|(_, value)| is_it(value))
+            .map(|(key, _)| (part.uses.clone(), key.name.clone()))
+            .collect()
+    };
+    nodes.iter().flat_map(of).collect()
+}
+
+fn table(value: &Value) -> Option<&Table> {
+    match &value.kind {
+        Kind::Table(table) => Some(table),
+        _ => None,
+    }
 }

@@ -16,7 +16,7 @@ mod overlays;
 
 mod set;
 
-pub use library::{FragmentDoc, ParamDoc, fragments};
+pub use library::{FragmentDoc, ParamDoc, PartDoc, fragments};
 
 use crate::interpolate::{Names, Scope};
 use crate::library::Library;

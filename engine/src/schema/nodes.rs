@@ -2,13 +2,14 @@
 
 use super::parts::{closed, described, names, option, options};
 use super::{Schema, definition, or_reference, with_name};
-use crate::expand::{ReadyOptions, SamplesOptions, TimeoutOptions};
+use crate::expand::{
+    LivenessOptions, MachineOption, OnFailureOption, ReadyOptions, RetryOptions, SamplesOptions,
+    TimeoutOptions,
+};
 use crate::library::Library;
 use crate::options::{OptionSpec, OptionType, Options};
 use crate::step::StepKind;
 use serde_json::{Map, Value, json};
-use std::num::NonZeroU32;
-use std::time::Duration;
 
 /// What a fragment is called in `use`.
 const FRAGMENT: &str = r"^library\.[A-Za-z0-9_-]+$";
@@ -130,8 +131,17 @@ fn step_keys(kinds: &[Kind<'_>]) -> Schema {
             "timeout",
             settings::<TimeoutOptions>("How long the step may take."),
         ),
-        ("retry", retry()),
-        ("on_failure", on_failure()),
+        (
+            "retry",
+            settings::<RetryOptions>("When the step is tried again after it failed."),
+        ),
+        (
+            "on_failure",
+            described(
+                OnFailureOption::schema(),
+                "What its failure means for the other steps.\n\nDefault: `stop`.",
+            ),
+        ),
         (
             "when",
             json!({
@@ -147,8 +157,18 @@ fn step_keys(kinds: &[Kind<'_>]) -> Schema {
 fn service_keys(kinds: &[Kind<'_>]) -> Schema {
     let mut keys = shared(kinds);
     keys.extend([
-        ("ready", ready()),
-        ("liveness", liveness()),
+        (
+            "ready",
+            probed::<ReadyOptions>(
+                "When it serves: all that is named here must hold, besides the probe of its kind and a living process.",
+            ),
+        ),
+        (
+            "liveness",
+            probed::<LivenessOptions>(
+                "When a service is taken for dead though its process lives.",
+            ),
+        ),
         (
             "restarts",
             described(
@@ -185,26 +205,20 @@ fn shared(kinds: &[Kind<'_>]) -> Vec<(&'static str, Schema)> {
     ]
 }
 
-/// Describes the options of all kinds at once, for language servers that do not look behind
-/// `if`; which of them are right, the kind in `use` decides.
+/// Names the options of all kinds at once, for language servers that do not look behind `if`.
+/// What they may be is said for the kind in `use` alone: a fragment has parameters of its own.
 fn any_options(kinds: &[Kind<'_>]) -> Schema {
     let mut all: Map<String, Value> = Map::new();
     for kind in kinds {
         for spec in kind.options {
-            let mut own = option(spec);
-            own["description"] = format!("`{}`: {}", kind.name, text(&own)).into();
-            match all.get_mut(spec.name) {
-                Some(known) => {
-                    *known = json!({ "description": format!("{}\n\n{}", text(known), text(&own)) });
-                }
-                None => {
-                    all.insert(spec.name.to_owned(), own);
-                }
-            }
+            let doc = format!("`{}`: {}", kind.name, text(&option(spec)));
+            let known = all.get(spec.name).map(text);
+            let doc = known.map_or(doc.clone(), |known| format!("{known}\n\n{doc}"));
+            all.insert(spec.name.to_owned(), json!({ "description": doc }));
         }
     }
     json!({
-        "description": "The options of what is used.",
+        "description": "The options of what is used, or the parameters of a fragment.",
         "type": "object",
         "properties": all,
         "additionalProperties": true,
@@ -232,149 +246,25 @@ fn settings<T: Options>(doc: &str) -> Schema {
     described(options(&T::describe()), doc)
 }
 
-fn retry() -> Schema {
-    let classes = ["step", "infrastructure", "timeout"];
-    let on = or_reference(json!({
-        "type": "array",
-        "items": { "type": "string", "enum": classes },
-    }));
-    let keys = vec![
-        (
-            "max",
-            described(
-                u32::schema(),
-                "Further tries after the first.\n\nDefault: `0`.",
-            ),
-        ),
-        (
-            "on",
-            described(
-                on,
-                "The failures after which it is tried again.\n\nDefault: `[\"infrastructure\"]`.",
-            ),
-        ),
-        (
-            "backoff",
-            described(
-                Duration::schema(),
-                "The pause before the first further try; it doubles with every one.\n\nDefault: `10s`.",
-            ),
-        ),
-    ];
-    described(
-        closed(keys, &[]),
-        "When the step is tried again after it failed.",
-    )
-}
-
-fn on_failure() -> Schema {
-    let choice = super::choice(&[
-        ("stop", "Nothing new is started; what runs ends."),
-        (
-            "skip_dependents",
-            "What waits for it is skipped, everything else goes on.",
-        ),
-        (
-            "continue",
-            "Only what reads its output is skipped; what merely comes after it goes on.",
-        ),
-    ]);
-    described(
-        choice,
-        "What its failure means for the other steps.\n\nDefault: `stop`.",
-    )
-}
-
 /// What a node takes of the machine.
 fn demand() -> Schema {
-    let machine = super::choice(&[
-        ("shared", "Others may run beside it."),
-        (
-            "exclusive",
-            "It has the machine to itself, also across runs.",
-        ),
-    ]);
     json!({
         "description": "What it takes of the machine: so much of each pool of `[resources]`, and whether anything may run beside it.",
         "type": "object",
-        "properties": { "machine": described(machine, "How it shares the machine with others.") },
+        "properties": {
+            "machine": described(
+                MachineOption::schema(),
+                "How it shares the machine with others; a measurement has it to itself if absent.",
+            ),
+        },
         "additionalProperties": u32::schema(),
     })
 }
 
-fn ready() -> Schema {
-    let mut schema = settings::<ReadyOptions>(
-        "When it serves: all that is named here must hold, besides the probe of its kind and a living process.",
-    );
-    let text = || json!({ "type": "string" });
-    let probes = [
-        (
-            "http",
-            path("A path that must answer with status 200, besides the one that its kind asks."),
-        ),
-        (
-            "tcp",
-            described(bool::schema(), "Whether its port must accept connections."),
-        ),
-        (
-            "log",
-            described(
-                text(),
-                "What its log must have said: text, or a regular expression between slashes.",
-            ),
-        ),
-        (
-            "command",
-            described(
-                super::list_of(text()),
-                "A program and its arguments that must return status 0; `{url}` and `{port}` stand for where it answers.",
-            ),
-        ),
-    ];
-    for (name, probe) in probes {
-        schema["properties"][name] = probe;
-    }
-    schema
-}
-
-fn liveness() -> Schema {
-    let keys = vec![
-        (
-            "enabled",
-            described(
-                bool::schema(),
-                "Whether a service that hangs is taken for dead.",
-            ),
-        ),
-        (
-            "http",
-            path(
-                "The path that must answer with status 200; the one that its kind asks if absent.",
-            ),
-        ),
-        (
-            "every",
-            described(Duration::schema(), "The pause between two questions."),
-        ),
-        (
-            "timeout",
-            described(Duration::schema(), "The longest that an answer may take."),
-        ),
-        (
-            "failures",
-            described(
-                NonZeroU32::schema(),
-                "How many questions in a row must fail.",
-            ),
-        ),
-    ];
-    described(
-        closed(keys, &[]),
-        "When a service is taken for dead though its process lives.",
-    )
-}
-
-fn path(doc: &str) -> Schema {
+/// Settings of a service with an `http` in them, which is a path.
+fn probed<T: Options>(doc: &str) -> Schema {
+    let mut schema = settings::<T>(doc);
     let path = or_reference(json!({ "type": "string", "pattern": "^/" }));
-    described(path, doc)
+    schema["properties"]["http"]["pattern"] = path["pattern"].clone();
+    schema
 }

@@ -154,10 +154,14 @@ pub(super) fn services() -> Schema {
 
 /// Describes `[fragment]`.
 pub(super) fn fragments() -> Schema {
-    let param = param_of(
+    let mut param = param_of(
         FRAGMENT_PARAM_TYPE,
         "`int`, `float`, `bool`, `string`, `artifact`, `service`, `samples`, or `list<…>` of them.",
         &["type"],
+    );
+    param["properties"]["optional"] = described(
+        json!({ "type": "boolean" }),
+        "Whether the fragment can do without it: what would be set to it is then not set.",
     );
     let keys = vec![
         (

@@ -17,7 +17,7 @@ pub(super) struct Nobody;
 
 impl Asked for Nobody {
     fn choose(&mut self, option: &Missing, choices: &[Choice]) -> Option<usize> {
-        let is_decision = option.type_name.starts_with("service<") && choices.len() > 1;
+        let is_decision = option.type_name.starts_with("service") && choices.len() > 1;
         (!is_decision).then_some(0)
     }
 
@@ -54,14 +54,17 @@ impl Person {
         answer
     }
 
-    /// Asks which steps the plan should have.
+    /// Asks which steps the plan should have, as they are or as fragments bring them.
     pub(super) fn steps<'a>(&mut self, entries: &'a [Entry]) -> Vec<&'a Entry> {
-        let order = ["measure", "effect", "report", "fetch", "pure"];
-        let mut steps: Vec<&Entry> = entries.iter().filter(|e| e.sort == "step").collect();
+        let order = ["measure", "effect", "report", "fetch", "pure", "fragment"];
+        let mut steps: Vec<&Entry> = entries.iter().filter(|e| e.sort != "service").collect();
         steps.sort_by_key(|entry| order.iter().position(|kind| *kind == entry.kind));
-        let names: Vec<(&str, &str)> = steps.iter().map(|e| (e.name, e.summary)).collect();
+        let names: Vec<(&str, &str)> = steps
+            .iter()
+            .map(|e| (e.name.as_str(), e.summary.as_str()))
+            .collect();
         self.list(&names);
-        let question = "which steps should the plan have? numbers or names [1]: ";
+        let question = "which steps and fragments should the plan have? numbers or names [1]: ";
         for _ in 0..ATTEMPTS {
             let Some(answer) = self.ask(question) else {
                 return Vec::new();
@@ -119,6 +122,7 @@ impl Person {
         let place = self.terminal.paint_error(Ink::Bold, place);
         let unit = option
             .unit
+            .as_ref()
             .map_or_else(String::new, |unit| format!(", in {unit}"));
         terminal::error_line(format!("\n{place}: {}{unit}", option.type_name));
         let lines = words::wrap(&option.doc, WIDTH);
@@ -135,7 +139,7 @@ impl Asked for Person {
             return *known;
         }
         // What is the only way to have a server needs no question.
-        if let ([_], true) = (choices, option.type_name.starts_with("service<")) {
+        if let ([_], true) = (choices, option.type_name.starts_with("service")) {
             return Some(0);
         }
         self.explain(option);
@@ -143,7 +147,7 @@ impl Asked for Person {
             .iter()
             .map(|c| (c.name.as_str(), c.doc.as_str()))
             .collect();
-        if !option.type_name.starts_with("service<") {
+        if !option.type_name.starts_with("service") {
             names.push(("a path", "what is there already"));
         }
         self.list(&names);

@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 /// How often a person may mend a plan that is not sound yet.
 const ATTEMPTS: usize = 20;
+/// What the names of fragments begin with.
+const FRAGMENTS: &str = "library.";
 /// The file that editors read the schema of plans from.
 const SCHEMA: &str = "plan.schema.json";
 const QUICKSTART: &str = include_str!("../../../plans/quickstart.toml");
@@ -113,7 +115,7 @@ fn composed(
     library: &Library,
     session: &Session,
 ) -> Result<Option<String>, Failure> {
-    let entries = in_order(library);
+    let entries = in_order(library, file);
     let mut person = terminal::can_ask().then(|| Person::new(session.terminal));
     let wanted = wanted(arguments, &entries, person.as_mut())?;
     if wanted.is_empty() {
@@ -156,39 +158,56 @@ fn composed(
     Ok(None)
 }
 
-/// Lists the library as it was put together: what is tried first stands first.
-fn in_order(library: &Library) -> Vec<Entry> {
+/// Lists the library as it was put together, because what is tried first stands first, and after
+/// it the fragments that a plan at `file` can use.
+fn in_order(library: &Library, file: &Path) -> Vec<Entry> {
     let steps = library.steps().map(|s| s.name);
     let names: Vec<&str> = steps.chain(library.services().map(|s| s.name)).collect();
     let mut entries = reference::entries(library);
     entries.sort_by_key(|entry| names.iter().position(|name| *name == entry.name));
+    let folder = file.parent().unwrap_or(Path::new(""));
+    reference::add_fragments(&mut entries, engine::compose::fragments(folder));
     entries
 }
 
-/// What was asked for by flags, or by a person where no flag says anything.
+/// What was asked for by flags, or by a person where no flag says anything. What reports comes
+/// last: it shows what there is.
 fn wanted<'a>(
     arguments: &New,
     entries: &'a [Entry],
     person: Option<&mut Person>,
 ) -> Result<Vec<&'a Entry>, Failure> {
-    let named = arguments.server.iter().map(|name| (name, "service"));
-    let named = named.chain(arguments.step.iter().map(|name| (name, "step")));
+    let whole = |name: &String| match name.starts_with(FRAGMENTS) {
+        true => name.clone(),
+        false => format!("{FRAGMENTS}{name}"),
+    };
+    let fragments = arguments.fragment.iter().map(whole);
+    let named = arguments
+        .server
+        .iter()
+        .map(|name| (name.clone(), "service"));
+    let named = named
+        .chain(arguments.step.iter().map(|name| (name.clone(), "step")))
+        .chain(fragments.map(|name| (name, "fragment")));
     let mut found = Vec::new();
     for (name, sort) in named {
-        found.push(find(name, sort, entries)?);
+        found.push(find(&name, sort, entries)?);
     }
-    let has_steps = found.iter().any(|entry| entry.sort == "step");
-    if let Some(person) = person.filter(|_| !has_steps) {
-        found.extend(person.steps(entries));
-        return Ok(found);
+    if found.iter().all(|entry| entry.sort == "service") {
+        let steps = person.map_or_else(Vec::new, |person| person.steps(entries));
+        if steps.is_empty() {
+            return Ok(steps);
+        }
+        found.extend(steps);
     }
-    Ok(if has_steps { found } else { Vec::new() })
+    found.sort_by_key(|entry| entry.kind == "report");
+    Ok(found)
 }
 
 fn find<'a>(name: &str, sort: &str, entries: &'a [Entry]) -> Result<&'a Entry, Failure> {
     let of_sort = || entries.iter().filter(|entry| entry.sort == sort);
     of_sort().find(|entry| entry.name == name).ok_or_else(|| {
-        let help = did_you_mean(name, of_sort().map(|entry| entry.name));
+        let help = did_you_mean(name, of_sort().map(|entry| entry.name.as_str()));
         Failure::new(format!("the library has no {sort} `{name}`")).help(help)
     })
 }
@@ -242,6 +261,7 @@ fn tell_missing(missing: &[Missing], entries: &[Entry], terminal: &Terminal) {
         let flag = flag(option, entries);
         let unit = option
             .unit
+            .as_ref()
             .map_or_else(String::new, |unit| format!(", in {unit}"));
         message.push_str(&format!(
             "\n  {flag}  {}{unit}: {}",
@@ -253,11 +273,11 @@ fn tell_missing(missing: &[Missing], entries: &[Entry], terminal: &Terminal) {
 }
 
 fn flag(option: &Missing, entries: &[Entry]) -> String {
-    if !option.type_name.starts_with("service<") {
+    if !option.type_name.starts_with("service") {
         return format!("--param {}.{}=…", option.node, option.option);
     }
     let servers = entries.iter().filter(|entry| entry.sort == "service");
-    let names: Vec<&str> = servers.map(|entry| entry.name).collect();
+    let names: Vec<&str> = servers.map(|entry| entry.name.as_str()).collect();
     format!("--server {}", names.join("|"))
 }
 
