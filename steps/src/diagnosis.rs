@@ -364,7 +364,7 @@ mod tests {
         ),
         (
             "permission denied",
-            &["PermissionError: [Errno 13] Permission denied: '/root/.cache/huggingface'"],
+            &["PermissionError: [Errno 13] Permission denied: '/home/me/.cache/huggingface'"],
         ),
         (
             "CUDA and its driver do not fit",

@@ -1,6 +1,11 @@
 //! Engine, guardians, server and client killed at random moments: nobody survives, nothing that was
 //! finished is lost, and the run comes to its right end.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "seeds, so that a failure can be repeated"
+)]
+
 use crate::world::{Finished, World, wait_for};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
