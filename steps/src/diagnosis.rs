@@ -364,7 +364,7 @@ mod tests {
         ),
         (
             "permission denied",
-            &["PermissionError: [Errno 13] Permission denied: '/home/me/.cache/huggingface'"],
+            &["PermissionError: [Errno 13] Permission denied: '/models/hub'"],
         ),
         (
             "CUDA and its driver do not fit",

@@ -19,6 +19,7 @@ mod readiness;
 pub mod reap;
 mod release;
 mod results;
+mod services;
 pub mod trace;
 
 use crate::claims::Claims;
@@ -30,7 +31,7 @@ use crate::expand::Expanded;
 use crate::freshness::Wish;
 use crate::graph::{Graph, NodeId, StepNode};
 use crate::key::Manifest;
-use crate::process::{Supervisor, log_tail};
+use crate::process::Supervisor;
 use crate::schedule::{Action, Because, Decision, Happened, Schedule};
 use crate::secrets::Redactor;
 use crate::step::{
@@ -463,25 +464,6 @@ impl Run {
         })
     }
 
-    fn launch(&mut self, service: NodeId) -> Result<(), RunError> {
-        let name = self.graph.name(service);
-        let incarnation = self.schedule.incarnation(service);
-        self.tell(&Event::ServiceLaunching {
-            node: name.clone(),
-            incarnation,
-        })?;
-        let folder = self.folder.logs(&name, incarnation)?;
-        let resolved = self.ledger.resolved(service);
-        self.live.launch(
-            service,
-            incarnation,
-            folder,
-            resolved,
-            self.supervisor.clone(),
-        );
-        Ok(())
-    }
-
     fn rest(&mut self, node: NodeId, pause: Duration) {
         let sender = self.sender.clone();
         self.tasks.spawn(async move {
@@ -529,103 +511,6 @@ impl Run {
             Message::Rested(node) => Ok(self.schedule.on(Happened::Rested(node))),
             Message::Service(news) => self.service_news(news),
         }
-    }
-
-    fn service_news(&mut self, news: ServiceNews) -> Result<Vec<Action>, RunError> {
-        match news {
-            ServiceNews::Doing(node, doing) => {
-                let progress = Progress { doing, done: None };
-                self.tell(&Event::Progressed {
-                    node: self.graph.name(node),
-                    progress,
-                })?;
-                Ok(Vec::new())
-            }
-            ServiceNews::Up {
-                node,
-                incarnation,
-                endpoint,
-                process,
-                took,
-            } => {
-                let url = endpoint.url.clone();
-                self.live.is_up(node, endpoint, process);
-                self.ledger.keep_launch(node, millis(took))?;
-                self.tell(&Event::ServiceReady {
-                    node: self.graph.name(node),
-                    incarnation,
-                    url,
-                    took_ms: millis(took),
-                })?;
-                Ok(self.schedule.on(Happened::Ready(node)))
-            }
-            ServiceNews::LaunchFailed(node, error) => {
-                self.live.is_down(node);
-                self.fail(node, None, &error)?;
-                Ok(self.schedule.on(Happened::Failed(node, error.class)))
-            }
-            ServiceNews::Died {
-                node,
-                incarnation,
-                how,
-            } => self.service_died(node, incarnation, how),
-            ServiceNews::Down {
-                node,
-                took,
-                trouble,
-            } => {
-                self.live.is_down(node);
-                self.tell(&Event::ServiceStopped {
-                    node: self.graph.name(node),
-                    took_ms: millis(took),
-                    trouble: trouble.clone(),
-                })?;
-                self.service_stopped(node, trouble)
-            }
-        }
-    }
-
-    /// What a service still holds is not given to anyone else: the run ends there.
-    fn service_stopped(
-        &mut self,
-        node: NodeId,
-        trouble: Option<String>,
-    ) -> Result<Vec<Action>, RunError> {
-        let Some(held) = trouble else {
-            return Ok(self.schedule.on(Happened::Stopped(node)));
-        };
-        let error = StepError::new(format!("it is torn down, but {held}"))
-            .help("end what holds it, then resume the run")
-            .class(FailureClass::Infrastructure);
-        self.fail(node, None, &error)?;
-        Ok(self.schedule.on(Happened::Failed(node, error.class)))
-    }
-
-    fn service_died(
-        &mut self,
-        node: NodeId,
-        incarnation: u32,
-        how: String,
-    ) -> Result<Vec<Action>, RunError> {
-        if !self.live.died(node, incarnation, &how) {
-            return Ok(Vec::new());
-        }
-        let log = self.live.log_of(node);
-        let tail = log.as_deref().map(|l| log_tail(l, LOG_LINES));
-        self.tell(&Event::ServiceDied {
-            node: self.graph.name(node),
-            incarnation,
-            how,
-            log,
-            log_tail: tail.unwrap_or_default(),
-        })?;
-        let actions = self.schedule.on(Happened::Died(node));
-        if self.schedule.has_failed(node) {
-            let error = StepError::new("it dies again and again, and no step ends well on it")
-                .class(FailureClass::Infrastructure);
-            self.fail(node, None, &error)?;
-        }
-        Ok(actions)
     }
 
     fn interrupt(&mut self) -> Result<Vec<Action>, RunError> {

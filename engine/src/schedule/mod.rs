@@ -12,42 +12,22 @@
 mod broken;
 mod lanes;
 mod serve;
+mod shape;
 
-use crate::graph::{Body, Edge, Graph, NodeId};
-use crate::policy::{OnFailure, Policy, ServicePolicy, Supply};
+pub use shape::{Role, Shape};
+
+use crate::graph::{Graph, NodeId};
+use crate::policy::{OnFailure, Policy, Supply};
 use crate::pools::Pools;
-use crate::step::{FailureClass, StepKind};
-use lanes::{LaneId, Lanes};
+use crate::step::FailureClass;
+use lanes::Lanes;
+use shape::{Bond, Track, dependents_of, shape_of, tracks_of};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest pause before a further try, however often it doubled.
 const LONGEST_REST: Duration = Duration::from_secs(600);
-
-/// What the schedule knows of one node.
-#[derive(Debug, Clone)]
-pub struct Shape {
-    /// What it is, and what the plan says of it.
-    pub role: Role,
-    /// Nodes whose outputs it reads.
-    pub needs: Vec<NodeId>,
-    /// Measurements whose samples it reads, as many as there are.
-    pub reads: Vec<NodeId>,
-    /// Nodes that come before it.
-    pub after: Vec<NodeId>,
-    /// Services that it uses while it runs.
-    pub leases: Vec<NodeId>,
-}
-
-/// What a node is, as far as the schedule cares.
-#[derive(Debug, Clone)]
-pub enum Role {
-    /// A service.
-    Service(Arc<ServicePolicy>),
-    /// A step of this kind.
-    Step(StepKind, Arc<Policy>),
-}
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,42 +147,6 @@ impl State {
     fn is_up(self) -> bool {
         matches!(self, State::Launching | State::Ready | State::Stopping)
     }
-}
-
-/// Why one node waits for another, from the other's side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bond {
-    Needs,
-    Reads,
-    After,
-    Leases,
-}
-
-/// What changes of one node.
-#[derive(Debug, Clone)]
-struct Track {
-    state: State,
-    /// What its key still waits for.
-    undecided: u32,
-    /// What its order still waits for.
-    blocked: u32,
-    /// For effects: whether their key is known.
-    is_known: bool,
-    /// For effects: whether their order waits for nothing any more.
-    is_open: bool,
-    /// Whether it is at its end, or an effect that nobody can ask for any more.
-    is_closed: bool,
-    /// Failed tries of the sample that is next.
-    tries: u32,
-    /// Nodes that wait for it and may still run; of services those that lease it.
-    open_dependents: u32,
-    /// For services: lessees that run or rest.
-    busy: u32,
-    /// For services: how often it was launched.
-    incarnation: u32,
-    /// For services: deaths since a step last ended well on it.
-    deaths: u32,
-    lane: Option<LaneId>,
 }
 
 /// The state machine.
@@ -594,76 +538,6 @@ impl Schedule {
         }
         actions.push(Action::Finish);
     }
-}
-
-impl Shape {
-    fn is_service(&self) -> bool {
-        matches!(self.role, Role::Service(_))
-    }
-
-    fn is_effect(&self) -> bool {
-        matches!(self.role, Role::Step(StepKind::Effect, _))
-    }
-}
-
-fn shape_of(graph: &Graph, id: NodeId) -> Shape {
-    let edges = |wanted: Edge| {
-        let incoming = graph.incoming(id).filter(|(_, edge)| *edge == wanted);
-        incoming.map(|(node, _)| node).collect()
-    };
-    Shape {
-        role: match &graph.node(id).body {
-            Body::Service(service) => Role::Service(service.policy.clone()),
-            Body::Step(step) => Role::Step(step.entry.kind, step.policy.clone()),
-        },
-        needs: edges(Edge::Needs),
-        reads: edges(Edge::Reads),
-        after: edges(Edge::After),
-        leases: edges(Edge::Leases),
-    }
-}
-
-fn dependents_of(shapes: &[Shape]) -> Vec<Vec<(NodeId, Bond)>> {
-    let mut dependents = vec![Vec::new(); shapes.len()];
-    for (i, shape) in shapes.iter().enumerate() {
-        let id = NodeId(u32::try_from(i).unwrap_or(u32::MAX));
-        let bonds = [
-            (&shape.needs, Bond::Needs),
-            (&shape.reads, Bond::Reads),
-            (&shape.after, Bond::After),
-            (&shape.leases, Bond::Leases),
-        ];
-        for (list, bond) in bonds {
-            for from in list {
-                dependents[from.0 as usize].push((id, bond));
-            }
-        }
-    }
-    dependents
-}
-
-fn tracks_of(shapes: &[Shape], dependents: &[Vec<(NodeId, Bond)>]) -> Vec<Track> {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let track = |(i, shape): (usize, &Shape)| {
-        let effects = shape.after.iter();
-        let n_effects = effects.filter(|n| shapes[n.0 as usize].is_effect()).count();
-        let n_inputs = shape.needs.len() + shape.reads.len() + shape.leases.len();
-        Track {
-            state: State::Waiting,
-            undecided: count(n_inputs + n_effects),
-            blocked: count(shape.after.len()),
-            is_known: false,
-            is_open: false,
-            is_closed: false,
-            tries: 0,
-            open_dependents: count(dependents[i].len()),
-            busy: 0,
-            incarnation: 0,
-            deaths: 0,
-            lane: None,
-        }
-    };
-    shapes.iter().enumerate().map(track).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The schedule on random graphs: never too early, never too many, always to the end.
 
 use super::*;
-use crate::policy::{Demand, Machine, Retry};
+use crate::policy::{Demand, Machine, Retry, ServicePolicy};
+use crate::step::StepKind;
 use proptest::prelude::*;
 
 const JOBS: u32 = 2;
