@@ -8,6 +8,7 @@ use engine::event::Outcome;
 use engine::expand::Expanded;
 use engine::run::folder::RunFolder;
 use engine::run::{RunError, RunSettings, history};
+use engine::step::StepKind;
 use engine::store::Store;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl Execution<'_> {
             failure
         })?;
         if !json {
-            sum_up(session, &expanded, &store, &path)?;
+            sum_up(session, &expanded, &store, &path, outcome)?;
         }
         let word = match outcome {
             Outcome::Done | Outcome::Invalid => return Ok(outcome.exit_code()),
@@ -97,8 +98,18 @@ fn sum_up(
     expanded: &Expanded,
     store: &Arc<Store>,
     path: &Path,
+    outcome: Outcome,
 ) -> Result<(), Failure> {
     let terminal = &session.terminal;
+    let has_samples = expanded
+        .graph
+        .order()
+        .iter()
+        .any(|id| expanded.graph.step_kind(*id) == Some(StepKind::Measure));
+    // Then there is nothing that a quiet command would say.
+    if outcome == Outcome::Done && !terminal.is_talkative() && !has_samples {
+        return Ok(());
+    }
     let run = history::load(path).map_err(|error| outputs::run_failure(&session.out, &error))?;
     let verdicts = summary::Verdicts::gather(expanded, store);
     if terminal.is_talkative() {

@@ -66,6 +66,11 @@ impl Ledger {
         self.hits.save()
     }
 
+    /// Returns the digest of the plan's texts and parameters.
+    pub fn plan_digest(&self) -> &Digest {
+        &self.plan_digest
+    }
+
     /// Returns the manifest of a node that was decided.
     pub fn manifest(&self, node: NodeId) -> Option<&Manifest> {
         self.known.manifests.get(&node)

@@ -2,7 +2,6 @@
 //! results. One process at a time works in it, by a lock that dies with the process.
 
 use super::RunError;
-use super::history::Entry;
 use crate::disk;
 use crate::event::Event;
 use crate::journal::{Durability, Journal, LockError, RunLock};
@@ -53,6 +52,14 @@ struct KeptSource {
     path: PathBuf,
     /// Where it is kept, below the run's folder.
     file: PathBuf,
+}
+
+/// An [`Entry`](super::history::Entry) as it is written.
+#[derive(Serialize)]
+struct Noted<'a> {
+    wall_ms: u64,
+    at_ms: u64,
+    event: &'a Event,
 }
 
 /// The folder of a run that this process works on.
@@ -148,10 +155,10 @@ impl RunFolder {
         let wall_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0));
-        let entry = Entry {
+        let entry = Noted {
             wall_ms,
             at_ms,
-            event: event.clone(),
+            event,
         };
         let bytes = serde_json::to_vec(&entry).map_err(|e| RunError::Journal(e.to_string()))?;
         let durability = match event {
@@ -164,6 +171,17 @@ impl RunFolder {
         self.journal
             .append(&bytes, durability)
             .map_err(|e| RunError::Journal(e.to_string()))
+    }
+
+    /// Takes the lock file of another run beside this one; false if that has none.
+    pub(super) fn share_lock(&self, run: &str) -> bool {
+        let Some(runs) = self.path.parent() else {
+            return false;
+        };
+        let (theirs, ours) = (runs.join(run).join(LOCK_FILE), self.path.join(LOCK_FILE));
+        // One that a part of this run wrote before is replaced.
+        let _ = disk::remove_file(&ours);
+        theirs != ours && disk::hard_link(&theirs, &ours).is_ok()
     }
 
     /// Writes what the plan resolved to.

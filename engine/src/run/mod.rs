@@ -550,6 +550,9 @@ impl Run {
             outcome,
             took_ms: millis(self.began.elapsed()),
         })?;
+        // Of a plan of many nodes that takes longer than a glance, and nobody waits for it.
+        let schedule = self.schedule;
+        std::thread::spawn(move || drop(schedule));
         Ok(outcome)
     }
 }

@@ -3,11 +3,13 @@
 //!
 //! An index is derived from records, is never needed, and may be deleted at any time. Each line
 //! has a checksum: what is damaged is forgotten. What it says is believed only after a look at the
-//! outputs: the file of a single-file artifact must be there, sealed and of the size noted; folders
-//! are checked by [`Store::present`].
+//! outputs: every file of an artifact of few files must be there, sealed and of the size noted; larger
+//! folders are checked by [`Store::present`].
 
 use super::artifact::{escape, unescape};
-use super::{ArtifactKind, ArtifactRef, Digest, Store, StoreError, blobs, durable, records};
+use super::{
+    ArtifactKind, ArtifactRef, Content, Digest, Store, StoreError, blobs, durable, records,
+};
 use rustix::fs::{AtFlags, Mode, OFlags, statat};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -20,7 +22,9 @@ const MAX_ENTRIES: usize = 1_000_000;
 /// The largest file that is read, bytes: ample for a million lines.
 const MAX_FILE: u64 = 1 << 30;
 /// Begins the file; the number is the version of the format.
-const HEADER: &str = "benchwright index 1\n";
+const HEADER: &str = "benchwright index 2\n";
+/// The most files of a folder that are looked at one by one.
+const MAX_FILES: usize = 8;
 
 /// What is known of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,9 @@ pub struct Known {
     /// What the owner of the index wants to remember besides.
     pub note: String,
 }
+
+/// The files of an output with their sizes, below its tree; `None` for a folder of many.
+type Files = Option<Vec<(String, u64)>>;
 
 /// Where a line lies in the text of the index.
 #[derive(Debug)]
@@ -84,10 +91,10 @@ impl Index {
     /// Returns what is known of `key` if all its outputs are there.
     pub fn get(&mut self, key: &Digest) -> Option<Known> {
         let line = self.lines.get_mut(key)?;
-        let (known, sizes) = decode(self.text.get(line.place.clone())?, key)?;
+        let (known, files) = decode(self.text.get(line.place.clone())?, key)?;
         let (store, trees) = (&self.store, self.trees.as_ref());
-        let mut outputs = known.outputs.values().zip(sizes);
-        if !outputs.all(|(output, size)| is_there(store, trees, output, size)) {
+        let mut outputs = known.outputs.values().zip(&files);
+        if !outputs.all(|(output, files)| is_there(store, trees, output, files.as_deref())) {
             return None;
         }
         line.used = true;
@@ -96,17 +103,12 @@ impl Index {
 
     /// Remembers what is known of `key`, whose outputs are in the store.
     pub fn learn(&mut self, key: Digest, known: &Known) {
-        let sizes = known.outputs.values().map(|output| match output.kind {
-            ArtifactKind::File { .. } => fs::symlink_metadata(self.store.path(output))
-                .map(|data| data.len())
-                .ok(),
-            ArtifactKind::Folder => Some(0),
-        });
-        let Some(sizes) = sizes.collect::<Option<Vec<u64>>>() else {
-            return;
-        };
+        let outputs = known.outputs.values();
+        let files: Vec<Files> = outputs
+            .map(|output| files_of(&self.store, output))
+            .collect();
         let start = self.text.len();
-        self.text.push_str(&encode(&key, known, &sizes));
+        self.text.push_str(&encode(&key, known, &files));
         let place = start..self.text.len();
         self.lines.insert(key, Line { place, used: true });
         self.changed = true;
@@ -153,37 +155,61 @@ fn places(text: &str) -> HashMap<Digest, Line> {
     places
 }
 
-fn is_there(store: &Store, trees: Option<&OwnedFd>, output: &ArtifactRef, size: u64) -> bool {
-    match (&output.kind, trees) {
-        (ArtifactKind::File { name }, Some(trees)) => {
-            let hex = blake3::Hash::from_bytes(*output.digest.as_bytes()).to_hex();
-            let path = [&*hex, "/", name].concat();
-            statat(trees, path, AtFlags::SYMLINK_NOFOLLOW)
-                .is_ok_and(|stat| blobs::is_sealed_stat(&stat, size))
-        }
-        _ => store.present(output),
-    }
+/// Lists the files of an output, if they are few and nothing else is in it.
+fn files_of(store: &Store, output: &ArtifactRef) -> Files {
+    let manifest = store.manifest(output)?;
+    let entries = manifest.entries();
+    let file = |entry: &super::Entry| match &entry.content {
+        Content::File { size, .. } => Some((entry.path.clone(), *size)),
+        Content::EmptyFolder | Content::Link { .. } => None,
+    };
+    let is_small = (1..=MAX_FILES).contains(&entries.len());
+    is_small.then(|| entries.iter().map(file).collect())?
 }
 
-/// Writes a line: a checksum, the key, the note, and four fields for each output, with tabs between.
-fn encode(key: &Digest, known: &Known, sizes: &[u64]) -> String {
+fn is_there(
+    store: &Store,
+    trees: Option<&OwnedFd>,
+    output: &ArtifactRef,
+    files: Option<&[(String, u64)]>,
+) -> bool {
+    let (Some(files), Some(trees)) = (files, trees) else {
+        return store.present(output);
+    };
+    let hex = blake3::Hash::from_bytes(*output.digest.as_bytes()).to_hex();
+    files.iter().all(|(name, size)| {
+        let path = [&*hex, "/", name].concat();
+        statat(trees, path, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| blobs::is_sealed_stat(&stat, *size))
+    })
+}
+
+/// Writes a line: a checksum, the key, the note, and for each output its name, digest, kind, number
+/// of files that are listed, and their sizes and names, with tabs between.
+fn encode(key: &Digest, known: &Known, files: &[Files]) -> String {
     let mut fields = format!("{key}\t{}", escape(&known.note));
-    for ((name, output), size) in known.outputs.iter().zip(sizes) {
-        let file = match &output.kind {
+    for ((name, output), files) in known.outputs.iter().zip(files) {
+        let kind = match &output.kind {
             ArtifactKind::File { name } => escape(name),
             // No file is called so.
             ArtifactKind::Folder => "/".to_owned(),
         };
-        let digest = output.digest;
-        fields.push_str(&format!("\t{}\t{digest}\t{size}\t{file}", escape(name)));
+        let (digest, listed) = (output.digest, files.as_deref().unwrap_or_default());
+        fields.push_str(&format!(
+            "\t{}\t{digest}\t{kind}\t{}",
+            escape(name),
+            listed.len()
+        ));
+        for (name, size) in listed {
+            fields.push_str(&format!("\t{size}\t{}", escape(name)));
+        }
     }
     let checksum = crc32fast::hash(fields.as_bytes());
     format!("{checksum:08x}\t{fields}\n")
 }
 
-/// Reads the line of `key`: what is known of it, and the sizes of the files among its outputs in
-/// their order, 0 for folders.
-fn decode(line: &str, key: &Digest) -> Option<(Known, Vec<u64>)> {
+/// Reads the line of `key`: what is known of it, and the files of its outputs in their order.
+fn decode(line: &str, key: &Digest) -> Option<(Known, Vec<Files>)> {
     let (checksum, fields) = line.strip_suffix('\n')?.split_once('\t')?;
     if u32::from_str_radix(checksum, 16).ok()? != crc32fast::hash(fields.as_bytes()) {
         return None;
@@ -193,17 +219,23 @@ fn decode(line: &str, key: &Digest) -> Option<(Known, Vec<u64>)> {
         return None;
     }
     let note = unescape(fields.next()?)?;
-    let (mut outputs, mut sizes) = (BTreeMap::new(), Vec::new());
+    let (mut outputs, mut files) = (BTreeMap::new(), Vec::new());
     while let Some(name) = fields.next() {
         let digest = fields.next()?.parse().ok()?;
-        sizes.push(fields.next()?.parse().ok()?);
         let kind = match fields.next()? {
             "/" => ArtifactKind::Folder,
             file => ArtifactKind::File {
                 name: unescape(file)?,
             },
         };
+        let count: usize = fields.next()?.parse().ok()?;
+        let mut listed = Vec::new();
+        for _ in 0..count {
+            let size = fields.next()?.parse().ok()?;
+            listed.push((unescape(fields.next()?)?, size));
+        }
+        files.push((count > 0).then_some(listed));
         outputs.insert(unescape(name)?, ArtifactRef { digest, kind });
     }
-    Some((Known { outputs, note }, sizes))
+    Some((Known { outputs, note }, files))
 }
