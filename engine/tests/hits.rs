@@ -68,5 +68,8 @@ fn a_result_that_is_gone_is_made_again_whatever_the_index_says() {
         fs::remove_dir_all(out.path().join("store").join(part)).expect("it is there");
     }
     let (starts, _) = run(out.path());
-    assert_eq!(starts, scripted::targets());
+    let mut wanted = scripted::targets();
+    // Samples of this step are equal, so with the first of them those of before are there again.
+    wanted.insert("draw".to_owned(), 1);
+    assert_eq!(starts, wanted);
 }

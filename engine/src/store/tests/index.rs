@@ -51,7 +51,8 @@ fn what_was_learned_is_known_as_long_as_the_outputs_are_there() {
     fs::remove_dir_all(bench.store.path(&folder)).unwrap();
     assert_eq!(index.get(&key), Some(known.clone()), "a tree is made again");
     fs::remove_file(bench.blob_of("1")).unwrap();
-    assert_eq!(index.get(&key), None);
+    fs::remove_dir_all(bench.store.path(&folder)).unwrap();
+    assert_eq!(index.get(&key), None, "neither tree nor blob is left");
 }
 
 #[test]
