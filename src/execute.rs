@@ -92,6 +92,13 @@ impl Execution<'_> {
     }
 }
 
+/// Whether the plan measures anything, so that there may be doubts to tell.
+fn has_samples(expanded: &Expanded) -> bool {
+    let graph = &expanded.graph;
+    let mut nodes = graph.order().iter();
+    nodes.any(|id| graph.step_kind(*id) == Some(StepKind::Measure))
+}
+
 /// Shows what came of the run, from the journal: what is said is what was kept.
 fn sum_up(
     session: &Session,
@@ -101,13 +108,8 @@ fn sum_up(
     outcome: Outcome,
 ) -> Result<(), Failure> {
     let terminal = &session.terminal;
-    let has_samples = expanded
-        .graph
-        .order()
-        .iter()
-        .any(|id| expanded.graph.step_kind(*id) == Some(StepKind::Measure));
     // Then there is nothing that a quiet command would say.
-    if outcome == Outcome::Done && !terminal.is_talkative() && !has_samples {
+    if outcome == Outcome::Done && !terminal.is_talkative() && !has_samples(expanded) {
         return Ok(());
     }
     let run = history::load(path).map_err(|error| outputs::run_failure(&session.out, &error))?;
