@@ -6,8 +6,8 @@
 //!
 //! Every event costs time in proportion to what it changes, so that a run costs time in
 //! proportion to its steps. Steps that need the same things to start wait in one *lane*
-//! ([`lanes`]); which lane is served next is decided in [`serve`]; what becomes of the others when
-//! a node fails in [`broken`].
+//! (`lanes`); which lane is served next is decided in `serve`; what becomes of the others when
+//! a node fails in `broken`.
 
 mod broken;
 mod lanes;
