@@ -5,7 +5,7 @@
 use crate::environment::Environment;
 use crate::freshness::{self, ActionRecord, Found, Freshness, Wanted, Wish};
 use crate::graph::{Edge, Graph, NodeId};
-use crate::hits::Hits;
+use crate::hits::{Hit, Hits};
 use crate::key::{Keys, Known, Manifest};
 use crate::past::{self, Memory};
 use crate::policy::Sampling;
@@ -28,10 +28,26 @@ pub struct Ledger {
     plan_digest: Digest,
     wish: Wish,
     known: Known,
+    keys: BTreeMap<NodeId, Digest>,
     artifacts: BTreeMap<(NodeId, String), ArtifactRef>,
     samples: BTreeMap<NodeId, SampleSet>,
     hits: Hits,
+    /// What was looked at and is not decided yet.
+    ahead: BTreeMap<NodeId, Looked>,
 }
+
+/// What a look at a node shows, before anything follows from it.
+struct Looked {
+    manifest: Manifest,
+    key: Digest,
+    /// The result that the last runs found, if it is still there.
+    hit: Option<Hit>,
+}
+
+/// How many nodes are worth a thread of their own.
+const WORTH_A_THREAD: usize = 256;
+/// The most threads that look at nodes: what they wait for is the file system.
+const MOST_THREADS: usize = 8;
 
 impl Ledger {
     /// Builds a ledger that knows nothing yet; `wish` says whether earlier samples suffice.
@@ -52,9 +68,11 @@ impl Ledger {
             plan_digest,
             wish,
             known: Known::default(),
+            keys: BTreeMap::new(),
             artifacts: BTreeMap::new(),
             samples: BTreeMap::new(),
             hits,
+            ahead: BTreeMap::new(),
         }
     }
 
@@ -69,6 +87,11 @@ impl Ledger {
     /// Returns the digest of the plan's texts and parameters.
     pub fn plan_digest(&self) -> &Digest {
         &self.plan_digest
+    }
+
+    /// Returns the key of a node that was decided: the digest of its manifest.
+    pub fn key(&self, node: NodeId) -> Option<Digest> {
+        self.keys.get(&node).copied()
     }
 
     /// Returns the manifest of a node that was decided.
@@ -87,11 +110,34 @@ impl Ledger {
         self.artifacts.get(&(node, output.to_owned()))
     }
 
-    /// Finds out what is left to do for `node`; everything that it needs must be done.
-    ///
-    /// # Errors
-    /// If an input or the store cannot be read.
-    pub fn decide(&mut self, node: NodeId) -> Result<(Freshness, Decision), StoreError> {
+    /// Looks at `nodes`, of which everything that they need must be done, several at a time; each
+    /// of them is to be decided next, before anything else happens.
+    pub fn look_ahead(&mut self, nodes: &[NodeId]) {
+        let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let n_threads = n_threads
+            .min(nodes.len() / WORTH_A_THREAD)
+            .min(MOST_THREADS);
+        if n_threads < 2 {
+            return;
+        }
+        let this = &*self;
+        // What fails is looked at again when it is decided, and fails there.
+        let look = |part: &[NodeId]| -> Vec<(NodeId, Looked)> {
+            let looked = part
+                .iter()
+                .map(|node| Some((*node, this.look(*node).ok()?)));
+            looked.flatten().collect()
+        };
+        let found: Vec<Vec<(NodeId, Looked)>> = std::thread::scope(|scope| {
+            let parts = nodes.chunks(nodes.len().div_ceil(n_threads));
+            let threads: Vec<_> = parts.map(|part| scope.spawn(move || look(part))).collect();
+            let ends = threads.into_iter().map(|thread| thread.join());
+            ends.map(Result::unwrap_or_default).collect()
+        });
+        self.ahead = found.into_iter().flatten().collect();
+    }
+
+    fn look(&self, node: NodeId) -> Result<Looked, StoreError> {
         let keys = Keys {
             graph: &self.graph,
             store: &self.store,
@@ -100,28 +146,48 @@ impl Ledger {
             plan: &self.plan_digest,
         };
         let manifest = keys.manifest(node)?;
-        let decided = match self.graph.step(node).map(|s| s.entry.kind) {
+        let key = manifest.digest();
+        let hit = match self.graph.step_kind(node) {
+            Some(StepKind::Pure | StepKind::Fetch | StepKind::Report) => self.hits.get(&key),
+            Some(StepKind::Effect | StepKind::Measure) | None => None,
+        };
+        Ok(Looked { manifest, key, hit })
+    }
+
+    /// Finds out what is left to do for `node`; everything that it needs must be done.
+    ///
+    /// # Errors
+    /// If an input or the store cannot be read.
+    pub fn decide(&mut self, node: NodeId) -> Result<(Freshness, Decision), StoreError> {
+        let Looked { manifest, key, hit } = match self.ahead.remove(&node) {
+            Some(looked) => looked,
+            None => self.look(node)?,
+        };
+        let decided = match self.graph.step_kind(node) {
             None => (Freshness::Service, Decision::Known),
             Some(StepKind::Effect) => (Freshness::OnDemand, Decision::OnDemand),
             Some(StepKind::Measure) => self.decide_measurement(node, &manifest)?,
-            Some(StepKind::Pure | StepKind::Fetch | StepKind::Report) => {
-                self.decide_action(node, &manifest)?
-            }
+            Some(StepKind::Pure | StepKind::Fetch | StepKind::Report) => match hit {
+                Some(hit) => self.take_hit(node, hit),
+                None => self.decide_action(node, &manifest, key)?,
+            },
         };
         self.known.manifests.insert(node, manifest);
+        self.keys.insert(node, key);
         Ok(decided)
+    }
+
+    fn take_hit(&mut self, node: NodeId, hit: Hit) -> (Freshness, Decision) {
+        self.take_outputs(node, hit.outputs);
+        (freshness::reused(hit.finished_at), Decision::Satisfied)
     }
 
     fn decide_action(
         &mut self,
         node: NodeId,
         manifest: &Manifest,
+        key: Digest,
     ) -> Result<(Freshness, Decision), StoreError> {
-        let key = manifest.digest();
-        if let Some(hit) = self.hits.get(&key) {
-            self.take_outputs(node, hit.outputs);
-            return Ok((freshness::reused(hit.finished_at), Decision::Satisfied));
-        }
         let found = freshness::look_up_action(
             &self.store,
             &self.graph.name(node),
@@ -209,8 +275,7 @@ impl Ledger {
     /// thread, whether another run has brought it; `None` for what is never kept.
     pub fn recheck(&self, node: NodeId) -> Option<(Digest, Recheck)> {
         let step = self.graph.step(node)?;
-        let manifest = self.known.manifests.get(&node)?;
-        let (key, store) = (manifest.digest(), self.store.clone());
+        let (key, store) = (self.key(node)?, self.store.clone());
         match step.entry.kind {
             StepKind::Effect => None,
             StepKind::Measure => {

@@ -30,8 +30,8 @@ impl Hits {
     }
 
     /// Returns the result of a step if its key is known and all its outputs are there.
-    pub fn get(&mut self, key: &Digest) -> Option<Hit> {
-        let known = self.index.as_mut()?.get(key)?;
+    pub fn get(&self, key: &Digest) -> Option<Hit> {
+        let known = self.index.as_ref()?.get(key)?;
         Some(Hit {
             finished_at: known.note.parse().ok()?,
             outputs: known.outputs,

@@ -30,7 +30,6 @@ use crate::event::{Event, Listener, NodeSummary, Outcome};
 use crate::expand::Expanded;
 use crate::freshness::Wish;
 use crate::graph::{Graph, NodeId, StepNode};
-use crate::key::Manifest;
 use crate::process::Supervisor;
 use crate::schedule::{Action, Because, Decision, Happened, Schedule};
 use crate::secrets::Redactor;
@@ -309,6 +308,7 @@ impl Run {
     /// Performs actions, and those that follow at once; false when the run is over.
     fn perform(&mut self, actions: Vec<Action>) -> Result<bool, RunError> {
         let mut queue: std::collections::VecDeque<Action> = actions.into();
+        self.look_ahead(&queue);
         while let Some(action) = queue.pop_front() {
             match action {
                 Action::Decide(node) => queue.extend(self.decide(node)?),
@@ -324,13 +324,25 @@ impl Run {
         Ok(true)
     }
 
+    /// Looks at all nodes together that are to be decided before anything else is done.
+    fn look_ahead(&mut self, actions: &std::collections::VecDeque<Action>) {
+        let nodes = actions.iter().map_while(|action| match action {
+            Action::Decide(node) => Some(*node),
+            _ => None,
+        });
+        let nodes: Vec<NodeId> = nodes.collect();
+        if nodes.len() > 1 {
+            tokio::task::block_in_place(|| self.ledger.look_ahead(&nodes));
+        }
+    }
+
     fn decide(&mut self, node: NodeId) -> Result<Vec<Action>, RunError> {
         let name = self.graph.name(node);
         let decided = tokio::task::block_in_place(|| self.ledger.decide(node));
         match decided {
             Ok((freshness, decision)) => {
                 let manifest = self.ledger.manifest(node);
-                let key = manifest.map(Manifest::digest);
+                let key = self.ledger.key(node);
                 if let (Some(manifest), Decision::Run { times: 1.., .. }) = (manifest, decision) {
                     self.folder.note(&name, manifest)?;
                 }

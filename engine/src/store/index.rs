@@ -16,6 +16,7 @@ use std::fs;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How many keys are kept; those that were not used are forgotten first.
 const MAX_ENTRIES: usize = 1_000_000;
@@ -42,7 +43,13 @@ type Files = Option<Vec<(String, u64)>>;
 #[derive(Debug)]
 struct Line {
     place: Range<usize>,
-    used: bool,
+    used: AtomicBool,
+}
+
+impl Line {
+    fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
 }
 
 /// What is known of many keys.
@@ -89,15 +96,15 @@ impl Store {
 
 impl Index {
     /// Returns what is known of `key` if all its outputs are there.
-    pub fn get(&mut self, key: &Digest) -> Option<Known> {
-        let line = self.lines.get_mut(key)?;
+    pub fn get(&self, key: &Digest) -> Option<Known> {
+        let line = self.lines.get(key)?;
         let (known, files) = decode(self.text.get(line.place.clone())?, key)?;
         let (store, trees) = (&self.store, self.trees.as_ref());
         let mut outputs = known.outputs.values().zip(&files);
         if !outputs.all(|(output, files)| is_there(store, trees, output, files.as_deref())) {
             return None;
         }
-        line.used = true;
+        line.used.store(true, Ordering::Relaxed);
         Some(known)
     }
 
@@ -110,7 +117,8 @@ impl Index {
         let start = self.text.len();
         self.text.push_str(&encode(&key, known, &files));
         let place = start..self.text.len();
-        self.lines.insert(key, Line { place, used: true });
+        let used = AtomicBool::new(true);
+        self.lines.insert(key, Line { place, used });
         self.changed = true;
     }
 
@@ -123,7 +131,7 @@ impl Index {
             return Ok(());
         }
         let mut lines: Vec<(&Digest, &Line)> = self.lines.iter().collect();
-        lines.sort_by_key(|(key, line)| (!line.used, **key));
+        lines.sort_by_key(|(key, line)| (!line.is_used(), **key));
         lines.truncate(MAX_ENTRIES);
         let mut text = HEADER.to_owned();
         for (_, line) in lines {
@@ -149,7 +157,8 @@ fn places(text: &str) -> HashMap<Digest, Line> {
         let place = start..start + line.len();
         start = place.end;
         if let Some(key) = line.split('\t').nth(1).and_then(|key| key.parse().ok()) {
-            places.insert(key, Line { place, used: false });
+            let used = AtomicBool::new(false);
+            places.insert(key, Line { place, used });
         }
     }
     places

@@ -126,8 +126,49 @@ fn is_within(rule: &Row, combination: &[&Arc<Coordinate>]) -> bool {
 /// Every value of every axis, once.
 struct Values<'a> {
     names: &'a [Arc<str>],
-    ids: HashMap<String, u32>,
-    known: HashMap<(usize, String), Arc<Coordinate>>,
+    /// By what they are.
+    ids: HashMap<Option<Same>, u32>,
+    /// By axis and how they are written.
+    known: HashMap<(Arc<str>, Spelled), Arc<Coordinate>>,
+}
+
+/// What two values of axes have in common if they are one value: numbers compare by value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Same {
+    Bool(bool),
+    /// The bits of the number; there is one zero and no NaN.
+    Number(u64),
+    Text(String),
+}
+
+impl Same {
+    fn of(value: &AxisValue) -> Self {
+        match value {
+            AxisValue::Bool(b) => Same::Bool(*b),
+            AxisValue::Number(n) => Same::Number(n.to_bits()),
+            AxisValue::Text(t) => Same::Text(t.clone()),
+        }
+    }
+}
+
+/// What two values have in common if whoever refers to them cannot tell one from the other: `4` and
+/// `4.0` are one value to names, and two to what is written with them.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Spelled {
+    Whole(i64),
+    Plain(Same),
+    /// No value of an axis, which is a problem.
+    Other(String),
+}
+
+impl Spelled {
+    fn of(kind: &Kind, shown: Option<&AxisValue>) -> Self {
+        match (kind, shown) {
+            (Kind::Int(i), _) => Spelled::Whole(*i),
+            (_, Some(shown)) => Spelled::Plain(Same::of(shown)),
+            (kind, None) => Spelled::Other(format!("{kind:?}")),
+        }
+    }
 }
 
 impl Values<'_> {
@@ -154,11 +195,12 @@ impl Values<'_> {
         let name = at.map_or_else(|| axis.into(), |at| self.names[at].clone());
         let shown = axis_value(value);
         let next = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
-        let id = *self.ids.entry(format!("{shown:?}")).or_insert(next);
-        // `4` and `4.0` are one value to names, and two to what is written with them.
-        let written = (at.unwrap_or(usize::MAX), format!("{name}{:?}", value.kind));
-        let make = || Arc::new(Coordinate::new(name, value.kind.clone(), shown, id));
-        self.known.entry(written).or_insert_with(make).clone()
+        let same = shown.as_ref().map(Same::of);
+        let id = *self.ids.entry(same).or_insert(next);
+        let spelled = Spelled::of(&value.kind, shown.as_ref());
+        let make = || Arc::new(Coordinate::new(name.clone(), value.kind.clone(), shown, id));
+        let known = self.known.entry((name.clone(), spelled));
+        known.or_insert_with(make).clone()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads the axes of a plan; every mistake in them is a problem.
 
-use super::{Axes, Column, Placed, axis_value, csv};
+use super::{Axes, Column, Placed, Same, axis_value, csv};
 use crate::compose::files::{Files, searched_help};
 use crate::interpolate::{self, Scope};
 use crate::plan::AxesDecl;
@@ -193,8 +193,9 @@ impl Reader<'_> {
     fn push_together(&mut self, names: Vec<String>, rows: Vec<Placed>) {
         let mut seen = HashSet::new();
         for (place, row) in &rows {
-            let values: Vec<_> = row.iter().map(axis_value).collect();
-            if !seen.insert(format!("{values:?}")) {
+            let values = row.iter().map(axis_value);
+            let same: Vec<_> = values.map(|v| v.as_ref().map(Same::of)).collect();
+            if !seen.insert(same) {
                 let message = "this combination of values is there twice";
                 let problem = Problem::at(place, message, "the same again");
                 self.problems
@@ -295,10 +296,10 @@ impl Reader<'_> {
     }
 
     fn check_values(&mut self, name: &str, list: &[Value]) {
-        let mut seen: HashSet<String> = HashSet::new();
+        let mut seen: HashSet<Same> = HashSet::new();
         for value in list {
             match self.check_plain(name, value) {
-                Some(v) if !seen.insert(format!("{v:?}")) => {
+                Some(v) if !seen.insert(Same::of(&v)) => {
                     let message = format!("axis `{name}` has the value {v} twice");
                     self.problems.push(Problem::at(&value.place, message, "the same again").help("numbers compare by value: `4` and `4.0` are one value; ask for more samples instead"));
                 }
