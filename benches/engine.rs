@@ -21,6 +21,8 @@ use std::time::Instant;
 const MANY: usize = 10_000;
 /// Steps of the plan that is run whole.
 const SOME: usize = 300;
+/// Steps that are run one at a time, to see what one costs.
+const ALONE: usize = 200;
 /// How often what takes little is repeated.
 const REPEATS: usize = 5;
 
@@ -175,6 +177,51 @@ fn per_step(tool: &Tool, program: &Path, n: usize) -> f64 {
     median((0..repeats).map(|_| once()).collect()) * 1e3 / n as f64
 }
 
+/// The same steps without an engine: each program is started and waited for; ms for each.
+fn spawned(n: usize) -> f64 {
+    let folder = scratch();
+    let once = |round: usize| {
+        let began = Instant::now();
+        for i in 0..n {
+            let mut command = Command::new("touch");
+            command
+                .arg(format!("f{round}-{i}"))
+                .current_dir(folder.path());
+            assert!(command.status().expect("touch").success());
+        }
+        began.elapsed().as_secs_f64() * 1e3 / n as f64
+    };
+    median((0..REPEATS).map(once).collect())
+}
+
+/// A run of steps one at a time, where syncing costs nothing; ms for each step, without what a run
+/// of one step costs.
+fn alone(n: usize) -> f64 {
+    let ours = &tools()[0];
+    let program = ours.program.as_deref().expect("ours");
+    let once = |n: usize| {
+        let folder = scratch();
+        describe_ours(folder.path(), n);
+        let one = Tool {
+            arguments: &["run", "plan.toml", "--quiet", "--jobs", "1"],
+            ..tools().swap_remove(0)
+        };
+        run(&one, program, folder.path()) * 1e3
+    };
+    let pairs = (0..REPEATS).map(|_| (once(n) - once(1)) / (n - 1) as f64);
+    median(pairs.collect())
+}
+
+/// What the engine adds to a step beyond the start of its program and syncing.
+fn overhead() {
+    println!("\n| {ALONE} steps one at a time, in memory | ms per step |");
+    println!("|---|---:|");
+    let (whole, bare) = (alone(ALONE), spawned(ALONE));
+    println!("| benchwright | {whole:.2} |");
+    println!("| the programs alone | {bare:.2} |");
+    println!("| beyond spawn and sync | {:.2} |", whole - bare);
+}
+
 fn main() {
     let only = std::env::args()
         .nth(1)
@@ -191,6 +238,9 @@ fn main() {
         );
         println!("|---|---:|---:|");
         table(|tool, program| per_step(tool, program, SOME), "");
+    }
+    if wanted("overhead") {
+        overhead();
     }
     if wanted("linear") {
         let ours = &tools()[0];
