@@ -56,7 +56,7 @@ fn main() {
         }
     });
     told("by the record, per step", n_steps, by_record);
-    let mut hits = Hits::load(&store, "bench");
+    let hits = Hits::load(&store, "bench");
     let by_index = best(|| {
         for key in &keys {
             assert!(hits.get(key).is_some());

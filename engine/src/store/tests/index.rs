@@ -34,7 +34,7 @@ fn what_was_learned_is_known_as_long_as_the_outputs_are_there() {
         .unwrap();
     let known = known(&[("file", &file), ("folder", &folder)]);
     let key = saved(&bench, &known);
-    let mut index = bench.store.load_index("a/plan").unwrap();
+    let index = bench.store.load_index("a/plan").unwrap();
     assert_eq!(index.get(&key), Some(known.clone()));
     assert_eq!(bench.store.load_index("other").unwrap().get(&key), None);
 
