@@ -16,6 +16,11 @@ use crate::store::{ArtifactRef, Digest, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// How many nodes are worth a thread of their own.
+const WORTH_A_THREAD: usize = 256;
+/// The most threads that look at nodes: what they wait for is the file system.
+const MOST_THREADS: usize = 8;
+
 /// Finds out whether another run has brought a result.
 pub type Recheck = Box<dyn Fn() -> Result<bool, StoreError> + Send + Sync>;
 
@@ -28,6 +33,7 @@ pub struct Ledger {
     plan_digest: Digest,
     wish: Wish,
     known: Known,
+    /// The digests of the known manifests.
     keys: BTreeMap<NodeId, Digest>,
     artifacts: BTreeMap<(NodeId, String), ArtifactRef>,
     samples: BTreeMap<NodeId, SampleSet>,
@@ -43,11 +49,6 @@ struct Looked {
     /// The result that the last runs found, if it is still there.
     hit: Option<Hit>,
 }
-
-/// How many nodes are worth a thread of their own.
-const WORTH_A_THREAD: usize = 256;
-/// The most threads that look at nodes: what they wait for is the file system.
-const MOST_THREADS: usize = 8;
 
 impl Ledger {
     /// Builds a ledger that knows nothing yet; `wish` says whether earlier samples suffice.
@@ -121,7 +122,8 @@ impl Ledger {
             return;
         }
         let this = &*self;
-        // What fails is looked at again when it is decided, and fails there.
+        // Only a gain of time: what is not found here is looked at when it is decided, and if that
+        // fails it fails there.
         let look = |part: &[NodeId]| -> Vec<(NodeId, Looked)> {
             let looked = part
                 .iter()
@@ -137,6 +139,7 @@ impl Ledger {
         self.ahead = found.into_iter().flatten().collect();
     }
 
+    /// Changes nothing, so that several nodes can be looked at side by side.
     fn look(&self, node: NodeId) -> Result<Looked, StoreError> {
         let keys = Keys {
             graph: &self.graph,

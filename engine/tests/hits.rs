@@ -9,9 +9,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Runs the plan in `out` and returns how often each step began.
+/// Runs the usual plan in `out` and returns how often each step began, and which were reused.
 fn run(out: &Path) -> (BTreeMap<String, usize>, Vec<String>) {
-    let expanded = scripted::expand(PLAN);
+    run_plan(PLAN, out)
+}
+
+fn run_plan(plan: &str, out: &Path) -> (BTreeMap<String, usize>, Vec<String>) {
+    let expanded = scripted::expand(plan);
     let performed = scripted::perform(&expanded, out, None);
     let (outcome, events) = scripted::runtime().block_on(performed);
     assert_eq!(outcome.expect("a run"), Outcome::Done);
@@ -72,4 +76,31 @@ fn a_result_that_is_gone_is_made_again_whatever_the_index_says() {
     // Samples of this step are equal, so with the first of them those of before are there again.
     wanted.insert("draw".to_owned(), 1);
     assert_eq!(starts, wanted);
+}
+
+/// Enough steps without inputs that they are looked at by several threads, and one beside them.
+fn wide_plan(beside: &str) -> String {
+    let numbers: Vec<String> = (0..600).map(|i| i.to_string()).collect();
+    format!(
+        "schema = 1\nname = \"wide\"\n[axes]\ni = [{}]\n\
+         [steps.many]\nuse = \"test.write\"\naxes = [\"i\"]\nwith = {{ text = \"w${{axes.i}}\" }}\n\
+         [steps.beside]\nuse = \"test.write\"\nwith = {{ text = \"{beside}\" }}\n",
+        numbers.join(", ")
+    )
+}
+
+#[test]
+fn many_nodes_at_once_are_decided_as_each_would_be_alone() {
+    let out = scripted::scratch();
+    let counts = |beside: &str| {
+        let (starts, reused) = run_plan(&wide_plan(beside), out.path());
+        (starts.len(), reused.len())
+    };
+    assert_eq!(counts("one"), (601, 0));
+    assert_eq!(counts("one"), (0, 601));
+    assert_eq!(counts("two"), (1, 600));
+    // Two nodes of one key.
+    assert_eq!(counts("w7"), (0, 601));
+    fs::remove_dir_all(out.path().join("store/index")).expect("an index");
+    assert_eq!(counts("w7"), (0, 601));
 }
