@@ -197,16 +197,15 @@ fn spawned(n: usize) -> f64 {
 /// A run of steps one at a time, where syncing costs nothing; ms for each step, without what a run
 /// of one step costs.
 fn alone(n: usize) -> f64 {
-    let ours = &tools()[0];
+    let ours = Tool {
+        arguments: &["run", "plan.toml", "--quiet", "--jobs", "1"],
+        ..tools().swap_remove(0)
+    };
     let program = ours.program.as_deref().expect("ours");
     let once = |n: usize| {
         let folder = scratch();
-        describe_ours(folder.path(), n);
-        let one = Tool {
-            arguments: &["run", "plan.toml", "--quiet", "--jobs", "1"],
-            ..tools().swap_remove(0)
-        };
-        run(&one, program, folder.path()) * 1e3
+        (ours.describe)(folder.path(), n);
+        run(&ours, program, folder.path()) * 1e3
     };
     let pairs = (0..REPEATS).map(|_| (once(n) - once(1)) / (n - 1) as f64);
     median(pairs.collect())
