@@ -55,6 +55,8 @@ impl Execution<'_> {
         if !json {
             sum_up(session, &expanded, &store, &path, outcome)?;
         }
+        // Of a plan of many nodes that takes longer than a glance, and nobody waits for it.
+        std::thread::spawn(move || drop(expanded));
         let word = match outcome {
             Outcome::Done | Outcome::Invalid => return Ok(outcome.exit_code()),
             Outcome::Failed => "failed",

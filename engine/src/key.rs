@@ -12,6 +12,8 @@ use std::path::Path;
 
 /// Raised when the form of keys changes.
 const FORM: &str = "benchwright-key-1";
+/// Enough room for the fields of most steps.
+const USUAL_FIELDS: usize = 16;
 
 /// Everything that a node's result depends on, field by field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -140,7 +142,9 @@ impl Keys<'_> {
     /// Walks over a node's own fields and those of the effects before it; of services that are
     /// `known` already it only takes in that they are the same.
     fn fields(&self, node: NodeId, known: &[NodeId]) -> Result<Manifest, StoreError> {
-        let mut manifest = Manifest::default();
+        let mut manifest = Manifest {
+            fields: Vec::with_capacity(USUAL_FIELDS),
+        };
         let body = &self.graph.node(node).body;
         let (uses, version, identity) = match body {
             Body::Step(step) => (step.entry.name, step.entry.version, step.step.identity()),

@@ -51,16 +51,19 @@ pub enum Damage {
     },
 }
 
-/// Builds the frame of `record` for the place `offset` of the file.
-pub(super) fn encode(offset: u64, record: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(HEADER + record.len());
+/// Returns how many bytes the frame of `record` takes.
+pub(super) fn size(record: &[u8]) -> u64 {
+    (HEADER + record.len()) as u64
+}
+
+/// Appends the frame of `record`, for the place `offset` of the file, to `frame`.
+pub(super) fn encode(offset: u64, record: &[u8], frame: &mut Vec<u8>) {
     // Nothing larger than `MAX_RECORD` comes here.
     let length = record.len() as u32;
     frame.extend_from_slice(&MAGIC);
     frame.extend_from_slice(&length.to_le_bytes());
     frame.extend_from_slice(&checksum(offset, length, record).to_le_bytes());
     frame.extend_from_slice(record);
-    frame
 }
 
 fn checksum(offset: u64, length: u32, record: &[u8]) -> u32 {

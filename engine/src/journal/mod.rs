@@ -23,9 +23,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// How many bytes of records are held before they are written all the same.
+const MOST_HELD: usize = 32 << 10;
+
 /// What must have happened to a record when [`Journal::append`] returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
+    /// The journal itself has it, until the next record of another kind, [`Journal::flush`], or
+    /// some ten thousand bytes of them: the death of this process may lose it, and so
+    /// does dropping the journal.
+    Held,
     /// The system has it: it survives the death of this process, but not of the machine.
     Buffered,
     /// The disk has it, and all before it.
@@ -87,6 +94,8 @@ pub struct Journal<F: JournalFile = DiskFile> {
     path: PathBuf,
     /// Where the next record begins, in bytes.
     end: u64,
+    /// What ends there and is not written yet.
+    held: Vec<u8>,
     broken: bool,
 }
 
@@ -133,6 +142,7 @@ impl<F: JournalFile> Journal<F> {
             file,
             path: path.to_owned(),
             end,
+            held: Vec::new(),
             broken: false,
         }
     }
@@ -156,29 +166,50 @@ impl<F: JournalFile> Journal<F> {
     ///
     /// # Errors
     /// [`JournalError::TooLarge`] leaves everything as it was. After [`JournalError::Io`] the
-    /// record may or may not be there; a partial write is taken back, and if that fails too, or if
-    /// it was the sync that failed, every later call fails with [`JournalError::Broken`].
+    /// record, and those held before it, may or may not be there; a partial write is taken back,
+    /// and if that fails too, or if it was the sync that failed, every later call fails with
+    /// [`JournalError::Broken`].
     pub fn append(&mut self, record: &[u8], durability: Durability) -> Result<(), JournalError> {
-        if self.broken {
-            return Err(JournalError::Broken {
-                path: self.path.clone(),
-            });
-        }
+        self.check()?;
         if record.len() > MAX_RECORD {
             return Err(JournalError::TooLarge {
                 path: self.path.clone(),
                 size: record.len(),
             });
         }
-        let frame = frame::encode(self.end, record);
-        if let Err(source) = self.file.write(&frame) {
-            self.broken = self.file.truncate(self.end).is_err();
-            return Err(failed("append to", &self.path, source));
-        }
-        self.end += frame.len() as u64;
+        frame::encode(self.end, record, &mut self.held);
+        self.end += frame::size(record);
         match durability {
-            Durability::Buffered => Ok(()),
+            Durability::Held if self.held.len() < MOST_HELD => Ok(()),
+            Durability::Held | Durability::Buffered => self.flush(),
             Durability::Synced => self.sync(),
+        }
+    }
+
+    /// Hands the system every record that is held.
+    ///
+    /// # Errors
+    /// As [`append`](Journal::append).
+    pub fn flush(&mut self) -> Result<(), JournalError> {
+        self.check()?;
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let written = self.file.write(&self.held);
+        if written.is_err() {
+            self.end -= self.held.len() as u64;
+            self.broken = self.file.truncate(self.end).is_err();
+        }
+        self.held.clear();
+        written.map_err(|source| failed("append to", &self.path, source))
+    }
+
+    fn check(&self) -> Result<(), JournalError> {
+        match self.broken {
+            false => Ok(()),
+            true => Err(JournalError::Broken {
+                path: self.path.clone(),
+            }),
         }
     }
 
@@ -188,11 +219,7 @@ impl<F: JournalFile> Journal<F> {
     /// [`JournalError::Io`], and from then on [`JournalError::Broken`]: after a failed sync a
     /// system may have dropped what it held, so trying again would only seem to succeed.
     pub fn sync(&mut self) -> Result<(), JournalError> {
-        if self.broken {
-            return Err(JournalError::Broken {
-                path: self.path.clone(),
-            });
-        }
+        self.flush()?;
         self.file.sync_data().map_err(|source| {
             self.broken = true;
             failed("sync", &self.path, source)

@@ -76,7 +76,11 @@ impl JournalFile for &mut SimFile {
 
 fn some_records() -> impl Strategy<Value = Vec<Vec<u8>>> {
     // Frames within records are what a careless reader would fall for.
-    let quoted = vec(any::<u8>(), 0..20).prop_map(|record| frame::encode(0, &record));
+    let quoted = vec(any::<u8>(), 0..20).prop_map(|record| {
+        let mut frame = Vec::new();
+        frame::encode(0, &record, &mut frame);
+        frame
+    });
     vec(
         prop_oneof![3 => vec(any::<u8>(), 0..40), 1 => quoted],
         1..12,
@@ -195,6 +199,45 @@ fn a_full_disk_takes_back_the_half_record_and_goes_on_when_there_is_room() {
     assert_eq!(
         (found.records, found.damage),
         (vec![b"first".to_vec(), b"second".to_vec()], vec![])
+    );
+}
+
+#[test]
+fn what_is_held_is_written_with_what_comes_next_or_when_it_is_much() {
+    let mut file = SimFile::default();
+    let mut journal = Journal::over(&mut file, Path::new("sim"), 0);
+    journal.append(b"one", Durability::Held).unwrap();
+    assert!(journal.file.content().is_empty());
+    journal.append(b"two", Durability::Buffered).unwrap();
+    journal.append(b"three", Durability::Held).unwrap();
+    assert_eq!(recover(&journal.file.content()).records.len(), 2);
+    journal.flush().unwrap();
+    assert_eq!(recover(&journal.file.content()).records.len(), 3);
+    journal
+        .append(&vec![7; MOST_HELD], Durability::Held)
+        .unwrap();
+    journal.append(b"five", Durability::Held).unwrap();
+    journal.sync().unwrap();
+    let found = recover(&file.synced);
+    assert_eq!((found.records.len(), found.damage), (5, vec![]));
+}
+
+#[test]
+fn a_full_disk_takes_back_all_that_was_held() {
+    let mut file = SimFile {
+        room: Some(40),
+        ..SimFile::default()
+    };
+    let mut journal = Journal::over(&mut file, Path::new("sim"), 0);
+    journal.append(b"kept", Durability::Buffered).unwrap();
+    journal.append(&[7; 20], Durability::Held).unwrap();
+    journal.append(b"x", Durability::Buffered).unwrap_err();
+    journal.file.room = None;
+    journal.append(b"later", Durability::Synced).unwrap();
+    let found = recover(&file.content());
+    assert_eq!(
+        (found.records, found.damage),
+        (vec![b"kept".to_vec(), b"later".to_vec()], vec![])
     );
 }
 

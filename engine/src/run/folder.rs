@@ -71,6 +71,13 @@ pub struct RunFolder {
     _lock: RunLock,
 }
 
+impl Drop for RunFolder {
+    /// Who gives a run up has no use for an error, and what was held was never promised.
+    fn drop(&mut self) {
+        let _ = self.journal.flush();
+    }
+}
+
 impl RunFolder {
     /// Creates the folder of a new run of the plan called `plan` below `out`, and keeps the
     /// `texts` that it was read from, its own first.
@@ -150,7 +157,8 @@ impl RunFolder {
         noted.map_err(RunError::on(&self.path))
     }
 
-    /// Writes an event to the journal; those that resume rests on are on disk when this returns.
+    /// Writes an event to the journal; those that resume rests on are on disk when this
+    /// returns, the others are written with the next of those or by [`flush`](Self::flush).
     pub(super) fn record(&mut self, at_ms: u64, event: &Event) -> Result<(), RunError> {
         let wall_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -165,12 +173,18 @@ impl RunFolder {
             Event::Planned { .. }
             | Event::Decided { .. }
             | Event::Skipped { .. }
-            | Event::Progressed { .. } => Durability::Buffered,
+            | Event::Progressed { .. } => Durability::Held,
             _ => Durability::Synced,
         };
         self.journal
             .append(&bytes, durability)
             .map_err(|e| RunError::Journal(e.to_string()))
+    }
+
+    /// Lets other processes see every event that was recorded.
+    pub(super) fn flush(&mut self) -> Result<(), RunError> {
+        let flushed = self.journal.flush();
+        flushed.map_err(|e| RunError::Journal(e.to_string()))
     }
 
     /// Takes the lock file of another run beside this one; false if that has none.

@@ -321,6 +321,8 @@ impl Run {
                 Action::Finish => return Ok(false),
             }
         }
+        // What follows may be a long wait, and `status` looks at the run meanwhile.
+        self.folder.flush()?;
         Ok(true)
     }
 
@@ -563,8 +565,8 @@ impl Run {
             took_ms: millis(self.began.elapsed()),
         })?;
         // Of a plan of many nodes that takes longer than a glance, and nobody waits for it.
-        let schedule = self.schedule;
-        std::thread::spawn(move || drop(schedule));
+        let all = (self.schedule, self.ledger);
+        std::thread::spawn(move || drop(all));
         Ok(outcome)
     }
 }
