@@ -59,10 +59,11 @@ fn plain(text: &Text) -> Option<&str> {
 
 /// Finds a program; a plan of ten thousand steps asks for the same one ten thousand times.
 fn find(word: &str, cwd: &Path) -> Option<PathBuf> {
-    static FOUND: Mutex<BTreeMap<(String, PathBuf), (Instant, PathBuf)>> =
+    // Not by paths: those are compared part by part.
+    static FOUND: Mutex<BTreeMap<(String, OsString), (Instant, PathBuf)>> =
         Mutex::new(BTreeMap::new());
     let mut known = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (word.to_owned(), cwd.to_owned());
+    let key = (word.to_owned(), cwd.as_os_str().to_owned());
     if let Some((at, path)) = known.get(&key)
         && at.elapsed() < FOUND_FOR
     {
@@ -82,12 +83,12 @@ fn search_path() -> OsString {
 
 /// Digests a file, reading it only if it is not the one that was read before.
 fn digest(path: &Path) -> String {
-    static READ: Mutex<BTreeMap<PathBuf, (Stamp, String)>> = Mutex::new(BTreeMap::new());
+    static READ: Mutex<BTreeMap<OsString, (Stamp, String)>> = Mutex::new(BTreeMap::new());
     let Some(stamp) = Stamp::of(path) else {
         return read_digest(path);
     };
     let mut known = READ.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((then, digest)) = known.get(path)
+    if let Some((then, digest)) = known.get(path.as_os_str())
         && *then == stamp
     {
         return digest.clone();
@@ -97,7 +98,7 @@ fn digest(path: &Path) -> String {
         known.clear();
     }
     if stamp.is_settled() && Stamp::of(path) == Some(stamp) {
-        known.insert(path.to_owned(), (stamp, digest.clone()));
+        known.insert(path.as_os_str().to_owned(), (stamp, digest.clone()));
     }
     digest
 }

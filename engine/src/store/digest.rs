@@ -57,16 +57,35 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        // One spelling each, since digests are also names of files.
-        let canonical = text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        match blake3::Hash::from_hex(text) {
-            Ok(hash) if canonical => Ok(hash.into()),
-            _ => Err(DigestError(text.chars().take(80).collect())),
+        let wrong = || DigestError(text.chars().take(80).collect());
+        let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| wrong())?;
+        let mut bytes = [0; 32];
+        let mut seen = 0;
+        for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+            let [high, low] = pair.map(|digit| VALUES[usize::from(digit)]);
+            // What is no digit has a bit that no digit has.
+            seen |= high | low;
+            *byte = high << 4 | low & 0xF;
+        }
+        match seen < 16 {
+            true => Ok(Self(bytes)),
+            false => Err(wrong()),
         }
     }
 }
+
+/// The value of each digit; 255 for what is none. Capital letters are none: one spelling each,
+/// since digests are also names of files.
+const VALUES: [u8; 256] = {
+    let digits = *b"0123456789abcdef";
+    let mut values = [255; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[digits[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
