@@ -144,7 +144,7 @@ fn sources(text: &PlanText) -> BTreeMap<String, String> {
 /// What is known of a node that is done.
 fn result(graph: &Graph, ledger: &Ledger, node: NodeId) -> Option<Pinned> {
     let step = graph.step(node)?;
-    let key = ledger.manifest(node)?.digest().to_string();
+    let key = ledger.key(node)?.to_string();
     if let Some(set) = ledger.samples(node).filter(|set| !set.records.is_empty()) {
         let digest = ("samples".to_owned(), set.digest().to_string());
         return Some(Pinned {

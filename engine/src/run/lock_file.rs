@@ -1,7 +1,6 @@
 //! The lock file of a run: what its plan resolved to and what came of it, written when it ends.
 
 use super::{Run, RunError};
-use crate::key::Manifest;
 use crate::lock::{Lock, Subject};
 use crate::store::Digest;
 use serde_json::json;
@@ -47,7 +46,7 @@ impl Run {
             hasher.update(format!("{name}={value}\n").as_bytes());
         }
         for node in self.graph.order() {
-            let key = self.ledger.manifest(*node).map(Manifest::digest)?;
+            let key = self.ledger.key(*node)?;
             hasher.update(key.as_bytes());
             if let Some(samples) = self.ledger.samples(*node) {
                 hasher.update(samples.digest().as_bytes());
