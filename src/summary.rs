@@ -8,10 +8,12 @@ use engine::environment::Environment;
 use engine::expand::Expanded;
 use engine::freshness::Wish;
 use engine::run::history::{History, NodeHistory, NodeState};
-use engine::step::{FailureClass, Grade, StepKind, Verdict};
+use engine::samples::SampleRecord;
+use engine::step::{FailureClass, Figure, Grade, StepKind, Verdict};
 use engine::store::Store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use steps::figures;
 
 /// Where a failure is cut in the table, in characters; it is shown in full below.
 const MAX_RESULT: usize = 80;
@@ -20,6 +22,8 @@ const MAX_RESULT: usize = 80;
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
     of: BTreeMap<String, Vec<Verdict>>,
+    /// What sets of several samples show together: one sample alone would stand for nothing.
+    medians: BTreeMap<String, String>,
 }
 
 impl Verdicts {
@@ -40,18 +44,24 @@ impl Verdicts {
         );
         // A run that failed half way leaves some nodes undecided; those have no samples yet.
         let _ = ledger.assess();
-        let of = graph
-            .order()
-            .iter()
-            .filter(|id| measures(**id))
-            .filter_map(|id| {
-                let set = ledger.samples(*id)?;
-                Some((
-                    graph.name(*id),
-                    set.records.iter().map(|r| r.verdict.clone()).collect(),
-                ))
-            });
-        Self { of: of.collect() }
+        let mut known = Self::default();
+        for id in graph.order().iter().filter(|id| measures(**id)) {
+            if let Some(set) = ledger.samples(*id) {
+                known.learn(graph.name(*id), &set.records);
+            }
+        }
+        known
+    }
+
+    fn learn(&mut self, node: String, records: &[SampleRecord]) {
+        let figures: Vec<&[Figure]> = records.iter().map(|r| r.figures.as_slice()).collect();
+        let medians = figures::medians(&figures);
+        if records.len() > 1 && !medians.is_empty() {
+            let line = format!("{}; median of {}", figures::line(&medians), records.len());
+            self.medians.insert(node.clone(), line);
+        }
+        let verdicts = records.iter().map(|r| r.verdict.clone());
+        self.of.insert(node, verdicts.collect());
     }
 
     fn get(&self, node: &str) -> &[Verdict] {
@@ -133,17 +143,22 @@ pub(crate) fn table_of(
         .filter(|n| is_told(n))
     {
         let known = verdicts.get(&node.node.node);
+        let median = verdicts.medians.get(&node.node.node);
         // Without a look into the store, what was drawn in this run is what is known.
         let (verdicts, n_samples) = if known.is_empty() {
             (&*node.verdicts, node.n_samples() as usize)
         } else {
             (known, known.len())
         };
-        columns.row(row(node, verdicts, n_samples, run.live));
+        let mut row = row(node, verdicts, n_samples, run.live);
+        let median = median.filter(|_| node.state == NodeState::Done);
+        row.push(median.cloned().unwrap_or_else(|| result(node)).into());
+        columns.row(row);
     }
     columns
 }
 
+/// All cells but the last.
 fn row(node: &NodeHistory, verdicts: &[Verdict], n_samples: usize, live: bool) -> Vec<Cell> {
     let is_measurement = node.node.kind == Some(StepKind::Measure);
     let samples = if is_measurement {
@@ -167,7 +182,6 @@ fn row(node: &NodeHistory, verdicts: &[Verdict], n_samples: usize, live: bool) -
         samples.into(),
         if is_measurement { verdict } else { "".into() },
         time.into(),
-        result(node).into(),
     ]
 }
 
@@ -338,6 +352,28 @@ mod tests {
     }
 
     #[test]
+    fn a_set_of_samples_shows_its_medians() {
+        let mut measured = node("load", Some(StepKind::Measure), NodeState::Done);
+        measured.summary = Some("TTFT p50 99 ms".into());
+        let known = Verdicts {
+            of: BTreeMap::from([("load".to_owned(), vec![verdict(Grade::Valid, &[]); 3])]),
+            medians: BTreeMap::from([(
+                "load".to_owned(),
+                "TTFT p50 12 ms; median of 3".to_owned(),
+            )]),
+        };
+        let lines = table(&run(vec![measured.clone()]), &known).lines("", false);
+        assert!(
+            lines[1].ends_with("valid    TTFT p50 12 ms; median of 3"),
+            "{lines:?}"
+        );
+        // What a failure says is worth more.
+        measured.state = NodeState::Failed;
+        let lines = table(&run(vec![measured]), &known).lines("", false);
+        assert!(lines[1].ends_with("TTFT p50 99 ms"), "{lines:?}");
+    }
+
+    #[test]
     fn doubts_are_listed_once_with_how_often() {
         let late = verdict(Grade::Invalid, &["the client was late", "too few requests"]);
         let of = BTreeMap::from([
@@ -351,7 +387,11 @@ mod tests {
             ),
             ("other".to_owned(), vec![verdict(Grade::Valid, &[])]),
         ]);
-        let lines = Verdicts { of }.doubts(false);
+        let all = Verdicts {
+            of,
+            ..Verdicts::default()
+        };
+        let lines = all.doubts(false);
         let wanted = [
             "",
             "load is invalid (2 of 3 samples):",

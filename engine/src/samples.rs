@@ -3,7 +3,7 @@
 //! A class is everything that samples must share: the recipe and the identity of the environment.
 
 use crate::environment::Condition;
-use crate::step::{Grade, Verdict};
+use crate::step::{Figure, Grade, Verdict};
 use crate::store::{ArtifactRef, Digest, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +26,9 @@ pub struct SampleRecord {
     pub verdict: Verdict,
     /// What the step had to say.
     pub summary: Option<String>,
+    /// The numbers in that.
+    #[serde(default)]
+    pub figures: Vec<Figure>,
     /// What the machine was like before.
     pub before: Condition,
     /// What the machine was like after.
@@ -145,6 +148,7 @@ mod tests {
                 reasons: vec![],
             },
             summary: None,
+            figures: vec![],
             before: Condition::now(),
             after: Condition::now(),
             outputs: BTreeMap::new(),

@@ -83,6 +83,35 @@ pub struct StepReport {
     pub summary: Option<String>,
     /// For measurements: how far the sample can be believed.
     pub verdict: Option<Verdict>,
+    /// For measurements: the numbers of the summary, so that of several samples their medians can be
+    /// shown.
+    pub figures: Vec<Figure>,
+}
+
+/// One number of a summary, such as `TTFT p50 12 ms`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Figure {
+    /// What it is, such as `TTFT p50`; empty where the unit says it.
+    pub name: String,
+    /// The number; infinite where failures count as such, NaN if there is none.
+    #[serde(with = "number_as_text")]
+    pub value: f64,
+    /// Its unit.
+    pub unit: String,
+}
+
+/// JSON knows neither infinities nor NaN.
+mod number_as_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 impl StepReport {
@@ -90,7 +119,7 @@ impl StepReport {
     pub fn line(summary: impl Into<String>) -> Self {
         Self {
             summary: Some(summary.into()),
-            verdict: None,
+            ..Self::default()
         }
     }
 }

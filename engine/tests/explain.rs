@@ -49,6 +49,7 @@ fn leave(context: &StepContext, text: &str) -> Result<StepReport, StepError> {
     Ok(StepReport {
         summary: None,
         verdict: Some(verdict),
+        figures: Vec::new(),
     })
 }
 

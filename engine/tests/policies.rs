@@ -127,6 +127,7 @@ impl Step for Draw {
                 grade: Grade::Valid,
                 reasons: vec![],
             }),
+            figures: Vec::new(),
         })
     }
 }

@@ -122,6 +122,7 @@ impl Step for Draw {
                 grade,
                 reasons: vec![],
             }),
+            figures: Vec::new(),
         })
     }
 }

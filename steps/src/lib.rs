@@ -12,6 +12,7 @@ mod result;
 
 mod command;
 mod diagnosis;
+pub mod figures;
 mod files;
 mod http;
 

@@ -134,6 +134,7 @@ impl Step for ProfilePhases {
                 grade,
                 reasons: trouble,
             }),
+            figures: Vec::new(),
         })
     }
 }

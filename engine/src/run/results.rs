@@ -108,6 +108,7 @@ impl Run {
             took_ms,
             verdict,
             summary: done.report.summary,
+            figures: done.report.figures,
             before: done.before,
             after: done.after,
             outputs: done.outputs,

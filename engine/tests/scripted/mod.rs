@@ -157,6 +157,7 @@ impl Step for Draw {
         Ok(StepReport {
             summary: None,
             verdict: Some(verdict),
+            figures: Vec::new(),
         })
     }
 }

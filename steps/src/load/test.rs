@@ -9,7 +9,7 @@ use crate::result::{Definition, MeasuredFile, Row};
 use engine::options::Parser;
 use engine::source::Place;
 use engine::step::{
-    FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
+    FailureClass, Figure, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
 };
 use engine::types::{Artifact, Json, Lease, Positive, Text};
 use engine::value::Table;
@@ -289,9 +289,11 @@ impl Step for LoadTest {
         let judged = loadgen::judge(&run.info, &run.records, &metrics, &Thresholds::default());
         let result = measured(&run, &metrics, &judged, target)?;
         files::write_json(&context.output("result.json"), &result)?;
+        let figures = figures(&metrics);
         Ok(StepReport {
-            summary: Some(summary(&metrics)),
+            summary: Some(crate::figures::line(&figures)),
             verdict: Some(verdict(&judged)),
+            figures,
         })
     }
 }
@@ -343,21 +345,25 @@ fn note_text(note: &loadgen::Note) -> String {
     }
 }
 
-fn summary(metrics: &Metrics) -> String {
+/// The numbers that are shown at once; all others are in the result.
+fn figures(metrics: &Metrics) -> Vec<Figure> {
     let values: BTreeMap<String, f64> = metrics.values().into_iter().collect();
-    let show = |name: &str, unit: &str| match values.get(name) {
-        Some(v) if v.is_finite() => format!("{} {unit}", charts::format_number(*v)),
-        Some(_) => "∞".to_owned(),
-        None => "–".to_owned(),
+    let figure = |name: &str, value: f64, unit: &str| Figure {
+        name: name.to_owned(),
+        value,
+        unit: unit.to_owned(),
     };
-    format!(
-        "TTFT p50 {}, TPOT p50 {}, {}, {} ok, {} failed",
-        show("ttft_p50_ms", "ms"),
-        show("tpot_p50_ms", "ms"),
-        show("output_throughput", "tok/s"),
-        metrics.counts.completed,
-        metrics.counts.failed
-    )
+    let metric = |name: &str| values.get(name).copied().unwrap_or(f64::NAN);
+    #[expect(clippy::cast_precision_loss, reason = "no run has 2^53 requests")]
+    let count = |n: u64| n as f64;
+    let counts = &metrics.counts;
+    vec![
+        figure("TTFT p50", metric("ttft_p50_ms"), "ms"),
+        figure("TPOT p50", metric("tpot_p50_ms"), "ms"),
+        figure("", metric("output_throughput"), "tok/s"),
+        figure("", count(counts.completed), "ok"),
+        figure("", count(counts.failed), "failed"),
+    ]
 }
 
 /// What the server says of itself, kept with the result.

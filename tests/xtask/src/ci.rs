@@ -12,7 +12,7 @@ use crate::{check, test};
 /// Leaves a few of an hour's minutes for building xtask and for the machine's moods.
 const MINUTES: u64 = 55;
 /// The checks' share, at most: the tests must get their turn.
-const CHECK_MINUTES: u64 = 25;
+const CHECK_MINUTES: u64 = 35;
 
 /// Runs everything and prints the closing line, last.
 pub(crate) fn command(workspace: &Workspace, given: &Arguments) -> Result<bool, Problem> {
