@@ -9,7 +9,9 @@
 //!
 //! A run holds the machine once for all its nodes: what runs beside a measurement within one run
 //! is the schedule's business. Nothing is held while waiting for something else but a turn, so no
-//! two runs can wait for each other. Knows nothing of steps.
+//! two runs can wait for each other for the machine: a service claims it as its steps will. For parts of
+//! pools they can, if each holds some for a service and wants more for a step; a wait has its limit.
+//! Knows nothing of steps.
 
 mod machine;
 
@@ -145,7 +147,7 @@ impl Claims {
     ) -> Result<Claim, ClaimError> {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
-        let _turn = TurnGuard(self);
+        let _turn = (demand.machine == Machine::Exclusive).then(|| TurnGuard::of(self));
         loop {
             let busy = match self.try_take(demand)? {
                 Ok(claim) => return Ok(claim),
@@ -228,6 +230,13 @@ impl Claims {
 
 /// Gives the turn back when a wait ends, also when it is given up.
 struct TurnGuard<'a>(&'a Claims);
+
+impl<'a> TurnGuard<'a> {
+    fn of(claims: &'a Claims) -> Self {
+        claims.lock_machine().want_turn();
+        Self(claims)
+    }
+}
 
 impl Drop for TurnGuard<'_> {
     fn drop(&mut self) {

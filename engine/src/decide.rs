@@ -338,6 +338,35 @@ impl Ledger {
         Ok(())
     }
 
+    /// Takes in the result of a step that no later run may use, because what it rests on was `changed`
+    /// while it ran; warns of that.
+    pub fn take_unkept(
+        &mut self,
+        node: NodeId,
+        outputs: BTreeMap<String, ArtifactRef>,
+        changed: &str,
+    ) {
+        let node_name = self.graph.name(node);
+        self.store.warn(format!(
+            "the result of `{node_name}` is not kept for later runs: `{changed}` was changed while it ran"
+        ));
+        self.take_outputs(node, outputs);
+    }
+
+    /// Names what a step that has just ended depends on and that is not what it was when the step was
+    /// decided: a file that was edited meanwhile.
+    pub fn changed_meanwhile(&self, node: NodeId) -> Option<String> {
+        let then = self.known.manifests.get(&node)?;
+        match self.look(node) {
+            Ok(now) if Some(now.key) == self.key(node) => None,
+            Ok(now) => {
+                let changes = now.manifest.changes_since(then);
+                changes.into_iter().next().map(|change| change.field)
+            }
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// Takes in a sample and keeps it for later runs.
     ///
     /// # Errors

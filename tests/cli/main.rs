@@ -4,6 +4,7 @@ mod bad_plans;
 mod commands;
 mod composed;
 mod folder;
+mod inputs;
 mod locks;
 mod new;
 mod runs;

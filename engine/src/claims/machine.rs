@@ -21,6 +21,8 @@ pub(super) struct MachineLock {
     is_alone: bool,
     /// Held while this run waits to be alone.
     waiting: Option<File>,
+    /// How many of its nodes wait for that.
+    n_waiting: u32,
 }
 
 impl MachineLock {
@@ -34,6 +36,7 @@ impl MachineLock {
             file: None,
             is_alone: false,
             waiting: None,
+            n_waiting: 0,
         }
     }
 
@@ -54,14 +57,26 @@ impl MachineLock {
         let count = self.count(mode);
         *count = count.saturating_sub(1);
         if self.n_shared == 0 && self.n_exclusive == 0 {
-            self.file = None;
+            let file = self.file.take();
+            if let Some(file) = file.filter(|_| self.is_alone) {
+                // Nobody is to be told of a holder that is long gone.
+                let _ = file.set_len(0);
+            }
             self.is_alone = false;
         }
     }
 
-    /// Lets others go first again.
+    /// One more node waits to be alone, until it gives its turn up.
+    pub(super) fn want_turn(&mut self) {
+        self.n_waiting += 1;
+    }
+
+    /// Lets others go first again, unless another node of this run waits.
     pub(super) fn give_up_turn(&mut self) {
-        self.waiting = None;
+        self.n_waiting = self.n_waiting.saturating_sub(1);
+        if self.n_waiting == 0 {
+            self.waiting = None;
+        }
     }
 
     fn count(&mut self, mode: Machine) -> &mut u32 {

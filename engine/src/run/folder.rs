@@ -217,16 +217,14 @@ impl RunFolder {
         Ok(path)
     }
 
-    /// Returns an empty folder for outputs of one run of a node.
-    pub(super) fn work(&self, node: &str, number: u32) -> Result<PathBuf, RunError> {
-        let path = self
-            .path
-            .join("work")
-            .join(file_safe(node))
-            .join(number.to_string());
-        if path.exists() {
-            disk::remove_all(&path).map_err(RunError::on(&path))?;
+    /// Returns an empty folder for outputs of the try of a node that logs to `logs`. A try that took
+    /// too long may still write to its own: no two have the same.
+    pub(super) fn work(&self, node: &str, logs: &Path) -> Result<PathBuf, RunError> {
+        let of_node = self.path.join("work").join(file_safe(node));
+        if of_node.exists() {
+            disk::remove_all(&of_node).map_err(RunError::on(&of_node))?;
         }
+        let path = of_node.join(file_name(logs));
         create(&path)?;
         Ok(path)
     }

@@ -9,7 +9,7 @@ use super::release::{Endings, GpuMemory, verify};
 use crate::claims::{Claim, Claims, show_devices};
 use crate::graph::NodeId;
 use crate::logs::{Diagnosis, reason_in};
-use crate::policy::ServicePolicy;
+use crate::policy::{Demand, ServicePolicy};
 use crate::process::{Exit, Identity, Process, Supervisor, logs_in, telling_log};
 use crate::service::{DynService, Endpoint, Launch, LaunchContext};
 use crate::step::{FailureClass, StepError};
@@ -35,6 +35,8 @@ pub(super) struct Launching {
     pub(super) incarnation: u32,
     pub(super) service: Arc<dyn DynService>,
     pub(super) policy: Arc<ServicePolicy>,
+    /// Its share of the machine.
+    pub(super) demand: Demand,
     pub(super) claims: Arc<Claims>,
     pub(super) context: LaunchContext,
     pub(super) supervisor: Supervisor,
@@ -78,19 +80,25 @@ impl Launching {
             Ok(started) => started,
             Err(error) => return self.tell(ServiceNews::LaunchFailed(self.node, error)).await,
         };
-        match self.wait_until_ready(&mut started).await {
-            Waited::Ready => self.serve(started, began).await,
+        let held = match self.wait_until_ready(&mut started).await {
+            Waited::Ready => self.serve(&mut started, began).await,
             Waited::ToldToStop => self.tear_down(&mut started).await,
-            Waited::Failed(error) => {
-                let error = match self.end(&mut started).await {
-                    Some(held) => {
-                        error.help(format!("{held}: end what holds it before the next try"))
-                    }
-                    None => error,
-                };
-                self.tell(ServiceNews::LaunchFailed(self.node, error)).await;
-            }
+            Waited::Failed(error) => self.give_up(&mut started, error).await,
+        };
+        if held.is_some() {
+            self.endings.keep(claim);
         }
+    }
+
+    /// Tears down what never became ready, and tells why; returns what is still held.
+    async fn give_up(&self, started: &mut Started, error: StepError) -> Option<String> {
+        let held = self.end(started).await;
+        let error = match &held {
+            Some(held) => error.help(format!("{held}: end what holds it before the next try")),
+            None => error,
+        };
+        self.tell(ServiceNews::LaunchFailed(self.node, error)).await;
+        held
     }
 
     /// Waits for its share of the machine; `None` if it is no longer wanted.
@@ -101,7 +109,7 @@ impl Launching {
             let _ = sender.try_send(Message::Service(ServiceNews::Doing(node, doing)));
         };
         tokio::select! {
-            claim = self.claims.take(&self.policy.demand, say) => Some(claim.map_err(|e| {
+            claim = self.claims.take(&self.demand, say) => Some(claim.map_err(|e| {
                 StepError::new(e.to_string()).class(FailureClass::Infrastructure)
             })),
             () = told(self.stopped.clone()) => None,
@@ -190,8 +198,9 @@ impl Launching {
     }
 
     /// Watches the service until it is told to stop, ends by itself, or hangs.
-    async fn serve(self, mut started: Started, began: Instant) {
-        note_processes(&mut started);
+    /// Returns what is still held at its end.
+    async fn serve(&self, started: &mut Started, began: Instant) -> Option<String> {
+        note_processes(started);
         let up = ServiceNews::Up {
             node: self.node,
             incarnation: self.incarnation,
@@ -202,14 +211,14 @@ impl Launching {
         self.tell(up).await;
         let process = started.process.clone();
         let how = tokio::select! {
-            () = told(self.stopped.clone()) => return self.tear_down(&mut started).await,
+            () = told(self.stopped.clone()) => return self.tear_down(started).await,
             exit = exit_of(process.as_ref()) => self.how(exit),
             hung = liveness::until_dead(&*self.service, &started.endpoint, &self.policy.liveness) => {
                 self.kill(process.as_ref()).await;
                 hung
             }
         };
-        self.died(how, started).await;
+        self.died(how, started).await
     }
 
     /// Kills a service that hangs, so that steps that wait for it see its end.
@@ -222,7 +231,8 @@ impl Launching {
     }
 
     /// Tells of a death at once, and lets no other launch begin before nothing is left of this one.
-    async fn died(&self, how: String, mut started: Started) {
+    async fn died(&self, how: String, started: &mut Started) -> Option<String> {
+        // Counted from here, so that no launch gets in between the news and the look.
         self.endings.begin();
         self.tell(ServiceNews::Died {
             node: self.node,
@@ -230,24 +240,34 @@ impl Launching {
             how,
         })
         .await;
-        let held = self.end(&mut started).await;
-        let name = |held| format!("`{}` died, and {held}", self.context.node);
-        self.endings.end(held.map(name));
+        let held = self.end(started).await;
+        self.endings.end(None);
+        held
     }
 
-    async fn tear_down(&self, started: &mut Started) {
+    async fn tear_down(&self, started: &mut Started) -> Option<String> {
         let began = Instant::now();
         let trouble = self.end(started).await;
         self.tell(ServiceNews::Down {
             node: self.node,
             took: began.elapsed(),
-            trouble,
+            trouble: trouble.clone(),
         })
         .await;
+        trouble
     }
 
     /// Ends the process and verifies that nothing is held any more; returns what could not be.
+    /// Until that is known no other launch begins, and none at all while something is held.
     async fn end(&self, started: &mut Started) -> Option<String> {
+        self.endings.begin();
+        let held = self.end_verified(started).await;
+        let name = |held| format!("`{}` ended, and {held}", self.context.node);
+        self.endings.end(held.clone().map(name));
+        held
+    }
+
+    async fn end_verified(&self, started: &mut Started) -> Option<String> {
         note_processes(started);
         let process = started.process.as_ref()?;
         if let Err(error) = process.stop(GRACE).await {

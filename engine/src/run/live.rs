@@ -8,6 +8,7 @@ use super::perform::Reset;
 use super::release::Endings;
 use crate::claims::Claims;
 use crate::graph::{Edge, Graph, NodeId};
+use crate::policy::{Demand, Machine};
 use crate::process::{Process, Supervisor, telling_log};
 use crate::service::{Endpoint, LaunchContext};
 use crate::step::{Resolved, StepError};
@@ -29,7 +30,7 @@ pub(super) enum ServiceNews {
         process: Option<Arc<Process>>,
         took: Duration,
     },
-    /// It could not be launched; nothing of it is left.
+    /// It could not be launched; what is left of it, if anything, the error says.
     LaunchFailed(NodeId, StepError),
     /// It ended by itself.
     Died {
@@ -162,6 +163,7 @@ impl LiveServices {
             node,
             incarnation,
             service: service.service,
+            demand: self.demand_of(node, &service.policy.demand),
             policy: service.policy,
             claims: self.claims.clone(),
             context: LaunchContext {
@@ -175,7 +177,33 @@ impl LiveServices {
             endings: self.endings.clone(),
             sender: self.sender.clone(),
         };
-        self.tasks.spawn(launching.until_the_end());
+        while self.tasks.try_join_next().is_some() {}
+        let sender = self.sender.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = super::alive(launching.until_the_end()).await {
+                let news = ServiceNews::LaunchFailed(node, error);
+                let _ = sender.send(Message::Service(news)).await;
+            }
+        });
+    }
+
+    /// What a service claims: the machine as those that lease it will want it. Otherwise two runs whose
+    /// services share the machine could wait for each other to have it alone.
+    fn demand_of(&self, service: NodeId, own: &Demand) -> Demand {
+        let lessees = self.graph.outgoing(service);
+        let mut lessees = lessees.filter(|(_, edge)| *edge == Edge::Leases);
+        let is_alone = lessees.any(|(node, _)| {
+            let step = self.graph.step(node);
+            step.is_some_and(|s| s.policy.demand.machine == Machine::Exclusive)
+        });
+        Demand {
+            machine: if is_alone {
+                Machine::Exclusive
+            } else {
+                own.machine
+            },
+            ..own.clone()
+        }
     }
 
     /// Tears a service down; ends in [`ServiceNews::Down`].
@@ -257,10 +285,11 @@ impl LiveServices {
             process.kill();
         }
         let gone = async {
-            self.tasks.shutdown().await;
+            // First, because the tasks hold what they claimed of the machine.
             for process in &processes {
                 process.exited().await;
             }
+            self.tasks.shutdown().await;
         };
         // What is not gone by then loses its pipe when this process ends, and its guardian kills it.
         let _ = tokio::time::timeout(limit, gone).await;

@@ -1,7 +1,7 @@
 //! The lock file of a run: what its plan resolved to and what came of it, written when it ends.
 
 use super::{Run, RunError};
-use crate::lock::{Lock, Subject};
+use crate::lock::{ENGINE, Lock, Subject};
 use crate::store::Digest;
 use serde_json::json;
 
@@ -37,10 +37,11 @@ impl Run {
         Ok(())
     }
 
-    /// Hashes all that a lock file says, by the keys of all nodes; `None` if one of them was not
+    /// Hashes all that a lock file says, by the keys and results of all nodes; `None` if one of them was not
     /// decided.
     fn resolved_digest(&self) -> Option<Digest> {
         let mut hasher = blake3::Hasher::new();
+        hasher.update(ENGINE.as_bytes());
         hasher.update(self.ledger.plan_digest().to_string().as_bytes());
         for (name, value) in &self.environment.identity {
             hasher.update(format!("{name}={value}\n").as_bytes());
@@ -50,6 +51,13 @@ impl Run {
             hasher.update(key.as_bytes());
             if let Some(samples) = self.ledger.samples(*node) {
                 hasher.update(samples.digest().as_bytes());
+            }
+            // What came of it, or that nothing did: a step can bring another result by the same key.
+            let outputs = self.graph.step(*node).map_or(&[][..], |s| s.entry.outputs);
+            for output in outputs {
+                let artifact = self.ledger.artifact(*node, output.name);
+                let digest = artifact.map_or([0; 32], |a| *a.digest.as_bytes());
+                hasher.update(&digest);
             }
         }
         Some(Digest::from(hasher.finalize()))

@@ -263,6 +263,8 @@ impl Run {
         let mut actions = self.schedule.begin();
         let mut listening = true;
         while self.perform(actions)? {
+            // What has ended has told so; only what is left of it is given back here.
+            while self.tasks.try_join_next().is_some() {}
             actions = tokio::select! {
                 Some(message) = messages.recv() => self.take(message)?,
                 interrupt = interrupts.recv(), if listening => match interrupt {
@@ -376,7 +378,7 @@ impl Run {
         };
         let name = self.graph.name(node);
         let logs = self.folder.logs(&name, sample)?;
-        let work = self.folder.work(&name, sample)?;
+        let work = self.folder.work(&name, &logs)?;
         let is_measurement = step.entry.kind == StepKind::Measure;
         let (stop, cancel) = watch::channel(false);
         self.cancels.insert(node, stop);
@@ -412,7 +414,14 @@ impl Run {
         };
         let sender = self.sender.clone();
         self.tasks.spawn(async move {
-            let ended = performance.until_the_end().await;
+            let ended = alive(performance.until_the_end()).await;
+            let ended = ended.unwrap_or_else(|error| Ended {
+                node,
+                sample,
+                took: Duration::ZERO,
+                result: Err(error),
+                held: None,
+            });
             // An error means that the run is over already.
             let _ = sender.send(Message::Ended(Box::new(ended))).await;
         });
@@ -559,15 +568,33 @@ impl Run {
         self.folder.clean_work();
         // Without it the next run is slower and nothing else.
         let _ = self.ledger.save_hits();
-        self.write_lock()?;
+        let locked = self.write_lock();
+        // The run is over whether or not its lock file can be written.
         self.tell(&Event::RunFinished {
             outcome,
             took_ms: millis(self.began.elapsed()),
         })?;
+        locked?;
         // Of a plan of many nodes that takes longer than a glance, and nobody waits for it.
         let all = (self.schedule, self.ledger);
         std::thread::spawn(move || drop(all));
         Ok(outcome)
+    }
+}
+
+/// Waits for the end of `work`; a panic in it is an error, so that nobody waits for its news for
+/// ever. Dropping the future drops the work.
+async fn alive<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, StepError> {
+    let mut only = tokio::task::JoinSet::new();
+    only.spawn(work);
+    match only.join_next().await {
+        Some(Ok(done)) => Ok(done),
+        Some(Err(_)) | None => Err(
+            StepError::new("the engine failed at it: see above for where")
+                .help("this is a fault of benchwright; please report it with the lines above"),
+        ),
     }
 }
 

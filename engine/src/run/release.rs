@@ -1,6 +1,7 @@
 //! The verified end of a service: what it may still hold after its processes are gone, and who
 //! has to wait until it does not.
 
+use crate::claims::Claim;
 use crate::process::{Process, ProcessSpec, Supervisor, find_program};
 use crate::service::{DynService, Endpoint};
 use crate::step::{FailureClass, StepError};
@@ -35,6 +36,8 @@ pub(super) struct Endings(watch::Sender<Held>);
 struct Held {
     n_under_way: usize,
     still: Vec<String>,
+    /// The parts of the machine on which that is held, given to nobody until the run is over.
+    kept: Vec<Claim>,
 }
 
 impl Endings {
@@ -53,7 +56,12 @@ impl Endings {
         });
     }
 
-    /// Waits until every service that died is verified gone.
+    /// Keeps what a service claimed that still holds something of it.
+    pub(super) fn keep(&self, claim: Claim) {
+        self.0.send_modify(|held| held.kept.push(claim));
+    }
+
+    /// Waits until every service that ended is verified gone.
     ///
     /// # Errors
     /// What is still held.
@@ -63,7 +71,7 @@ impl Endings {
         let still = match tokio::time::timeout(ENDINGS_LIMIT, done).await {
             Ok(Ok(held)) if held.still.is_empty() => return Ok(()),
             Ok(Ok(held)) => held.still.join("; "),
-            Ok(Err(_)) | Err(_) => "a service that died is not gone yet".to_owned(),
+            Ok(Err(_)) | Err(_) => "a service that ended is not gone yet".to_owned(),
         };
         Err(StepError::new(format!("it cannot be launched: {still}"))
             .help("end what holds it, then resume the run")

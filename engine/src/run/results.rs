@@ -4,11 +4,10 @@ use super::perform::{DoneStep, Ended};
 use super::{LOG_LINES, Run, RunError, millis, no_verdict};
 use crate::event::{Event, Failure};
 use crate::graph::NodeId;
-use crate::key::Manifest;
 use crate::process::log_tail;
 use crate::samples::SampleRecord;
-use crate::schedule::{Action, Happened};
-use crate::step::{FailureClass, StepError, StepKind, Verdict};
+use crate::schedule::{Action, Decision, Happened};
+use crate::step::{FailureClass, Grade, StepError, StepKind, Verdict};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,7 +40,7 @@ impl Run {
         self.cancels.remove(&node);
         let actions = match result {
             Ok(Some(done)) => self.keep(node, sample, took, done),
-            Ok(None) => self.settled(node),
+            Ok(None) => self.settled(node, sample),
             Err(error) => self.step_failed(node, sample, error),
         };
         // Others may do the same work only once its result is kept.
@@ -63,16 +62,25 @@ impl Run {
         let (outputs, summary) = (outputs.clone(), report.summary.clone());
         let kind = self.graph.step_kind(node);
         let is_measurement = kind == Some(StepKind::Measure);
-        let verdict = is_measurement.then(|| report.verdict.clone().unwrap_or_else(no_verdict));
-        match &verdict {
-            Some(verdict) => {
+        let mut verdict = is_measurement.then(|| report.verdict.clone().unwrap_or_else(no_verdict));
+        let changed = tokio::task::block_in_place(|| self.ledger.changed_meanwhile(node));
+        if let (Some(verdict), Some(field)) = (&mut verdict, &changed) {
+            verdict.grade = Grade::Invalid;
+            verdict
+                .reasons
+                .push(format!("`{field}` was changed while it was measured"));
+        }
+        match (&verdict, changed) {
+            (Some(verdict), _) => {
                 let record = self.record(node, sample, took_ms, verdict.clone(), done);
                 self.ledger.keep_sample(node, record)?;
             }
-            None if kind == Some(StepKind::Effect) => {}
-            None => self
-                .ledger
-                .keep_action(node, outputs.clone(), took_ms, summary.clone())?,
+            (None, _) if kind == Some(StepKind::Effect) => {}
+            (None, Some(field)) => self.ledger.take_unkept(node, outputs.clone(), &field),
+            (None, None) => {
+                let (outputs, summary) = (outputs.clone(), summary.clone());
+                self.ledger.keep_action(node, outputs, took_ms, summary)?;
+            }
         }
         self.show_results(node)?;
         self.tell(&Event::Finished {
@@ -138,9 +146,24 @@ impl Run {
     }
 
     /// Another run has done what this one was about to do.
-    fn settled(&mut self, node: NodeId) -> Result<Vec<Action>, RunError> {
-        let (freshness, _) = tokio::task::block_in_place(|| self.ledger.decide(node))?;
-        let key = self.ledger.manifest(node).map(Manifest::digest);
+    fn settled(&mut self, node: NodeId, sample: u32) -> Result<Vec<Action>, RunError> {
+        let (freshness, decision) = match tokio::task::block_in_place(|| self.ledger.decide(node)) {
+            Ok(decided) => decided,
+            Err(error) => {
+                let error = StepError::because("could not take what another run has done", error);
+                return self.step_failed(node, sample, error);
+            }
+        };
+        let is_there = matches!(
+            decision,
+            Decision::Satisfied | Decision::Run { times: 0, .. }
+        );
+        if !is_there {
+            let error = StepError::new("what another run did for it is not for what it is now")
+                .help("something that it reads was changed while it waited; run the plan again");
+            return self.step_failed(node, sample, error);
+        }
+        let key = self.ledger.key(node);
         self.tell(&Event::Decided {
             node: self.graph.name(node),
             freshness,

@@ -82,7 +82,7 @@ impl Run {
         }
     }
 
-    /// What a service still holds is not given to anyone else: the run ends there.
+    /// What a service still holds is not given to anyone else: no other is launched any more.
     fn service_stopped(
         &mut self,
         node: NodeId,

@@ -41,11 +41,19 @@ impl Schedule {
         }
     }
 
+    /// Returns a service that a node leases and that never comes again.
+    pub(super) fn lost_service(&self, node: NodeId) -> Option<NodeId> {
+        let is_lost =
+            |service: &&NodeId| matches!(self.state(**service), State::Failed | State::Skipped);
+        self.shape(node).leases.iter().find(is_lost).copied()
+    }
+
     /// Returns how long to wait before another try, if there is one.
     fn pause_before_retry(&self, node: NodeId, class: FailureClass) -> Option<Duration> {
         let retry = &self.policy(node)?.retry;
         let tries = self.track(node).tries;
-        if self.halt.is_some() || tries >= retry.max || !retry.on.contains(&class) {
+        let is_lost = self.lost_service(node).is_some();
+        if self.halt.is_some() || is_lost || tries >= retry.max || !retry.on.contains(&class) {
             return None;
         }
         let doubled = retry.backoff.saturating_mul(1 << tries.min(16));
@@ -124,7 +132,10 @@ impl Schedule {
             }
         }
         while let Some(node) = self.doomed.pop_front() {
-            self.skip_when_halted(node, actions);
+            match self.lost_service(node) {
+                Some(service) if self.halt.is_none() => self.skip_lessee(node, service, actions),
+                _ => self.skip_when_halted(node, actions),
+            }
         }
     }
 

@@ -352,7 +352,7 @@ impl Schedule {
 
     fn want(&mut self, node: NodeId, left: u32, next: u32) {
         self.set(node, State::Wanted { left, next });
-        if self.halt.is_some() {
+        if self.halt.is_some() || self.lost_service(node).is_some() {
             self.doomed.push_back(node);
         } else {
             self.enqueue(node);

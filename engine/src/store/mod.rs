@@ -267,7 +267,8 @@ impl Store {
         std::mem::take(&mut lock(&self.inner.warnings))
     }
 
-    fn warn(&self, warning: String) {
+    /// Adds to the warnings.
+    pub(crate) fn warn(&self, warning: String) {
         let mut warnings = lock(&self.inner.warnings);
         if warnings.len() < MAX_WARNINGS && !warnings.contains(&warning) {
             warnings.push(warning);
