@@ -139,6 +139,11 @@ impl Ledger {
         self.ahead = found.into_iter().flatten().collect();
     }
 
+    /// Whether deciding `node` takes no time any more.
+    pub fn has_looked_at(&self, node: NodeId) -> bool {
+        self.ahead.contains_key(&node)
+    }
+
     /// Changes nothing, so that several nodes can be looked at side by side.
     fn look(&self, node: NodeId) -> Result<Looked, StoreError> {
         let keys = Keys {

@@ -54,7 +54,7 @@ pub enum Link {
         /// The fact's name.
         fact: String,
     },
-    /// A secret: outside of every key.
+    /// A secret: its value is outside of every key.
     Secret {
         /// Its name.
         name: String,

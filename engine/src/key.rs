@@ -4,6 +4,7 @@
 use crate::environment::Environment;
 use crate::graph::{Body, Edge, Graph, Link, NodeId};
 use crate::options::Walk;
+use crate::policy::Machine;
 use crate::step::StepKind;
 use crate::store::{Digest, Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -166,6 +167,7 @@ impl Keys<'_> {
             failed: None,
         };
         body.walk(&mut walk);
+        share_of_machine(body, &mut walk.manifest);
         if let Some(error) = walk.failed {
             return Err(error);
         }
@@ -184,9 +186,12 @@ impl Keys<'_> {
         let after = self.graph.node(node).after.iter();
         // Other steps that only come before change nothing in the result.
         let effects = after.filter(|n| self.graph.step_kind(**n) == Some(StepKind::Effect));
-        for effect in effects {
-            let name = self.graph.name(*effect);
-            for (field, value) in self.fields(*effect, &leases)?.fields {
+        // By name: the order in which a plan names them is not one in which they happen.
+        let effects: BTreeMap<String, NodeId> = effects
+            .map(|effect| (self.graph.name(*effect), *effect))
+            .collect();
+        for (name, effect) in effects {
+            for (field, value) in self.fields(effect, &leases)?.fields {
                 manifest.push(format!("after.{name}.{field}"), value);
             }
         }
@@ -215,6 +220,21 @@ impl Keys<'_> {
         if step.entry.reads_plan {
             manifest.push("plan", self.plan.to_string());
         }
+    }
+}
+
+/// How much of the machine a node has: programs see how many GPUs there are, and a measurement beside
+/// other work is another one.
+fn share_of_machine(body: &Body, manifest: &mut Manifest) {
+    let (demand, usual) = match body {
+        Body::Step(step) => (&step.policy.demand, step.entry.kind != StepKind::Measure),
+        Body::Service(service) => (&service.policy.demand, true),
+    };
+    for (pool, amount) in &demand.amounts {
+        manifest.push(format!("resources.{pool}"), amount.to_string());
+    }
+    if !usual && demand.machine == Machine::Shared {
+        manifest.push("resources.machine", "shared");
     }
 }
 
@@ -258,16 +278,16 @@ impl Walk for KeyWalk<'_> {
                 self.manifest.push(field, fact);
             }
             Link::All { nodes } => {
-                for node in nodes {
-                    let name = self.keys.graph.name(*node);
-                    self.manifest.push(
-                        format!("{field}.{name}"),
-                        self.named(*node, known.samples.get(node)),
-                    );
+                let named = nodes
+                    .iter()
+                    .map(|node| (self.keys.graph.name(*node), *node));
+                for (name, node) in named.collect::<BTreeMap<_, _>>() {
+                    let samples = self.named(node, known.samples.get(&node));
+                    self.manifest.push(format!("{field}.{name}"), samples);
                 }
             }
-            // Outside of every key.
-            Link::Secret { .. } => {}
+            // What it is stays outside of every key; that it is one, and which, is seen in the plan.
+            Link::Secret { name, .. } => self.manifest.push(field, format!("secret {name}")),
         }
     }
 

@@ -280,9 +280,16 @@ impl std::fmt::Display for AxisValue {
         match self {
             AxisValue::Bool(b) => write!(f, "{b}"),
             AxisValue::Number(n) => f.write_str(&crate::types::number_text(*n)),
+            AxisValue::Text(t) if is_ambiguous(t) => write!(f, "{t:?}"),
             AxisValue::Text(t) => f.write_str(t),
         }
     }
+}
+
+/// Whether a text, as it is, could be taken for another value or for more than one value of a name.
+fn is_ambiguous(text: &str) -> bool {
+    let reads_otherwise = text.parse::<bool>().is_ok() || text.parse::<f64>().is_ok();
+    text.is_empty() || reads_otherwise || text.contains(['"', ',', '=', '[', ']'])
 }
 
 /// What a step is doing right now.

@@ -375,6 +375,7 @@ fn overlays_are_merged_left_to_right_below_the_plans_own_arguments() {
         [
             "args.backend=fa3",
             "args.bs.0=4",
+            "args.cache={…}",
             "args.cache.kind=\"…\"",
             "args.cache.kind.text=lru",
             "args.cache.pages=2",
@@ -511,7 +512,7 @@ fn a_fragment_brings_its_parts_under_the_name_of_its_use() {
     );
     assert_eq!(
         options(&expanded, "serving.server[radix=true]")[1..],
-        ["args.quick=false"],
+        ["args.quick=no flag"],
         "an optional parameter that is not given sets nothing"
     );
     let left_out: Vec<&str> = expanded.pruned.iter().map(|p| p.node.as_str()).collect();

@@ -118,6 +118,9 @@ impl Step for ShellRun {
                 return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
             }
         };
+        // What it left behind must not write to what is taken from here on.
+        let stopped = process.stop(GRACE).await;
+        stopped.map_err(|error| StepError::because("the command left processes behind", error))?;
         if !matches!(exit, Exit::Code(0)) {
             return Err(diagnosis::failed(
                 format!("the command {exit}"),

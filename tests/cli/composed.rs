@@ -129,3 +129,24 @@ fn check_says_what_is_left_out_and_what_was_set() {
         said.out
     );
 }
+
+#[test]
+fn what_a_fragment_brings_can_be_set() {
+    let folder = Folder::new();
+    folder.plan(
+        "p",
+        "include = [\"parts.toml\"]\n[steps.u]\nuse = \"pair\"\nwith = { word = \"a\" }\n",
+    );
+    fs::write(folder.path("parts.toml"), PARTS).expect("a file");
+    let shown = |set: &str| {
+        let said = folder.run(&["explain", "p.toml", "u.one", "--set", set]);
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        said.out
+    };
+    let out = shown(r#"steps.u.one.with.argv=["echo","other"]"#);
+    assert!(out.contains("u.one"), "{out}");
+    shown(r#"+steps.u.one.timeout.run="3m""#);
+    shown("steps.u.with.word=b");
+    let said = folder.run(&["check", "p.toml", "--set", "steps.u.timeout.run=\"3m\""]);
+    assert_eq!(said.code, Some(2), "{}{}", said.out, said.err);
+}

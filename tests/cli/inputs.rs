@@ -1,5 +1,5 @@
-//! What a step reads and somebody changes while it runs: its result is not taken for that of what was
-//! there before.
+//! What results rest on: what is different has another name and another key, and what was changed
+//! while a step ran is not taken for what was there before.
 
 use crate::folder::Folder;
 use std::fs;
@@ -51,4 +51,77 @@ with = {{ argv = ["cat", "{{inputs.text}}/stdout.txt"], inputs = {{ text = "${{s
         let found = said.out.contains(r#""event":"finished","node":"make""#);
         assert_eq!(found, finishes, "{word}: {}", said.out);
     }
+}
+
+#[test]
+fn values_that_only_look_alike_have_names_of_their_own() {
+    let folder = Folder::new();
+    folder.plan(
+        "p",
+        r#"
+[axes]
+a = [1, "1", true, "true", "x,a=1", ""]
+[steps.q]
+use = "shell.run"
+axes = ["a"]
+with = { argv = ["echo", "v", "${axes.a}"] }
+"#,
+    );
+    let said = folder.run(&["run", "p.toml"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    for name in [
+        "q[a=1] ",
+        "q[a=\"1\"] ",
+        "q[a=true] ",
+        "q[a=\"true\"] ",
+        "q[a=\"x,a=1\"] ",
+        "q[a=\"\"] ",
+    ] {
+        let n = said
+            .out
+            .lines()
+            .filter(|line| line.starts_with(name))
+            .count();
+        assert_eq!(n, 1, "{name}: {}", said.out);
+    }
+    folder.plan(
+        "named",
+        "[axes]\n\"a b\" = [1]\n[steps.q]\nuse = \"shell.run\"\nwith = { argv = [\"true\"] }\n",
+    );
+    let said = folder.run(&["check", "named.toml"]);
+    assert!(said.err.contains("`a b` cannot be a name"), "{}", said.err);
+}
+
+#[test]
+fn the_share_of_the_machine_and_the_names_of_secrets_are_part_of_keys() {
+    let folder = Folder::new();
+    fs::write(folder.path("token"), "hf_secret").expect("a file");
+    let plan = |gpus: u32, more: &str| {
+        let text = format!(
+            "[resources]\ngpus = 2\n[secrets]\nT = {{ file = \"token\" }}\nU = {{ file = \"token\" }}\n\
+             [steps.q]\nuse = \"shell.run\"\nresources = {{ gpus = {gpus} }}\n\
+             with = {{ argv = [\"sh\", \"-c\", \"true\"{more}] }}\n"
+        );
+        folder.plan("p", &text);
+    };
+    plan(1, r#", "${secret.T}""#);
+    let said = folder.run(&["run", "p.toml"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    let explained = || folder.run(&["explain", "p.toml"]).out;
+    assert!(explained().contains("reused"), "{}", explained());
+    plan(2, r#", "${secret.T}""#);
+    assert!(
+        explained().contains("resources.gpus: 1 → 2"),
+        "{}",
+        explained()
+    );
+    plan(1, r#", "${secret.U}""#);
+    assert!(
+        explained().contains("secret T → secret U"),
+        "{}",
+        explained()
+    );
+    plan(1, "");
+    assert!(explained().contains("will run"), "{}", explained());
+    assert!(!explained().contains("hf_secret"), "{}", explained());
 }

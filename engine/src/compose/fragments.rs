@@ -225,6 +225,13 @@ impl Fragments<'_, '_> {
             }
             [] => kind.accepts(value),
             [Raw::Reference(reference)] => match self.early(reference) {
+                Some(early) if kind.is_plain() && kind == &param.kind => {
+                    let early = Value {
+                        place: value.place.clone(),
+                        ..early
+                    };
+                    return params::check(param, &early, self.workshop.problems);
+                }
                 Some(early) => kind.accepts(&early),
                 None => fits_late(kind, reference.trim()),
             },

@@ -74,6 +74,10 @@ impl NodeSets {
             else {
                 continue;
             };
+            // What is not a fragment's parameter may be of a step that the fragment brings.
+            if node.fragment().is_some() && set.path.get(1 + n).is_none_or(|word| word != "with") {
+                continue;
+            }
             set.done = true;
             if let Err(problem) = set.change(node, &set.path[1 + n..]) {
                 workshop.problems.push(problem);
@@ -113,10 +117,7 @@ impl NodeSet {
     fn change(&self, node: &mut NodeDecl, path: &[String]) -> Result<(), Problem> {
         let shown = node.shown();
         let (head, rest) = path.split_first().map_or(("", &[][..]), |(h, r)| (h, r));
-        let settings = match node.fragment() {
-            Some(_) => &[][..],
-            None => setting_keys(node.sort),
-        };
+        let settings = setting_keys(node.sort);
         if head == "with" && !rest.is_empty() {
             return self.put(&mut node.with, rest, &shown);
         }

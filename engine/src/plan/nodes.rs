@@ -103,7 +103,7 @@ impl Reader<'_> {
             match &value.kind {
                 Kind::Text(path) => found.push((path.clone(), value.place.clone())),
                 _ => {
-                    self.wrong::<()>(value, "a key such as `\"args.tp_size\"`");
+                    self.wrong::<()>(value, "a key of `args` such as `\"tp_size\"`");
                 }
             }
         }

@@ -190,6 +190,9 @@ impl Reader<'_> {
         let include = self.combinations(&axes, "include");
         let zip = self.zip(&axes);
         let is_axis = |(key, _): &(Key, Value)| !RULES.contains(&key.name.as_str());
+        for (key, _) in axes.entries.iter().filter(|entry| is_axis(entry)) {
+            self.check_name(key);
+        }
         AxesDecl {
             from: axes.get("from").cloned().into_iter().collect(),
             values: axes.entries.into_iter().filter(is_axis).collect(),

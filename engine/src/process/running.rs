@@ -155,7 +155,10 @@ impl Process {
                 return Err(self.still_there(self.news.borrow().remaining.clone(), began));
             }
         }
-        self.group_is_empty(began).await?;
+        let is_verified = self.news.borrow().gone.is_some();
+        if !is_verified {
+            self.group_is_empty(began).await?;
+        }
         let state = self.news.borrow();
         Ok(Gone {
             exit: state.exit.unwrap_or(Exit::GuardianLost),
@@ -300,7 +303,8 @@ fn group_exists(leader: &Identity) -> bool {
     group.is_some_and(|group| test_kill_process_group(group) != Err(Errno::SRCH))
 }
 
-/// Lists what is left of the group that `leader` led; a later group of the same number is spared.
+/// Lists what is left of the group that `leader` led. To be asked only while that may be there: a
+/// later group of the same number looks the same.
 fn group_of(leader: &Identity) -> Vec<tree::Stat> {
     let belongs = |stat: &tree::Stat| {
         i64::from(stat.group) == i64::from(leader.pid)

@@ -19,6 +19,7 @@ const RECIPE: &str = "run.json";
 const PLAN: &str = "plan.toml";
 const SOURCES: &str = "sources";
 const LOCK_FILE: &str = "plan.lock.toml";
+const LOCK_FILE_ASIDE: &str = "plan.lock.toml.new";
 
 /// How a run was asked for: enough to ask again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -200,7 +201,12 @@ impl RunFolder {
 
     /// Writes what the plan resolved to.
     pub(super) fn write_lock(&self, text: &str) -> Result<(), RunError> {
-        write(&self.path.join(LOCK_FILE), text.as_bytes())
+        // Never into the file that is there: it may be that of another run too.
+        let (path, aside) = (self.path.join(LOCK_FILE), self.path.join(LOCK_FILE_ASIDE));
+        write(&aside, text.as_bytes())?;
+        disk::rename(&aside, &path)
+            .and_then(|()| disk::sync_folder(&self.path))
+            .map_err(RunError::on(&path))
     }
 
     /// Returns the folder for logs of one run of a node.

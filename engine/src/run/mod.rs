@@ -341,6 +341,10 @@ impl Run {
     }
 
     fn decide(&mut self, node: NodeId) -> Result<Vec<Action>, RunError> {
+        if !self.ledger.has_looked_at(node) {
+            // That may take long: files are hashed.
+            self.folder.flush()?;
+        }
         let name = self.graph.name(node);
         let decided = tokio::task::block_in_place(|| self.ledger.decide(node));
         match decided {
@@ -503,6 +507,8 @@ impl Run {
     }
 
     fn skip(&mut self, node: NodeId, because: Because) -> Result<(), RunError> {
+        // Nothing else says that it did not come to what was asked for.
+        self.tally.failed |= because == Because::NoRoom;
         let because = match because {
             Because::Dependency(other) => format!("`{}` did not end well", self.graph.name(other)),
             Because::Failure(other) => {

@@ -198,7 +198,7 @@ fn shared(kinds: &[Kind<'_>]) -> Vec<(&'static str, Schema)> {
         (
             "unset",
             names(
-                "Paths of keys, such as `args.seed`, that overlays set and that are taken away again.",
+                "Paths of keys, such as `seed` of `args`, that overlays set and that are taken away again.",
             ),
         ),
         ("resources", demand()),

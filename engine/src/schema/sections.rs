@@ -217,6 +217,6 @@ pub(super) fn secrets() -> Schema {
     );
     described(
         named(secret),
-        "Where secrets come from: `${secret.NAME}`. They are part of no key, log or report.",
+        "Where secrets come from: `${secret.NAME}`. Their values are part of no key, log or report.",
     )
 }

@@ -42,6 +42,14 @@ pub enum StoreError {
         /// The store's folder.
         root: PathBuf,
     },
+    /// Not all can be read that says what is needed, so nothing can be said to be useless.
+    #[error("nothing is removed, because `{}` cannot be read: {reason}", path.display())]
+    Unreadable {
+        /// The folder or record.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// Nothing is at the path.
     #[error("`{}` does not exist", path.display())]
     Missing {

@@ -133,7 +133,7 @@ impl Store {
     /// Removes what nothing needs: see [`GcOptions`]. Waits for nobody.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] while a run uses the store. What cannot be removed is no error but
+    /// [`StoreError::InUse`] while a run uses the store, [`StoreError::Unreadable`]. What cannot be removed is no error but
     /// part of the report.
     pub fn gc(&self, roots: &Roots, options: &GcOptions) -> Result<GcReport, StoreError> {
         let _lease = match options.dry_run {
@@ -141,6 +141,7 @@ impl Store {
             false => self.lease_alone(PATIENCE)?,
         };
         let now = SystemTime::now();
+        self.check_readable()?;
         let plan = self.plan(roots, options, now);
         let mut report = GcReport {
             dry_run: options.dry_run,
@@ -157,6 +158,28 @@ impl Store {
             report.locks = self.sweep_locks(before(now, options.grace)) as u64;
         }
         Ok(report)
+    }
+
+    /// What cannot be read may name what is needed: then nothing is to be swept.
+    fn check_readable(&self) -> Result<(), StoreError> {
+        let unreadable = |path: &Path, reason: String| StoreError::Unreadable {
+            path: path.to_owned(),
+            reason,
+        };
+        walk::check(&self.inner.records)
+            .map_err(|(path, error)| unreadable(&path, error.to_string()))?;
+        let records = self.record_files();
+        // A cached result that is damaged is made again; samples cannot be.
+        let mut damaged = records
+            .iter()
+            .filter(|record| record.space == SAMPLES && record.artifacts.is_none());
+        match damaged.next() {
+            None => Ok(()),
+            Some(record) => {
+                let reason = "it is damaged; `benchwright fsck` moves it aside".to_owned();
+                Err(unreadable(&record.path, reason))
+            }
+        }
     }
 
     fn plan(&self, roots: &Roots, options: &GcOptions, now: SystemTime) -> Plan {

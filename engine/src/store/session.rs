@@ -39,7 +39,8 @@ impl Session {
         ));
         disk::create_folder(&folder)?;
         let lock = disk::File::create_new(&folder.join(LOCK))?;
-        lock.as_file().try_lock()?;
+        // Whoever cleans up tries every lock for a moment; nobody else knows of this one.
+        lock.as_file().lock()?;
         Ok(Self {
             folder,
             _lock: lock,
@@ -76,10 +77,18 @@ pub(super) fn abandoned(tmp: &Path, young: SystemTime) -> Vec<PathBuf> {
     entries.filter(|path| is_abandoned(path, young)).collect()
 }
 
+fn is_locked(path: &Path) -> bool {
+    match File::open(path) {
+        Ok(lock) => lock.try_lock().is_err(),
+        // What cannot be looked at may be locked.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
 fn is_abandoned(path: &Path, young: SystemTime) -> bool {
     let modified = fs::symlink_metadata(path).and_then(|data| data.modified());
-    let locked = File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err());
-    modified.is_ok_and(|at| at < young) && !locked
+    // Looked at last, and only if it matters: trying a lock keeps its owner from taking it.
+    modified.is_ok_and(|at| at < young) && !is_locked(&path.join(LOCK))
 }
 
 #[cfg(test)]

@@ -37,7 +37,10 @@ impl Store {
             Manifest::new(parallel::try_map(&found, |found| self.source_entry(found))?).digest()
         };
         if lock(&self.inner.stat_cache).unsaved() >= SAVE_AFTER {
-            self.save_stat_cache()?;
+            // Losing it costs time and nothing else.
+            if let Err(error) = self.save_stat_cache() {
+                self.warn(error.to_string());
+            }
         }
         Ok(digest)
     }

@@ -128,10 +128,21 @@ impl Argument {
         })
     }
 
+    /// Reports one of several values of a flag, each of which is a word.
+    fn walk_word(&self, path: &str, in_json: InJson, walk: &mut dyn Walk) {
+        match (self, in_json) {
+            (Argument::Bool(b), InJson::No) => walk.value(path, &b.to_string()),
+            _ => self.walk(path, in_json, walk),
+        }
+    }
+
     /// Reports values; where the server gets JSON, text is told from numbers.
     fn walk(&self, path: &str, in_json: InJson, walk: &mut dyn Walk) {
         match (self, in_json) {
-            (Argument::Bool(b), _) => walk.value(path, &b.to_string()),
+            (Argument::Bool(b), InJson::Yes) => walk.value(path, &b.to_string()),
+            // Not `true`, which is what the same text would be: a flag has no value.
+            (Argument::Bool(true), InJson::No) => walk.value(path, "a flag"),
+            (Argument::Bool(false), InJson::No) => walk.value(path, "no flag"),
             (Argument::Int(i), _) => walk.value(path, &i.to_string()),
             (Argument::Float(f), _) => walk.value(path, &format!("{f:?}")),
             (Argument::Text(t), InJson::No) => t.walk(path, walk),
@@ -142,11 +153,19 @@ impl Argument {
             }
             (Argument::List(list), _) if list.is_empty() => walk.value(path, "[]"),
             (Argument::List(list), _) => {
+                if matches!(in_json, InJson::Yes) {
+                    walk.value(path, "[…]");
+                }
                 for (i, item) in list.iter().enumerate() {
-                    item.walk(&format!("{path}.{i}"), in_json, walk);
+                    item.walk_word(&format!("{path}.{i}"), in_json, walk);
                 }
             }
-            (Argument::Table(entries), _) => walk_entries(entries, path, InJson::Yes, walk),
+            (Argument::Table(entries), _) => {
+                if !entries.is_empty() {
+                    walk.value(path, "{…}");
+                }
+                walk_entries(entries, path, InJson::Yes, walk);
+            }
         }
     }
 }
@@ -177,6 +196,8 @@ fn walk_entries(entries: &[(String, Argument)], path: &str, in_json: InJson, wal
     for (key, value) in sorted {
         let path = match path {
             "" => key.clone(),
+            // A dot in a name is not one between names.
+            path if key.contains(['.', '"']) => format!("{path}.{key:?}"),
             path => format!("{path}.{key}"),
         };
         value.walk(&path, in_json, walk);
@@ -352,5 +373,22 @@ mod tests {
         assert_eq!(walked("b = 1\na = [2]"), ["args.a.0=2", "args.b=1"]);
         assert_ne!(walked("a = { b = 1 }"), walked("a = { b = \"1\" }"));
         assert_eq!(walked("a = 1"), walked("a = \"1\""));
+    }
+
+    #[test]
+    fn what_gives_another_command_line_gives_another_key() {
+        for (one, other) in [
+            ("a = true", "a = \"true\""),
+            ("a = false", "a = \"false\""),
+            ("t = { a = { b = 1 } }", "t = { \"a.b\" = 1 }"),
+            ("a = [1, 2]", "a = { 0 = 1, 1 = 2 }"),
+            ("t = { a = [1, 2] }", "t = { a = { 0 = 1, 1 = 2 } }"),
+        ] {
+            assert_ne!(flags(one), flags(other));
+            assert_ne!(walked(one), walked(other), "{one} and {other}");
+        }
+        let (one, other) = ("a = [true, 1]", "a = [\"true\", \"1\"]");
+        assert_eq!(flags(one), flags(other));
+        assert_eq!(walked(one), walked(other));
     }
 }

@@ -176,3 +176,19 @@ fn nothing_is_swept_under_a_run() {
     let error = bench.store.gc(&Roots::default(), &now()).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
 }
+
+#[test]
+fn nothing_goes_while_a_sample_cannot_be_read_that_may_need_it() {
+    let bench = Bench::new();
+    let sample = bench.result("samples/class", "sample", 9);
+    let folder = bench.store.inner.records.join("samples");
+    let record = walk::files(&folder).pop().expect("a record");
+    let whole = fs::read(&record).unwrap();
+    fs::write(&record, "damaged").unwrap();
+    let error = bench.store.gc(&Roots::default(), &now()).unwrap_err();
+    assert!(matches!(error, StoreError::Unreadable { .. }), "{error}");
+    assert!(error.to_string().contains("benchwright fsck"), "{error}");
+    fs::write(&record, whole).unwrap();
+    bench.store.gc(&Roots::default(), &now()).unwrap();
+    assert!(bench.has(&sample));
+}
