@@ -5,6 +5,8 @@
 //! quarter of all the time that a step costs (`cargo bench --bench engine -- overhead`). What is given
 //! up is that the command's own code lies elsewhere at each start; libraries, heap and stack still do.
 
+#![forbid(unsafe_code)]
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);

@@ -469,7 +469,7 @@ pub(crate) struct Gc {
     /// Forget samples that are older; they cannot be made again, so nothing else removes them
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub(crate) samples_max_age: Option<Duration>,
-    /// Keep whatever was made or used within this time
+    /// Keep whatever was made within this time
     #[arg(long, value_name = "AGE", value_parser = age, default_value = "1h")]
     pub(crate) grace: Duration,
     /// Write one JSON object

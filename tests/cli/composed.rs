@@ -135,7 +135,7 @@ fn what_a_fragment_brings_can_be_set() {
     let folder = Folder::new();
     folder.plan(
         "p",
-        "include = [\"parts.toml\"]\n[steps.u]\nuse = \"pair\"\nwith = { word = \"a\" }\n",
+        "include = [\"parts.toml\"]\n[steps.u]\nuse = \"library.pair\"\nwith = { word = \"a\" }\n",
     );
     fs::write(folder.path("parts.toml"), PARTS).expect("a file");
     let shown = |set: &str| {

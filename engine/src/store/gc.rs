@@ -39,7 +39,7 @@ pub struct Roots {
 /// What to remove.
 #[derive(Debug, Clone)]
 pub struct GcOptions {
-    /// What was made or used within this time stays.
+    /// What was made within this time stays.
     pub grace: Duration,
     /// Cached results that are older go.
     pub max_age: Option<Duration>,
