@@ -263,7 +263,11 @@ fn kill_twice(folder: &Folder, mark: &str) {
     folder.plan("endless", &text);
     let run = folder.start(&["run", "endless.toml", "--json"]);
     run.wait_for("started", "endless");
-    wait_until("the command to run", || !is_gone(mark));
+    // The daemon itself, not only the shell that names it.
+    wait_until("the daemon to run", || {
+        let named = Folder::processes(&format!("sleep {mark}"));
+        named.iter().any(|line| line.starts_with("sleep"))
+    });
     // Stopped, it can do nothing when its guardian dies.
     run.signal(Signal::STOP);
     let register = folder.path("outputs/latest/processes.log");
