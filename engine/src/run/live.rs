@@ -4,6 +4,7 @@
 
 use super::Message;
 use super::launch::Launching;
+use super::panics::catching_panics;
 use super::perform::Reset;
 use super::release::Endings;
 use crate::claims::Claims;
@@ -180,7 +181,7 @@ impl LiveServices {
         while self.tasks.try_join_next().is_some() {}
         let sender = self.sender.clone();
         self.tasks.spawn(async move {
-            if let Err(error) = super::alive(launching.until_the_end()).await {
+            if let Err(error) = catching_panics(launching.until_the_end()).await {
                 let news = ServiceNews::LaunchFailed(node, error);
                 let _ = sender.send(Message::Service(news)).await;
             }

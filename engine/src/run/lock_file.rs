@@ -37,8 +37,8 @@ impl Run {
         Ok(())
     }
 
-    /// Hashes all that a lock file says, by the keys and results of all nodes; `None` if one of them was not
-    /// decided.
+    /// Hashes all that a lock file says, by the keys and results of all nodes; `None` if one of them was
+    /// not decided.
     fn resolved_digest(&self) -> Option<Digest> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(ENGINE.as_bytes());

@@ -13,6 +13,7 @@ mod live;
 mod liveness;
 mod lock_file;
 mod log_watch;
+mod panics;
 mod perform;
 pub mod prune;
 mod readiness;
@@ -40,6 +41,7 @@ use crate::store::{Store, StoreError};
 use folder::RunFolder;
 use gate::{Gate, Work};
 use live::{LiveServices, ServiceNews};
+use panics::catching_panics;
 use perform::{Ended, Performance};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -418,7 +420,7 @@ impl Run {
         };
         let sender = self.sender.clone();
         self.tasks.spawn(async move {
-            let ended = alive(performance.until_the_end()).await;
+            let ended = catching_panics(performance.until_the_end()).await;
             let ended = ended.unwrap_or_else(|error| Ended {
                 node,
                 sample,
@@ -585,22 +587,6 @@ impl Run {
         let all = (self.schedule, self.ledger);
         std::thread::spawn(move || drop(all));
         Ok(outcome)
-    }
-}
-
-/// Waits for the end of `work`; a panic in it is an error, so that nobody waits for its news for
-/// ever. Dropping the future drops the work.
-async fn alive<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> Result<T, StepError> {
-    let mut only = tokio::task::JoinSet::new();
-    only.spawn(work);
-    match only.join_next().await {
-        Some(Ok(done)) => Ok(done),
-        Some(Err(_)) | None => Err(
-            StepError::new("the engine failed at it: see above for where")
-                .help("this is a fault of benchwright; please report it with the lines above"),
-        ),
     }
 }
 

@@ -133,16 +133,15 @@ impl Store {
     /// Removes what nothing needs: see [`GcOptions`]. Waits for nobody.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] while a run uses the store, [`StoreError::Unreadable`]. What cannot be removed is no error but
-    /// part of the report.
+    /// [`StoreError::InUse`] while a run uses the store, [`StoreError::Unreadable`] if it is not known
+    /// what is needed. What cannot be removed is no error but part of the report.
     pub fn gc(&self, roots: &Roots, options: &GcOptions) -> Result<GcReport, StoreError> {
         let _lease = match options.dry_run {
             true => self.lease(PATIENCE)?,
             false => self.lease_alone(PATIENCE)?,
         };
         let now = SystemTime::now();
-        self.check_readable()?;
-        let plan = self.plan(roots, options, now);
+        let plan = self.plan(self.readable_records()?, roots, options, now);
         let mut report = GcReport {
             dry_run: options.dry_run,
             kept_bytes: plan.kept_bytes,
@@ -160,8 +159,8 @@ impl Store {
         Ok(report)
     }
 
-    /// What cannot be read may name what is needed: then nothing is to be swept.
-    fn check_readable(&self) -> Result<(), StoreError> {
+    /// Reads every record. One that cannot be read may name what is needed: then nothing is to be swept.
+    fn readable_records(&self) -> Result<Vec<RecordFile>, StoreError> {
         let unreadable = |path: &Path, reason: String| StoreError::Unreadable {
             path: path.to_owned(),
             reason,
@@ -174,7 +173,7 @@ impl Store {
             .iter()
             .filter(|record| record.space == SAMPLES && record.artifacts.is_none());
         match damaged.next() {
-            None => Ok(()),
+            None => Ok(records),
             Some(record) => {
                 let reason = "it is damaged; `benchwright fsck` moves it aside".to_owned();
                 Err(unreadable(&record.path, reason))
@@ -182,14 +181,20 @@ impl Store {
         }
     }
 
-    fn plan(&self, roots: &Roots, options: &GcOptions, now: SystemTime) -> Plan {
+    fn plan(
+        &self,
+        records: Vec<RecordFile>,
+        roots: &Roots,
+        options: &GcOptions,
+        now: SystemTime,
+    ) -> Plan {
         let young = before(now, options.grace);
         let mut plan = Plan::default();
         let mut cached = Vec::new();
         for artifact in &roots.artifacts {
             self.mark_digest(&mut plan, artifact);
         }
-        for record in self.record_files() {
+        for record in records {
             let is_pinned = record.modified >= young
                 || record
                     .key
