@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Raised when the form of keys changes.
-const FORM: &str = "benchwright-key-1";
+const FORM: &str = "benchwright-key-2";
 /// Enough room for the fields of most steps.
 const USUAL_FIELDS: usize = 16;
 
@@ -226,14 +226,14 @@ impl Keys<'_> {
 /// How much of the machine a node has: programs see how many GPUs there are, and a measurement beside
 /// other work is another one.
 fn share_of_machine(body: &Body, manifest: &mut Manifest) {
-    let (demand, usual) = match body {
-        Body::Step(step) => (&step.policy.demand, step.entry.kind != StepKind::Measure),
-        Body::Service(service) => (&service.policy.demand, true),
+    let (demand, is_measurement) = match body {
+        Body::Step(step) => (&step.policy.demand, step.entry.kind == StepKind::Measure),
+        Body::Service(service) => (&service.policy.demand, false),
     };
     for (pool, amount) in &demand.amounts {
         manifest.push(format!("resources.{pool}"), amount.to_string());
     }
-    if !usual && demand.machine == Machine::Shared {
+    if is_measurement && demand.machine == Machine::Shared {
         manifest.push("resources.machine", "shared");
     }
 }
