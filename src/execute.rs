@@ -115,7 +115,7 @@ fn sum_up(
         return Ok(());
     }
     let run = history::load(path).map_err(|error| outputs::run_failure(&session.out, &error))?;
-    let verdicts = summary::Verdicts::gather(expanded, store);
+    let verdicts = summary::Measured::gather(expanded, store);
     if terminal.is_talkative() {
         terminal::line("");
         summary::table(&run, &verdicts)

@@ -18,15 +18,15 @@ use steps::figures;
 /// Where a failure is cut in the table, in characters; it is shown in full below.
 const MAX_RESULT: usize = 80;
 
-/// The verdicts of every sample that counts for the plan, reused ones too, by measurement.
+/// What is known of every sample that counts for the plan, reused ones too, by measurement.
 #[derive(Debug, Default)]
-pub(crate) struct Verdicts {
-    of: BTreeMap<String, Vec<Verdict>>,
+pub(crate) struct Measured {
+    verdicts: BTreeMap<String, Vec<Verdict>>,
     /// What sets of several samples show together: one sample alone would stand for nothing.
     medians: BTreeMap<String, String>,
 }
 
-impl Verdicts {
+impl Measured {
     /// Looks the samples up in the store; what cannot be read has no verdicts.
     pub(crate) fn gather(expanded: &Expanded, store: &Arc<Store>) -> Self {
         let graph = expanded.graph.clone();
@@ -61,17 +61,17 @@ impl Verdicts {
             self.medians.insert(node.clone(), line);
         }
         let verdicts = records.iter().map(|r| r.verdict.clone());
-        self.of.insert(node, verdicts.collect());
+        self.verdicts.insert(node, verdicts.collect());
     }
 
     fn get(&self, node: &str) -> &[Verdict] {
-        self.of.get(node).map_or(&[], Vec::as_slice)
+        self.verdicts.get(node).map_or(&[], Vec::as_slice)
     }
 
     /// Says for each measurement that is not valid throughout what speaks against it.
     pub(crate) fn doubts(&self, color: bool) -> Vec<String> {
         let mut lines = Vec::new();
-        for (node, verdicts) in &self.of {
+        for (node, verdicts) in &self.verdicts {
             let Some(worst) = worst(verdicts).filter(|grade| *grade != Grade::Valid) else {
                 continue;
             };
@@ -125,14 +125,14 @@ fn ink(grade: Grade) -> Ink {
 }
 
 /// Lays out every node of a run but the services that nobody asked for.
-pub(crate) fn table(run: &History, verdicts: &Verdicts) -> Columns {
+pub(crate) fn table(run: &History, verdicts: &Measured) -> Columns {
     table_of(run, verdicts, |_| true)
 }
 
 /// Lays out the nodes of a run that `is_told` picks.
 pub(crate) fn table_of(
     run: &History,
-    verdicts: &Verdicts,
+    verdicts: &Measured,
     is_told: impl Fn(&NodeHistory) -> bool,
 ) -> Columns {
     let mut columns = Columns::titled(&["step", "state", "samples", "verdict", "time", "result"]);
@@ -341,7 +341,7 @@ mod tests {
         measured.verdicts = vec![verdict(Grade::Valid, &[]), verdict(Grade::Degraded, &["x"])];
         let lines = table(
             &run(vec![measured, node("server", None, NodeState::Waiting)]),
-            &Verdicts::default(),
+            &Measured::default(),
         )
         .lines("", false);
         assert_eq!(lines.len(), 2);
@@ -355,8 +355,8 @@ mod tests {
     fn a_set_of_samples_shows_its_medians() {
         let mut measured = node("load", Some(StepKind::Measure), NodeState::Done);
         measured.summary = Some("TTFT p50 99 ms".into());
-        let known = Verdicts {
-            of: BTreeMap::from([("load".to_owned(), vec![verdict(Grade::Valid, &[]); 3])]),
+        let known = Measured {
+            verdicts: BTreeMap::from([("load".to_owned(), vec![verdict(Grade::Valid, &[]); 3])]),
             medians: BTreeMap::from([(
                 "load".to_owned(),
                 "TTFT p50 12 ms; median of 3".to_owned(),
@@ -367,7 +367,7 @@ mod tests {
             lines[1].ends_with("valid    TTFT p50 12 ms; median of 3"),
             "{lines:?}"
         );
-        // What a failure says is worth more.
+        // Of one that failed there is no whole set.
         measured.state = NodeState::Failed;
         let lines = table(&run(vec![measured]), &known).lines("", false);
         assert!(lines[1].ends_with("TTFT p50 99 ms"), "{lines:?}");
@@ -387,9 +387,9 @@ mod tests {
             ),
             ("other".to_owned(), vec![verdict(Grade::Valid, &[])]),
         ]);
-        let all = Verdicts {
-            of,
-            ..Verdicts::default()
+        let all = Measured {
+            verdicts: of,
+            ..Measured::default()
         };
         let lines = all.doubts(false);
         let wanted = [

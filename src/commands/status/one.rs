@@ -6,7 +6,7 @@ use super::state;
 use super::waits::{Waits, waits};
 use crate::columns::{Cell, Columns};
 use crate::exit::Failure;
-use crate::summary::{self, Verdicts};
+use crate::summary::{self, Measured};
 use crate::terminal::Ink;
 use crate::{outputs, plans, words};
 use engine::event::Outcome;
@@ -231,7 +231,7 @@ impl Moment {
         if !self.run.nodes.iter().any(is_told) {
             return Vec::new();
         }
-        let table = summary::table_of(&self.run, &Verdicts::default(), is_told);
+        let table = summary::table_of(&self.run, &Measured::default(), is_told);
         table.lines("", session.terminal.color)
     }
 
