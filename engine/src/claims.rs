@@ -9,8 +9,8 @@
 //!
 //! A run holds the machine once for all its nodes: what runs beside a measurement within one run
 //! is the schedule's business. Nothing is held while waiting for something else but a turn, so no
-//! two runs can wait for each other for the machine: a service claims it as its steps will. For parts of
-//! pools they can, if each holds some for a service and wants more for a step; a wait has its limit.
+//! two runs can wait for each other for the machine: a service claims it as its steps will. For parts
+//! of pools they can, if each holds some for a service and wants more for a step; a wait has its limit.
 //! Knows nothing of steps.
 
 mod machine;
@@ -372,6 +372,40 @@ mod tests {
         let alone = try_take(&two, &demand(Machine::Exclusive, &[])).unwrap();
         drop(alone);
         assert!(try_take(&three, &shared).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_claim_of_a_run_does_not_give_up_the_turn_of_another_of_its_nodes() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two, three] = ["one", "two", "three"].map(|run| claims(folder.path(), run));
+        let (shared, alone) = (
+            demand(Machine::Shared, &[]),
+            demand(Machine::Exclusive, &[]),
+        );
+        let running = try_take(&one, &shared).unwrap();
+        let mine = try_take(&two, &shared).unwrap();
+        let wait = tokio::spawn({
+            let two = two.clone();
+            async move { two.take(&alone, |_| {}).await }
+        });
+        while try_take(&three, &shared).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        drop(two.take(&shared, |_| {}).await.unwrap());
+        assert!(try_take(&three, &shared).is_err(), "two still waits");
+        drop((running, mine));
+        drop(wait.await.unwrap().unwrap());
+        assert!(try_take(&three, &shared).is_ok());
+    }
+
+    #[test]
+    fn nobody_is_told_of_a_holder_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two, three] = ["one", "two", "three"].map(|run| claims(folder.path(), run));
+        drop(try_take(&one, &demand(Machine::Exclusive, &[])).unwrap());
+        let _running = try_take(&two, &demand(Machine::Shared, &[])).unwrap();
+        let error = try_take(&three, &demand(Machine::Exclusive, &[])).unwrap_err();
+        assert_eq!(error, "the machine: another run");
     }
 
     #[test]

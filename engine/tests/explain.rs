@@ -396,6 +396,18 @@ fn nothing_changed_and_nothing_runs() {
 }
 
 #[test]
+fn the_order_in_which_a_plan_names_things_changes_only_what_shows_the_plan() {
+    for (old, new) in [
+        ("rate = [1.0, 2.0]", "rate = [2.0, 1.0]"),
+        ("after = [\"warm\"]", "after = [\"warm\", \"warm\"]"),
+    ] {
+        let found = after(|w| w.edit(old, new), &Altered::default());
+        let nodes: Vec<&str> = found.iter().map(|(node, _)| node.as_str()).collect();
+        assert_eq!(nodes, ["page"], "{new}: {found:#?}");
+    }
+}
+
+#[test]
 fn a_parameter_on_the_command_line() {
     let change = Altered {
         set: &[("layers", "4")],

@@ -138,15 +138,38 @@ fn what_a_fragment_brings_can_be_set() {
         "include = [\"parts.toml\"]\n[steps.u]\nuse = \"library.pair\"\nwith = { word = \"a\" }\n",
     );
     fs::write(folder.path("parts.toml"), PARTS).expect("a file");
-    let shown = |set: &str| {
+    let run = folder.run(&["run", "p.toml"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let explained = |set: &str| {
         let said = folder.run(&["explain", "p.toml", "u.one", "--set", set]);
         assert_eq!(said.code, Some(0), "{}", said.err);
         said.out
     };
-    let out = shown(r#"steps.u.one.with.argv=["echo","other"]"#);
-    assert!(out.contains("u.one"), "{out}");
-    shown(r#"+steps.u.one.timeout.run="3m""#);
-    shown("steps.u.with.word=b");
+    let out = explained(r#"steps.u.one.with.argv=["echo","other"]"#);
+    assert!(out.contains("with.argv.1: a → other"), "{out}");
+    let out = explained("steps.u.with.word=b");
+    assert!(out.contains("with.argv.1: a → b"), "{out}");
+    // Part of no key, and possible all the same.
+    explained(r#"+steps.u.one.timeout.run="3m""#);
     let said = folder.run(&["check", "p.toml", "--set", "steps.u.timeout.run=\"3m\""]);
     assert_eq!(said.code, Some(2), "{}{}", said.out, said.err);
+}
+
+#[test]
+fn the_range_of_a_fragments_parameter_holds_for_references_too() {
+    let folder = Folder::new();
+    let plan = |k: u32| {
+        let text = format!(
+            "[params]\nk = {{ type = \"int\", default = {k} }}\n\
+             [fragment.few.params]\nn = {{ type = \"int\", max = 3 }}\n\
+             [fragment.few.steps.one]\nuse = \"shell.run\"\nwith = {{ argv = [\"echo\", \"${{params.n}}\"] }}\n\
+             [steps.u]\nuse = \"library.few\"\nwith = {{ n = \"${{params.k}}\" }}\n"
+        );
+        folder.plan("p", &text);
+        folder.run(&["check", "p.toml"])
+    };
+    assert_eq!(plan(3).code, Some(0));
+    let said = plan(99);
+    assert_eq!(said.code, Some(2), "{}", said.out);
+    assert!(said.err.contains("n = \"${params.k}\""), "{}", said.err);
 }

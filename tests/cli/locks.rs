@@ -158,3 +158,40 @@ fn a_result_that_is_other_than_it_is_pinned_fails_the_run() {
     let line = "error: the run has brought other results than `p.lock.toml` pins\n  `now`: `output files` is locked as `";
     assert!(said.err.contains(line), "{}", said.err);
 }
+
+#[test]
+fn a_run_that_goes_on_leaves_the_lock_of_another_as_it_is() {
+    let folder = Folder::new();
+    let text = format!(
+        "[steps.a]\nuse = \"shell.run\"\nwith = {{ argv = [\"test\", \"-e\", \"{}\"] }}\n",
+        folder.path("go").display()
+    );
+    folder.plan("p", &text);
+    let lock_of = |name: &str| {
+        let path = folder
+            .path("outputs/runs")
+            .join(name)
+            .join("plan.lock.toml");
+        fs::read_to_string(path).expect("a lock")
+    };
+    for _ in 0..2 {
+        assert_eq!(folder.run(&["run", "p.toml"]).code, Some(1));
+    }
+    let runs = fs::read_dir(folder.path("outputs/runs")).expect("runs");
+    let name = |entry: std::fs::DirEntry| entry.file_name().into_string().expect("UTF-8");
+    let mut runs: Vec<String> = runs.flatten().map(name).collect();
+    runs.sort();
+    let [first, second] = &runs[..] else {
+        panic!("{runs:?}")
+    };
+    let before = lock_of(first);
+    assert_eq!(lock_of(second), before);
+    fs::write(folder.path("go"), "").expect("a file");
+    assert_eq!(folder.run(&["resume", second]).code, Some(0));
+    assert!(
+        lock_of(second).contains("[result.a]"),
+        "{}",
+        lock_of(second)
+    );
+    assert_eq!(lock_of(first), before);
+}

@@ -546,6 +546,57 @@ fn a_server_is_not_launched_again_while_a_step_on_the_dead_one_is_ending() {
 }
 
 #[test]
+fn a_step_is_not_tried_again_on_a_server_that_never_comes_back() {
+    let retry = Retry {
+        max: 3,
+        on: vec![FailureClass::Infrastructure],
+        backoff: Duration::from_secs(1),
+    };
+    let policy = Policy {
+        retry,
+        on_failure: OnFailure::SkipDependents,
+        ..Policy::default()
+    };
+    let (load, next) = (NodeId(1), NodeId(2));
+    // A death is its last: nothing restarts it.
+    let frail = || {
+        let mut server = shape(Sort::Service, &[], &[]);
+        if let Role::Service(policy) = &mut server.role {
+            Arc::make_mut(policy).restarts = 0;
+        }
+        server
+    };
+    let of_load = |next: &[u32]| Shape {
+        role: Role::Step(StepKind::Measure, Arc::new(policy.clone())),
+        ..shape(Sort::Step(StepKind::Measure), next, &[0])
+    };
+    for left in [None, Some(1)] {
+        let mut schedule = schedule_of(vec![frail(), of_load(&[]), of_load(&[1])]);
+        schedule.begin();
+        schedule.on(Happened::Decided(NodeId(0), Decision::Known));
+        let run = Decision::Run { times: 2, first: 0 };
+        schedule.on(Happened::Decided(load, run));
+        schedule.on(Happened::Decided(next, run));
+        assert_eq!(
+            schedule.on(Happened::Ready(NodeId(0))),
+            [Action::Start(load, 0)]
+        );
+        schedule.on(Happened::Died(NodeId(0)));
+        assert!(schedule.has_failed(NodeId(0)));
+        let ended = schedule.on(match left {
+            None => Happened::Failed(load, FailureClass::Infrastructure),
+            Some(left) => Happened::Sampled(load, left),
+        });
+        let rests = |action: &Action| matches!(action, Action::Rest(..) | Action::Launch(_));
+        assert!(!ended.iter().any(rests), "{ended:?}");
+        assert_eq!(ended.last(), Some(&Action::Finish), "{ended:?}");
+        let because = Because::Dependency(NodeId(0));
+        let is_skipped = ended.contains(&Action::Skip(load, because));
+        assert_eq!(is_skipped, left.is_some(), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_restarted_server_is_warmed_again() {
     let mut schedule = warm_and_load();
     schedule.begin();
