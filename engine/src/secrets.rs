@@ -1,7 +1,7 @@
 //! Secrets: where they come from, and how they are kept out of everything that is written down.
 //!
-//! A plan only ever holds a secret's name. Its value is read when a step or service is started,
-//! and its value is part of no key.
+//! A plan only ever holds a secret's name, which is part of keys. Its value is read when a step or
+//! service is started, and is part of none.
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
