@@ -179,7 +179,8 @@ Examples:
   benchwright resume
   benchwright resume 20261122-054500-quickstart
 
-The plan is taken as it was when the run began, with the parameters that were set then.";
+The plan is taken as it was when the run began, with the parameters that were set then; a run that
+was begun with `--locked` stays so.";
 
 /// `benchwright check`
 #[derive(Debug, Args)]

@@ -1,7 +1,8 @@
 //! A run from its first event to its exit code: watched, interruptible, summed up.
 
 use crate::commands::Session;
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
+use crate::locks::Pinned;
 use crate::terminal::{self, Ink};
 use crate::{outputs, progress, signals, summary, words};
 use engine::event::Outcome;
@@ -24,6 +25,8 @@ pub(crate) struct Execution<'a> {
     pub(crate) store: Arc<Store>,
     pub(crate) folder: RunFolder,
     pub(crate) settings: RunSettings,
+    /// What its results must agree with.
+    pub(crate) pinned: Option<Pinned>,
     /// Whether events are written as JSON, and nothing else.
     pub(crate) json: bool,
 }
@@ -36,7 +39,17 @@ pub(crate) fn jobs(asked: Option<u32>) -> u32 {
 
 impl Execution<'_> {
     /// Runs and returns the exit code.
-    pub(crate) fn until_the_end(self) -> Result<u8, Failure> {
+    pub(crate) fn until_the_end(mut self) -> Result<u8, Failure> {
+        let pinned = self.pinned.take();
+        let (path, session) = (self.folder.path().to_owned(), self.session);
+        let code = self.perform_and_tell()?;
+        match pinned {
+            Some(pinned) if !pinned.is_met(&path, &session.terminal)? => Ok(exit::FAILED),
+            _ => Ok(code),
+        }
+    }
+
+    fn perform_and_tell(self) -> Result<u8, Failure> {
         let (name, path) = (self.folder.name().to_owned(), self.folder.path().to_owned());
         let (session, store, json) = (self.session, self.store.clone(), self.json);
         let (expanded, ended) = self.perform()?;

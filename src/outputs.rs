@@ -62,6 +62,7 @@ pub(crate) fn run_failure(out: &Path, error: &RunError) -> Failure {
         RunError::Folder { path, source } => Failure::new(format!("could not use `{}`: {source}", path.display()))
             .help(format!("look at the permissions and the free space of `{}`, or choose another folder with `--out DIR`", out.display())),
         RunError::InUse { .. } => Failure::new(error.to_string()).help("`benchwright status` shows what it is doing; wait for it or stop it"),
+        RunError::PortInUse { .. } => Failure::new(error.to_string()).help("end what uses it, then `benchwright resume`; or remove `port` from the plan to take any free one"),
         other => Failure::new(other.to_string()),
     }
 }

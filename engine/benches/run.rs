@@ -72,6 +72,7 @@ fn whole(path: &Path, out: &Path, runtime: &tokio::runtime::Runtime) -> Duration
         settings: Settings::default(),
         seed: 0,
         fresh: false,
+        locked: None,
         version: "0".into(),
     };
     let store = Arc::new(Store::open(&out.join("store")).expect("a store"));

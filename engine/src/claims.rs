@@ -163,6 +163,16 @@ impl Claims {
         }
     }
 
+    /// Names who holds a part of a pool, if anyone does.
+    ///
+    /// # Errors
+    /// If its lock cannot be used.
+    pub fn holder(&self, pool: &str, part: &str) -> Result<Option<String>, ClaimError> {
+        let path = self.folder.join(file_safe(pool)).join(file_safe(part));
+        let is_free = try_lock(&path, &self.holder)?.is_some();
+        Ok((!is_free).then(|| holder_of(&path)))
+    }
+
     /// Takes everything or nothing.
     fn try_take(self: &Arc<Self>, demand: &Demand) -> Result<Result<Claim, Busy>, ClaimError> {
         if !self.lock_machine().try_acquire(demand.machine)? {

@@ -4,7 +4,7 @@
 use crate::environment::Environment;
 use crate::graph::{Body, Edge, Graph, Link, NodeId};
 use crate::options::Walk;
-use crate::policy::Machine;
+use crate::policy::{Machine, is_port_pool};
 use crate::step::StepKind;
 use crate::store::{Digest, Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -230,7 +230,9 @@ fn share_of_machine(body: &Body, manifest: &mut Manifest) {
         Body::Step(step) => (&step.policy.demand, step.entry.kind == StepKind::Measure),
         Body::Service(service) => (&service.policy.demand, false),
     };
-    for (pool, amount) in &demand.amounts {
+    // A port that the plan gives is an option already.
+    let amounts = demand.amounts.iter();
+    for (pool, amount) in amounts.filter(|(pool, _)| !is_port_pool(pool)) {
         manifest.push(format!("resources.{pool}"), amount.to_string());
     }
     if is_measurement && demand.machine == Machine::Shared {

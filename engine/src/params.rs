@@ -6,6 +6,9 @@ use crate::source::Sources;
 use crate::value::{Kind, Value, parse_argument};
 use std::collections::BTreeMap;
 
+/// Sections of a plan that take values of parameters, and none from the command line.
+const FIXED: &[&str] = &["axes", "resources", "secrets"];
+
 /// What the command line says of a plan.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Settings {
@@ -37,7 +40,7 @@ pub fn resolve(
         let Some(default) = &param.default else {
             continue;
         };
-        check(param, default, problems);
+        let _ = check_is_plain(param, default, problems) && check(param, default, problems);
         values.insert(
             param.key.name.clone(),
             ParamValue {
@@ -46,15 +49,47 @@ pub fn resolve(
             },
         );
     }
+    check_variants(plan, settings, problems);
     for (name, value) in variant(plan, settings, problems) {
         override_one(plan, &mut values, &name, value, problems);
     }
     for (name, text) in &settings.set {
         let name = name.strip_prefix("params.").unwrap_or(name);
-        let value = parse_argument(sources, name, text);
+        let mut value = parse_argument(sources, name, text);
+        let is_text = |p: &&Param| p.key.name == name && p.kind == ParamKind::Text;
+        if plan.params.iter().any(|p| is_text(&p)) && !matches!(value.kind, Kind::Text(_)) {
+            // `--set year=2024` means the text, and shells take quotes away.
+            value.kind = Kind::Text(text.clone());
+        }
         override_one(plan, &mut values, name, value, problems);
     }
     values
+}
+
+/// Reports what is wrong in variants that are not chosen: they are to be sound, too.
+fn check_variants(plan: &Plan, settings: &Settings, problems: &mut Problems) {
+    let chosen = settings.variant.as_deref();
+    let others = plan.variants.iter();
+    for variant in others.filter(|v| chosen != Some(v.key.name.as_str())) {
+        for (key, value) in &variant.params.entries {
+            let mut nowhere = BTreeMap::new();
+            override_one(plan, &mut nowhere, &key.name, value.clone(), problems);
+        }
+    }
+}
+
+/// Reports a reference in a value: parameters come before everything that one could name.
+fn check_is_plain(param: &Param, value: &Value, problems: &mut Problems) -> bool {
+    match &value.kind {
+        Kind::Text(text) if text.contains("${") => {
+            let message = format!("the value of parameter `{}` is a reference", param.key.name);
+            let problem = Problem::at(&value.place, message, "not looked up");
+            problems.push(problem.help("write the value; a step or service refers to others"));
+            false
+        }
+        Kind::List(list) => list.iter().all(|v| check_is_plain(param, v, problems)),
+        _ => true,
+    }
 }
 
 fn variant(plan: &Plan, settings: &Settings, problems: &mut Problems) -> Vec<(String, Value)> {
@@ -84,12 +119,19 @@ fn override_one(
     problems: &mut Problems,
 ) {
     let Some(param) = plan.params.iter().find(|p| p.key.name == name) else {
+        let section = name.split_once('.').map_or("", |(section, _)| section);
+        if FIXED.contains(&section) {
+            let message = format!("`{section}` cannot be set from the command line");
+            let help = "write `${params.NAME}` there in the plan, and set the parameter";
+            problems.push(Problem::at(&value.place, message, "set here").help(help));
+            return;
+        }
         let help = did_you_mean(name, plan.params.iter().map(|p| p.key.name.as_str()));
         let message = format!("the plan has no parameter `{name}`");
         problems.push(Problem::at(&value.place, message, "set here").help(help));
         return;
     };
-    if check(param, &value, problems) {
+    if check_is_plain(param, &value, problems) && check(param, &value, problems) {
         values.insert(name.to_owned(), ParamValue { value, set: true });
     }
 }
@@ -108,13 +150,26 @@ pub(crate) fn check(param: &Param, value: &Value, problems: &mut Problems) -> bo
             value.type_name()
         };
         let message = format!("parameter `{name}` takes `{}`, found {found}", param.kind);
-        problems.push(Problem::at(
-            &value.place,
-            message,
-            format!("expected `{}`", param.kind),
-        ));
+        let label = format!("expected `{}`", param.kind);
+        let help = match &param.default {
+            Some(default) if param.kind.accepts(default) && default.place != value.place => {
+                let default = default.to_line();
+                format!(
+                    "{}; the default is `{default}`",
+                    value.mend(&param.kind.phrase())
+                )
+            }
+            _ => value.mend(&param.kind.phrase()),
+        };
+        problems.push(Problem::at(&value.place, message, label).help(help));
         return false;
     }
+    check_range(param, value, problems)
+}
+
+/// Reports numbers that are out of a parameter's range, in lists too.
+pub(crate) fn check_range(param: &Param, value: &Value, problems: &mut Problems) -> bool {
+    let name = &param.key.name;
     numbers(value).into_iter().all(|number| {
         let low = param.min.is_some_and(|min| number < min);
         let high = param.max.is_some_and(|max| number > max);
@@ -125,7 +180,8 @@ pub(crate) fn check(param: &Param, value: &Value, problems: &mut Problems) -> bo
                 format!("at most {}", param.max.unwrap_or(0.0))
             };
             let message = format!("parameter `{name}` must be {limit}, found {number}");
-            problems.push(Problem::at(&value.place, message, "out of range"));
+            let problem = Problem::at(&value.place, message, "out of range");
+            problems.push(problem.help(format!("give it {limit}")));
         }
         !(low || high)
     })

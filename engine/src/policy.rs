@@ -166,6 +166,24 @@ pub enum Pool {
     },
 }
 
+/// What the name of the pool of one port begins with.
+const PORT: &str = "port ";
+
+/// Names the pool of one port, of which there is one on every machine: two services that were given
+/// the same are never up at once, neither in one run nor in two.
+pub fn port_pool(port: u16) -> (String, Pool) {
+    let pool = Pool::Range {
+        first: port.into(),
+        last: port.into(),
+    };
+    (format!("{PORT}{port}"), pool)
+}
+
+/// Whether a pool is that of one port.
+pub fn is_port_pool(name: &str) -> bool {
+    name.starts_with(PORT)
+}
+
 impl Pool {
     /// Returns how much there is.
     pub fn size(&self) -> u32 {

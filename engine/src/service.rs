@@ -126,6 +126,11 @@ pub trait Service: Send + Sync {
         Err("this kind of service answers no HTTP".to_owned())
     }
 
+    /// The port of this machine that the plan gave it, if it did.
+    fn fixed_port(&self) -> Option<u16> {
+        None
+    }
+
     /// Names the path that answers with status 200 as long as the service lives, if it has one.
     fn health(&self) -> Option<String> {
         None

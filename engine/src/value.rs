@@ -149,6 +149,29 @@ impl Value {
         }
     }
 
+    /// Phrases the mend where this value is not what was expected, such as "a number".
+    pub fn mend(&self, expected: &str) -> String {
+        let wants = |words: &[&str]| words.iter().any(|word| expected.contains(word));
+        let is_scalar = matches!(self.kind, Kind::Int(_) | Kind::Float(_) | Kind::Bool(_));
+        match &self.kind {
+            Kind::Text(text) if is_number(text) && wants(&["number", "int", "float"]) => {
+                format!("write it without quotes: `{text}`")
+            }
+            Kind::Text(text) if matches!(text.as_str(), "true" | "false") && wants(&["true"]) => {
+                format!("write it without quotes: `{text}`")
+            }
+            _ if is_scalar && wants(&["string", "a name", "path"]) => {
+                format!("write it in quotes: `\"{}\"`", self.to_line())
+            }
+            Kind::Text(_) | Kind::Int(_) | Kind::Float(_) | Kind::Bool(_)
+                if expected.starts_with("a list") || expected.starts_with("list<") =>
+            {
+                format!("write it as a list: `[{}]`", self.to_line())
+            }
+            _ => format!("write {expected}"),
+        }
+    }
+
     /// Writes the value as short TOML on one line.
     pub fn to_line(&self) -> String {
         match &self.kind {
@@ -212,6 +235,10 @@ pub fn parse(sources: &Sources, id: SourceId, problems: &mut Problems) -> Table 
         problems.push_broken(&place, Problem::at(&place, message, "here"));
     }
     read_table(id, table.get_ref(), problems)
+}
+
+fn is_number(text: &str) -> bool {
+    text.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// Parses one value from the command line, such as `4`, `[1, 2]` or bare text.

@@ -242,6 +242,7 @@ impl World {
             settings: Settings::default(),
             seed: 0,
             fresh: false,
+            locked: None,
             version: "0".into(),
         };
         let texts = [(self.at("whole.toml"), String::new())];

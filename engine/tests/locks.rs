@@ -32,7 +32,7 @@ fn a_lock_keeps_other_processes_out_and_ends_with_its_holder() {
         }
         unexpected => panic!("{unexpected:?}"),
     }
-    let error = store.gc(&Default::default(), &Default::default());
+    let error = store.gc(Default::default, &Default::default());
     assert!(matches!(error, Err(StoreError::InUse { .. })), "{error:?}");
 
     other.kill().expect("a living process");
@@ -42,7 +42,7 @@ fn a_lock_keeps_other_processes_out_and_ends_with_its_holder() {
         .expect("an attempt");
     assert!(matches!(attempt, Attempt::Taken(_)), "{attempt:?}");
     store
-        .gc(&Default::default(), &Default::default())
+        .gc(Default::default, &Default::default())
         .expect("nobody is there");
 }
 

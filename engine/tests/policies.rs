@@ -220,6 +220,7 @@ async fn perform(expanded: &Expanded, out: &Path) -> (Outcome, Vec<Event>) {
         settings: Settings::default(),
         seed: 0,
         fresh: false,
+        locked: None,
         version: "0".into(),
     };
     let texts = [(PathBuf::from("plan.toml"), String::new())];

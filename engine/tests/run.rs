@@ -267,6 +267,7 @@ impl Bench {
             settings: Settings::default(),
             seed: 1,
             fresh,
+            locked: None,
             version: "0".into(),
         };
         let folder =

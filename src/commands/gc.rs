@@ -9,7 +9,8 @@ use crate::{outputs, words};
 use engine::run::prune::{PruneOptions, PruneReport, artifacts_shown, prune};
 use engine::store::{Freed, GcOptions, GcReport, Roots, StoreError};
 use serde_json::json;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 /// Removes old runs that were asked for, then what no run, sample or cached result needs.
 pub(super) fn gc(arguments: &Gc, session: &Session) -> Result<u8, Failure> {
@@ -36,7 +37,7 @@ pub(super) fn gc(arguments: &Gc, session: &Session) -> Result<u8, Failure> {
         dry_run: arguments.dry_run,
     };
     let swept = store
-        .gc(&roots(&runs.kept), &options)
+        .gc(|| roots(&runs, &session.out), &options)
         .map_err(|error| refused(&error))?;
     if arguments.json {
         terminal::line(json!({ "runs": runs, "store": swept }));
@@ -51,10 +52,18 @@ pub(super) fn gc(arguments: &Gc, session: &Session) -> Result<u8, Failure> {
     })
 }
 
-/// What the runs that stay show is needed.
-fn roots(runs: &[PathBuf]) -> Roots {
+/// What the runs that stay show is needed, those too that were begun since the others were removed.
+fn roots(runs: &PruneReport, out: &Path) -> Roots {
+    let now = std::fs::read_dir(out.join("runs")).into_iter().flatten();
+    let now = now.flatten().map(|entry| entry.path());
+    let goes = |path: &PathBuf| {
+        let name = path.file_name();
+        let removed = runs.removed.iter().map(|run| OsStr::new(&run.run));
+        removed.map(Some).any(|removed| removed == name)
+    };
+    let kept = now.filter(|path| !goes(path)).chain(runs.kept.clone());
     Roots {
-        artifacts: runs.iter().flat_map(|run| artifacts_shown(run)).collect(),
+        artifacts: kept.flat_map(|run| artifacts_shown(&run)).collect(),
         ..Roots::default()
     }
 }

@@ -3,7 +3,8 @@
 use super::Session;
 use crate::args::Resume;
 use crate::execute::{Execution, jobs};
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
+use crate::locks::Pinned;
 use crate::terminal;
 use crate::{outputs, plans, words};
 use engine::event::Outcome;
@@ -38,6 +39,16 @@ pub(super) fn resume(arguments: &Resume, session: &Session) -> Result<u8, Failur
         Err(code) => return Ok(code),
     };
     warn(&history, &recipe.version, session);
+    let pinned = match &recipe.locked {
+        None => None,
+        Some(file) => match Pinned::read(file, &recipe.plan_path, &session.terminal) {
+            Ok(pinned) if !pinned.admits(&expanded, &session.out, &session.terminal)? => {
+                return Ok(exit::UNSOUND);
+            }
+            Ok(pinned) => Some(pinned),
+            Err(code) => return Ok(code),
+        },
+    };
     let store = outputs::open(&session.out)?;
     let settings = RunSettings {
         locks: engine::claims::Claims::usual_folder(),
@@ -52,6 +63,7 @@ pub(super) fn resume(arguments: &Resume, session: &Session) -> Result<u8, Failur
         store,
         folder,
         settings,
+        pinned,
         json: arguments.json,
     }
     .until_the_end()

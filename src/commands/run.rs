@@ -9,7 +9,7 @@ use crate::outputs;
 use engine::lock;
 use engine::run::RunSettings;
 use engine::run::folder::{Recipe, RunFolder};
-use std::path::absolute;
+use std::path::{PathBuf, absolute};
 
 /// Runs a plan.
 pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
@@ -52,20 +52,16 @@ pub(super) fn run(arguments: &Run, session: &Session) -> Result<u8, Failure> {
         seed: arguments.seed,
         resumed: false,
     };
-    let path = folder.path().to_owned();
-    let execution = Execution {
+    Execution {
         session,
         expanded,
         store,
         folder,
         settings,
+        pinned,
         json: arguments.json,
-    };
-    let code = execution.until_the_end()?;
-    match pinned {
-        Some(pinned) if !pinned.is_met(&path, &session.terminal)? => Ok(exit::FAILED),
-        _ => Ok(code),
     }
+    .until_the_end()
 }
 
 /// How the run is asked for, enough to ask again.
@@ -77,16 +73,21 @@ fn recipe(arguments: &Run) -> Recipe {
         settings: arguments.plan.settings(),
         seed: arguments.seed,
         fresh: arguments.fresh,
+        locked: lock_file(arguments).map(|file| absolute(&file).unwrap_or(file)),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 
 /// Reads the lock file that the plan must agree with, if one is asked for.
 fn pinned(arguments: &Run, session: &Session) -> Result<Option<Pinned>, u8> {
-    let Some(file) = &arguments.locked else {
+    let Some(file) = lock_file(arguments) else {
         return Ok(None);
     };
-    let plan = &arguments.plan.plan;
-    let file = file.clone().unwrap_or_else(|| lock::beside(plan));
-    Pinned::read(&file, plan, &session.terminal).map(Some)
+    Pinned::read(&file, &arguments.plan.plan, &session.terminal).map(Some)
+}
+
+fn lock_file(arguments: &Run) -> Option<PathBuf> {
+    let file = arguments.locked.as_ref()?;
+    let beside = || lock::beside(&arguments.plan.plan);
+    Some(file.clone().unwrap_or_else(beside))
 }

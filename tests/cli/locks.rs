@@ -195,3 +195,31 @@ fn a_run_that_goes_on_leaves_the_lock_of_another_as_it_is() {
     );
     assert_eq!(lock_of(first), before);
 }
+
+#[test]
+fn a_run_that_was_begun_locked_is_resumed_locked() {
+    let folder = Folder::new();
+    let plan = r#"
+[steps.write]
+use = "shell.run"
+with = { argv = ["cat", "{inputs.gate}"], inputs = { gate = "gate" } }
+
+[steps.fail]
+use = "shell.run"
+after = ["write"]
+with = { argv = ["false"] }
+"#;
+    folder.plan("p", plan);
+    fs::write(folder.path("gate"), "one").expect("a file");
+    assert_eq!(folder.run(&["lock", "p.toml"]).code, Some(0));
+    assert_eq!(folder.run(&["run", "p.toml", "--locked"]).code, Some(1));
+    fs::write(folder.path("gate"), "two").expect("a file");
+    let said = folder.run(&["resume"]);
+    assert_eq!(said.code, Some(2), "{}{}", said.out, said.err);
+    assert!(
+        said.err
+            .contains("`write`: `with.inputs.gate` is locked as "),
+        "{}",
+        said.err
+    );
+}

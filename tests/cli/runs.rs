@@ -551,3 +551,48 @@ fn a_run_waits_for_another_that_has_the_machine_and_says_so() {
     }
     assert!(folder.path("after").exists(), "the second ran too early");
 }
+
+#[test]
+fn a_port_that_is_taken_is_found_before_anything_runs() {
+    let folder = Folder::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let served = folder.path("served");
+    fs::create_dir_all(served.join("v1")).expect("a folder");
+    fs::write(served.join("v1/models"), r#"{"data": [{"id": "m"}]}"#).expect("a file");
+    let serve = format!(
+        r#"["python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", {served:?}, "{port}"]"#
+    );
+    folder.plan(
+        "ports",
+        &format!(
+            r#"
+[steps.first]
+use = "shell.run"
+with = {{ argv = ["echo", "first"] }}
+
+[services.server]
+use = "server.command"
+with = {{ argv = {serve}, port = {port}, health = "/" }}
+ready = {{ timeout = "60s" }}
+
+[steps.later]
+use = "shell.run"
+after = ["first"]
+with = {{ argv = ["echo", "${{services.server.url}}"] }}
+"#
+        ),
+    );
+    let said = folder.run(&["run", "ports.toml"]);
+    assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
+    let message = format!(
+        "error: port {port}, which the plan gives to service `server`, is in use by another process"
+    );
+    assert!(said.err.starts_with(&message), "{}", said.err);
+    assert!(said.err.contains("help: end what uses it"), "{}", said.err);
+    assert_eq!(status(&folder)["nodes"][0]["state"], "waiting");
+
+    drop(taken);
+    let said = folder.run(&["resume"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+}

@@ -22,6 +22,7 @@ const WRONG_BY_MEANING: &[&str] = &[
     "references",
     "set",
     "settings",
+    "together",
 ];
 
 fn root() -> &'static Path {

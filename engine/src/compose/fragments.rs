@@ -223,7 +223,10 @@ impl Fragments<'_, '_> {
             [] if kind.is_plain() && kind == &param.kind => {
                 return params::check(param, value, self.workshop.problems);
             }
-            [] => kind.accepts(value),
+            [] if kind.accepts(value) => {
+                return params::check_range(param, value, self.workshop.problems);
+            }
+            [] => false,
             [Raw::Reference(reference)] => match self.early(reference) {
                 Some(early) if kind.is_plain() && kind == &param.kind => {
                     let early = Value {
@@ -244,7 +247,8 @@ impl Fragments<'_, '_> {
                 param.kind
             );
             let label = format!("expected `{kind}`");
-            self.report(Problem::at(&value.place, message, label));
+            let problem = Problem::at(&value.place, message, label);
+            self.report(problem.help(value.mend(&kind.phrase())));
         }
         is_sound
     }

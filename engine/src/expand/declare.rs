@@ -16,7 +16,7 @@ use crate::graph::{Dependency, Node, NodeId, NodeName};
 use crate::interpolate::{self, Mentions, Scope};
 use crate::library::Library;
 use crate::plan::{NodeDecl, NodeSort, Plan};
-use crate::policy::Supply;
+use crate::policy::{Supply, port_pool};
 use crate::problem::{Problem, Problems, did_you_mean};
 use crate::secrets::{Secret, SecretSource};
 use crate::source::Sources;
@@ -81,13 +81,12 @@ impl<'a> Expansion<'a> {
         let plan = self.plan;
         let mentions: Vec<Mentions> = plan.nodes.iter().map(|n| self.mentions(n)).collect();
         let mut nodes = Nodes::default();
-        if let Some(order) = order(&plan.nodes, &mentions, self.problems) {
-            for at in &order {
-                self.declare(&plan.nodes[*at], &mentions[*at]);
-            }
-            self.check_something_is_left();
-            self.read_instances(&order, &mut nodes);
+        let order = order(&plan.nodes, &mentions, self.problems);
+        for at in &order {
+            self.declare(&plan.nodes[*at], &mentions[*at]);
         }
+        self.check_something_is_left();
+        self.read_instances(&order, &mut nodes);
         let named: BTreeSet<String> = mentions.into_iter().flat_map(|m| m.secrets).collect();
         let secret = |name: String| Secret {
             source: self
@@ -97,6 +96,7 @@ impl<'a> Expansion<'a> {
                 .unwrap_or(SecretSource::Name),
             name,
         };
+        self.supply.extend(nodes.ports.into_iter().map(port_pool));
         Instances {
             secrets: named.into_iter().map(secret).collect(),
             nodes: nodes.list,

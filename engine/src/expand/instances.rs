@@ -10,13 +10,13 @@ use crate::interpolate::{Prepared, Scope};
 use crate::options::Parser;
 use crate::plan::NodeDecl;
 use crate::point::Point;
-use crate::policy::{Policy, ServicePolicy, Supply};
+use crate::policy::{Policy, ServicePolicy, Supply, port_pool};
 use crate::problem::Problems;
 use crate::secrets::SecretSource;
 use crate::source::Sources;
 use crate::value::Table;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,6 +36,8 @@ pub(super) struct Surroundings<'a> {
 pub(super) struct Nodes {
     pub(super) list: Vec<Node>,
     pub(super) dependencies: Vec<Dependency>,
+    /// Ports that the plan gives to services.
+    pub(super) ports: BTreeSet<u16>,
 }
 
 /// What is said of a declaration besides its options.
@@ -93,6 +95,7 @@ pub(super) fn read(
     nodes.list.reserve(declared.instances.len());
     for instance in &declared.instances {
         let node = reader.instance(instance.id, &instance.point, &mut nodes.dependencies);
+        nodes.ports.extend(node.as_ref().and_then(fixed_port));
         nodes.list.extend(node);
     }
 }
@@ -188,14 +191,25 @@ fn body_of(
         }
         Entry::Service(entry) => {
             let service = body::service(decl, entry, with, parser)?;
-            let Some(PolicyOf::Service(policy)) = policy else {
+            let Some(PolicyOf::Service(mut policy)) = policy else {
                 return None;
             };
+            if let Some(port) = service.fixed_port() {
+                let amounts = &mut Arc::make_mut(&mut policy).demand.amounts;
+                amounts.insert(port_pool(port).0, 1);
+            }
             Some(Body::Service(ServiceNode {
                 service,
                 policy,
                 entry: entry.clone(),
             }))
         }
+    }
+}
+
+fn fixed_port(node: &Node) -> Option<u16> {
+    match &node.body {
+        Body::Service(service) => service.service.fixed_port(),
+        Body::Step(_) => None,
     }
 }

@@ -15,6 +15,7 @@ mod order;
 mod policies;
 mod secrets;
 mod supply;
+mod together;
 
 pub use policies::{
     LivenessOptions, MachineOption, OnFailureOption, ReadyOptions, RetryOn, RetryOptions,
@@ -99,6 +100,10 @@ pub fn expand(
     }
     let graph = Graph::seal(nodes.nodes, &nodes.dependencies)
         .map_err(|cycle| vec![Problem::whole(cycle.to_string())])?;
+    let problems = together::check(&graph, &nodes.supply);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let text = PlanText {
         name: composed.plan.name.clone(),
         description: composed.plan.description,

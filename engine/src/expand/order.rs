@@ -7,25 +7,23 @@ use crate::problem::{Problem, Problems};
 use petgraph::graph::DiGraph;
 use std::collections::HashMap;
 
-/// Orders declarations by their position; nothing if some wait for each other.
+/// Orders declarations by their position; those that wait for each other are left out, and what
+/// comes after them.
 pub(super) fn order(
     decls: &[NodeDecl],
     mentions: &[Mentions],
     problems: &mut Problems,
-) -> Option<Vec<usize>> {
+) -> Vec<usize> {
     let graph = mentioned(decls, mentions);
     let circles: Vec<Vec<usize>> = petgraph::algo::tarjan_scc(&graph)
         .into_iter()
         .filter(|scc| scc.len() > 1 || graph.contains_edge(scc[0], scc[0]))
         .map(|scc| scc.into_iter().map(|n| graph[n]).collect())
         .collect();
-    if circles.is_empty() {
-        return Some(stable_order(&graph));
-    }
     for circle in circles {
         problems.push(circle_problem(decls, circle));
     }
-    None
+    stable_order(&graph)
 }
 
 fn mentioned(decls: &[NodeDecl], mentions: &[Mentions]) -> DiGraph<usize, ()> {

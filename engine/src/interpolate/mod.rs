@@ -232,11 +232,11 @@ fn resolve(expression: &str, place: &Place, scope: &Scope) -> Result<Resolved, P
                     Err(unknown(name, known, "axis", place))
                 }
             },
-            None => Err(Problem::at(
-                place,
-                "an axis cannot be used here",
-                "not inside a step or service",
-            )),
+            None => Err(
+                Problem::at(place, "an axis cannot be used here", "no one value here").help(
+                    "an axis has a value in `with`, `when` and the settings of what varies over it",
+                ),
+            ),
         },
         Some(Meaning::Late(target)) => {
             known_target(&target, &scope.names, place)?;
@@ -245,14 +245,17 @@ fn resolve(expression: &str, place: &Place, scope: &Scope) -> Result<Resolved, P
                 place: place.clone(),
             }))
         }
-        Some(Meaning::Step(step)) => Err(Problem::at(
-            place,
-            format!("`{trimmed}` names a step, not what it brings"),
-            "which output?",
-        )
-        .help(format!(
-            "write `${{steps.{step}.OUTPUT}}`; `benchwright steps` lists what each step brings"
-        ))),
+        Some(Meaning::Step(step)) => {
+            known(&step, &scope.names.steps, "step", place)?;
+            Err(Problem::at(
+                place,
+                format!("`{trimmed}` names a step, not what it brings"),
+                "which output?",
+            )
+            .help(format!(
+                "write `${{steps.{step}.OUTPUT}}`; `benchwright steps` lists what each step brings"
+            )))
+        }
         None => Err(Problem::at(
             place,
             format!("`{trimmed}` is not a reference"),

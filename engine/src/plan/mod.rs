@@ -127,6 +127,20 @@ impl ParamKind {
         }
     }
 
+    /// Says what a value of this type is.
+    pub fn phrase(&self) -> String {
+        match self {
+            Self::Int => "an int".to_owned(),
+            Self::Float => "a float".to_owned(),
+            Self::Bool => "`true` or `false`".to_owned(),
+            Self::Text => "a string".to_owned(),
+            Self::Artifact => "a path, or a reference to an output of a step".to_owned(),
+            Self::Service => "a reference to a service: `${services.NAME}`".to_owned(),
+            Self::Samples => "a reference to samples: `${steps.NAME.all}`".to_owned(),
+            Self::List(inner) => format!("a list of `{inner}`"),
+        }
+    }
+
     /// Whether `value`, in which no reference is left, is of this type.
     pub fn accepts(&self, value: &Value) -> bool {
         match (self, &value.kind) {

@@ -36,11 +36,9 @@ impl<'a> Reader<'a> {
         // An empty template stands for something that was reported already.
         if !matches!(&value.kind, Kind::Template(pieces) if pieces.is_empty()) {
             let message = format!("expected {expected}, found {}", value.type_name());
-            self.problems.push(Problem::at(
-                &value.place,
-                message,
-                format!("this is {}", value.type_name()),
-            ));
+            let label = format!("this is {}", value.type_name());
+            let problem = Problem::at(&value.place, message, label);
+            self.problems.push(problem.help(value.mend(expected)));
         }
         None
     }

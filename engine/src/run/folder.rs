@@ -32,6 +32,9 @@ pub struct Recipe {
     pub seed: u64,
     /// Whether new samples were asked for.
     pub fresh: bool,
+    /// The lock file that the plan must agree with, if one was asked for.
+    #[serde(default)]
+    pub locked: Option<PathBuf>,
     /// The version of the command.
     pub version: String,
 }
@@ -501,6 +504,7 @@ mod tests {
             settings: Settings::default(),
             seed: 0,
             fresh: false,
+            locked: None,
             version: "1".into(),
         };
         let texts = [

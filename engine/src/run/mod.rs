@@ -37,7 +37,7 @@ use crate::secrets::Redactor;
 use crate::step::{
     FailureClass, Grade, PlanText, Progress, Resolved, StepContext, StepError, StepKind, Verdict,
 };
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreLease};
 use folder::RunFolder;
 use gate::{Gate, Work};
 use live::{LiveServices, ServiceNews};
@@ -56,6 +56,8 @@ const MESSAGES: usize = 1024;
 
 /// How long a run waits for somebody who sweeps the store: removing a terabyte takes minutes.
 const SWEEPING: Duration = Duration::from_secs(10 * 60);
+/// How often a run that waits for it looks whether it is interrupted.
+const GLANCE: Duration = Duration::from_millis(250);
 
 /// How many nodes are introduced at once: a record of the journal has its limit.
 const INTRODUCED: usize = 1000;
@@ -115,6 +117,16 @@ pub enum RunError {
         /// Who holds it, if known.
         holder: String,
     },
+    /// A port that the plan gives to a service.
+    #[error(
+        "port {port}, which the plan gives to service `{service}`, is in use by another process"
+    )]
+    PortInUse {
+        /// The port.
+        port: u16,
+        /// The service's name.
+        service: String,
+    },
     /// The journal.
     #[error("{0}")]
     Journal(String),
@@ -154,10 +166,12 @@ pub async fn run(
     store: Arc<Store>,
     folder: RunFolder,
     listeners: Vec<Box<dyn Listener>>,
-    interrupts: mpsc::Receiver<Interrupt>,
+    mut interrupts: mpsc::Receiver<Interrupt>,
 ) -> Result<Outcome, RunError> {
     // Held to the end: nothing of the store is swept meanwhile.
-    let _lease = tokio::task::block_in_place(|| store.lease(SWEEPING))?;
+    let Some(_lease) = lease(&store, &mut interrupts)? else {
+        return Ok(Outcome::Interrupted);
+    };
     let (sender, receiver) = mpsc::channel(MESSAGES);
     let environment = Arc::new(Environment::detect());
     let graph = expanded.graph.clone();
@@ -196,9 +210,28 @@ pub async fn run(
         cancels: BTreeMap::new(),
         tasks: tokio::task::JoinSet::new(),
         tally: Tally::default(),
+        ports_checked: false,
     };
     run.until_the_end(&expanded.name, settings, receiver, interrupts)
         .await
+}
+
+/// Waits until nobody sweeps the store; nothing if it is interrupted before.
+fn lease(
+    store: &Store,
+    interrupts: &mut mpsc::Receiver<Interrupt>,
+) -> Result<Option<StoreLease>, RunError> {
+    let began = Instant::now();
+    loop {
+        match tokio::task::block_in_place(|| store.lease(GLANCE)) {
+            Err(StoreError::BeingSwept { .. }) if began.elapsed() < SWEEPING => {
+                if interrupts.try_recv().is_ok() {
+                    return Ok(None);
+                }
+            }
+            other => return Ok(Some(other?)),
+        }
+    }
 }
 
 /// What went wrong on the way.
@@ -239,6 +272,8 @@ struct Run {
     cancels: BTreeMap<NodeId, watch::Sender<bool>>,
     tasks: tokio::task::JoinSet<()>,
     tally: Tally,
+    /// Whether the ports that the plan gives were looked at.
+    ports_checked: bool,
 }
 
 impl Run {
@@ -316,8 +351,14 @@ impl Run {
         while let Some(action) = queue.pop_front() {
             match action {
                 Action::Decide(node) => queue.extend(self.decide(node)?),
-                Action::Start(node, sample) => self.start(node, sample)?,
-                Action::Launch(service) => self.launch(service)?,
+                Action::Start(node, sample) => {
+                    self.check_ports()?;
+                    self.start(node, sample)?;
+                }
+                Action::Launch(service) => {
+                    self.check_ports()?;
+                    self.launch(service)?;
+                }
                 Action::Stop(service) => self.live.stop(service),
                 Action::Cancel(node) => self.cancel(node),
                 Action::Rest(node, pause) => self.rest(node, pause),

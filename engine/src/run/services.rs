@@ -4,11 +4,36 @@ use super::live::ServiceNews;
 use super::{LOG_LINES, Run, RunError, millis};
 use crate::event::Event;
 use crate::graph::NodeId;
-use crate::process::log_tail;
+use crate::policy::port_pool;
+use crate::process::{log_tail, port_is_free};
 use crate::schedule::{Action, Happened};
 use crate::step::{FailureClass, Progress, StepError};
+use std::net::{Ipv4Addr, SocketAddr};
 
 impl Run {
+    /// Finds out before anything runs whether ports that the plan gives are taken. What another run
+    /// has is waited for like everything that runs take from each other.
+    pub(super) fn check_ports(&mut self) -> Result<(), RunError> {
+        if std::mem::replace(&mut self.ports_checked, true) {
+            return Ok(());
+        }
+        for id in self.graph.order() {
+            let service = self.graph.service(*id);
+            let Some(port) = service.and_then(|s| s.service.fixed_port()) else {
+                continue;
+            };
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let (pool, part) = (port_pool(port).0, port.to_string());
+            // A lock that cannot be used is told of when it is needed.
+            let is_held = || matches!(self.claims.holder(&pool, &part), Ok(Some(_)));
+            if self.schedule.may_launch(*id) && !port_is_free(address) && !is_held() {
+                let service = self.graph.name(*id);
+                return Err(RunError::PortInUse { port, service });
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn launch(&mut self, service: NodeId) -> Result<(), RunError> {
         let name = self.graph.name(service);
         let incarnation = self.schedule.incarnation(service);

@@ -257,6 +257,13 @@ impl Schedule {
         self.track(service).incarnation
     }
 
+    /// Whether a service could still be launched: it is not up, and something that may use it has
+    /// not come to its end.
+    pub fn may_launch(&self, service: NodeId) -> bool {
+        let track = self.track(service);
+        !track.state.is_up() && !track.state.is_terminal() && track.open_dependents > 0
+    }
+
     /// Whether a node failed; a service does so too when it dies again and again.
     pub fn has_failed(&self, node: NodeId) -> bool {
         self.state(node) == State::Failed

@@ -108,7 +108,7 @@ impl Blobs<'_> {
         let movable =
             data.nlink() == 1 && fs::metadata(self.root).is_ok_and(|root| root.dev() == data.dev());
         if movable {
-            match self.adopt_by_moving(path, data.len()) {
+            match self.adopt_by_moving(path, data) {
                 // One file system may be mounted twice, and there is no renaming across that.
                 Err(StoreError::Io { source, .. })
                     if source.kind() == io::ErrorKind::CrossesDevices => {}
@@ -120,14 +120,22 @@ impl Blobs<'_> {
         Ok((digest, folder))
     }
 
-    fn adopt_by_moving(&self, path: &Path, size: u64) -> Result<(Digest, PathBuf), StoreError> {
+    /// Somebody may still write to the file: before it was read that shows in its times, after it
+    /// was sealed the seal is broken.
+    fn adopt_by_moving(
+        &self,
+        path: &Path,
+        data: &Metadata,
+    ) -> Result<(Digest, PathBuf), StoreError> {
         let (digest, size_read) = digest_of(path)?;
-        if size_read != size {
+        let after = fs::symlink_metadata(path).map_err(StoreError::on("look at", path))?;
+        let times = |data: &Metadata| (data.mtime(), data.mtime_nsec(), data.len());
+        if size_read != data.len() || times(&after) != times(data) {
             return Err(StoreError::Changing {
                 path: path.to_owned(),
             });
         }
-        let folder = self.place(&self.own(path)?, &digest, size)?;
+        let folder = self.place(&self.own(path)?, &digest, data.len())?;
         Ok((digest, folder))
     }
 

@@ -130,18 +130,23 @@ struct Plan {
 }
 
 impl Store {
-    /// Removes what nothing needs: see [`GcOptions`]. Waits for nobody.
+    /// Removes what nothing needs: see [`GcOptions`]. Waits for nobody. `roots` is asked once nobody
+    /// else uses the store, so that nothing that is needed meanwhile is missing.
     ///
     /// # Errors
     /// [`StoreError::InUse`] while a run uses the store, [`StoreError::Unreadable`] if it is not known
     /// what is needed. What cannot be removed is no error but part of the report.
-    pub fn gc(&self, roots: &Roots, options: &GcOptions) -> Result<GcReport, StoreError> {
+    pub fn gc(
+        &self,
+        roots: impl FnOnce() -> Roots,
+        options: &GcOptions,
+    ) -> Result<GcReport, StoreError> {
         let _lease = match options.dry_run {
             true => self.lease(PATIENCE)?,
             false => self.lease_alone(PATIENCE)?,
         };
         let now = SystemTime::now();
-        let plan = self.plan(self.readable_records()?, roots, options, now);
+        let plan = self.plan(self.readable_records()?, &roots(), options, now);
         let mut report = GcReport {
             dry_run: options.dry_run,
             kept_bytes: plan.kept_bytes,

@@ -1,10 +1,12 @@
 //! Options that hold others: lists, tables, optional values, free-form tables.
 
+use crate::graph::Link;
 use crate::options::{OptionType, Parser, Walk};
 use crate::schema::{Schema, list_of};
 use crate::value::{Kind, Value};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 impl<T: OptionType> OptionType for Vec<T> {
     fn type_name() -> String {
@@ -79,13 +81,40 @@ impl<T: OptionType> OptionType for Option<T> {
 
     fn walk(&self, path: &str, walk: &mut dyn Walk) {
         match self {
-            Some(item) => item.walk(path, walk),
-            None => walk.value(path, "none"),
+            Some(item) => item.walk(path, &mut Present { path, walk }),
+            None => walk.value(path, ABSENT),
         }
     }
 
     fn absent() -> Option<Self> {
         Some(None)
+    }
+}
+
+/// What the walk over an optional value says where there is none.
+const ABSENT: &str = "none";
+
+/// A walk over an optional value that is there: text that reads as if it were not is put in quotes.
+struct Present<'a> {
+    path: &'a str,
+    walk: &'a mut dyn Walk,
+}
+
+impl Walk for Present<'_> {
+    fn value(&mut self, path: &str, text: &str) {
+        if path == self.path && text.trim_matches('"') == ABSENT {
+            self.walk.value(path, &format!("\"{text}\""));
+        } else {
+            self.walk.value(path, text);
+        }
+    }
+
+    fn link(&mut self, path: &str, link: &Link) {
+        self.walk.link(path, link);
+    }
+
+    fn file(&mut self, path: &str, file: &Path) {
+        self.walk.file(path, file);
     }
 }
 
@@ -146,5 +175,32 @@ fn join(path: &str, key: &str) -> String {
         key.to_owned()
     } else {
         format!("{path}.{key}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walked(value: &Option<String>) -> String {
+        struct Seen(Vec<String>);
+        impl Walk for Seen {
+            fn value(&mut self, path: &str, text: &str) {
+                self.0.push(format!("{path}={text}"));
+            }
+            fn link(&mut self, _: &str, _: &Link) {}
+            fn file(&mut self, _: &str, _: &Path) {}
+        }
+        let mut seen = Seen(Vec::new());
+        value.walk("with.x", &mut seen);
+        seen.0.join(" ")
+    }
+
+    #[test]
+    fn text_is_told_from_its_absence() {
+        assert_eq!(walked(&None), "with.x=none");
+        assert_eq!(walked(&Some("some".into())), "with.x=some");
+        assert_eq!(walked(&Some("none".into())), "with.x=\"none\"");
+        assert_eq!(walked(&Some("\"none\"".into())), "with.x=\"\"none\"\"");
     }
 }

@@ -250,6 +250,7 @@ pub async fn perform(
         settings: Settings::default(),
         seed: 1,
         fresh: false,
+        locked: None,
         version: "0".into(),
     };
     let folder = match begun {

@@ -72,6 +72,10 @@ impl ServiceType for ServerCommand {
 
 #[async_trait::async_trait]
 impl Service for ServerCommand {
+    fn fixed_port(&self) -> Option<u16> {
+        self.port.filter(|port| *port != 0)
+    }
+
     fn launch(&self, context: &LaunchContext) -> Result<Launch, StepError> {
         let port = super::port(self.port)?.to_string();
         let fill = |text: &Text| {

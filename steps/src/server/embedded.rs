@@ -159,6 +159,10 @@ impl ServerEmbedded {
 
 #[async_trait::async_trait]
 impl Service for ServerEmbedded {
+    fn fixed_port(&self) -> Option<u16> {
+        self.port.filter(|port| *port != 0)
+    }
+
     fn launch(&self, context: &LaunchContext) -> Result<Launch, StepError> {
         // A named port is checked here for a clear message; without one the server takes any
         // and says which, so that nobody can take it in between.

@@ -10,6 +10,9 @@ use crate::step::AxisValue;
 use crate::value::{Kind, Table, Value};
 use std::collections::HashSet;
 
+/// Up to here every integer is a number of its own when numbers compare by value.
+const EXACT: u64 = 1 << 53;
+
 /// Reads the axes of a plan; what is wrong with them goes to `problems`.
 pub(in crate::expand) fn read(
     decl: &AxesDecl,
@@ -310,6 +313,15 @@ impl Reader<'_> {
 
     fn check_plain(&mut self, name: &str, value: &Value) -> Option<AxisValue> {
         let plain = axis_value(value);
+        if let Kind::Int(i) = value.kind
+            && i.unsigned_abs() > EXACT
+        {
+            let message = format!("axis `{name}` cannot tell {i} from its neighbours");
+            let problem = Problem::at(&value.place, message, "beyond 2^53");
+            let help = format!("write it as text: `\"{i}\"`");
+            self.problems.push(problem.help(help));
+            return None;
+        }
         if plain.is_none() {
             let message = format!(
                 "axis `{name}` takes numbers, booleans and strings, found {}",

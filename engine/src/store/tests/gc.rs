@@ -47,22 +47,25 @@ fn what_no_record_names_goes_once_it_is_old() {
     let sample = bench.result("samples/class", "sample", 400);
     let none = Roots::default();
 
-    let report = bench.store.gc(&none, &GcOptions::default()).unwrap();
+    let report = bench
+        .store
+        .gc(|| none.clone(), &GcOptions::default())
+        .unwrap();
     assert_eq!((report.blobs.count, bench.has(&orphan)), (0, true));
     let rooted = Roots {
         artifacts: [orphan.digest].into(),
         ..Roots::default()
     };
-    let report = bench.store.gc(&rooted, &now()).unwrap();
+    let report = bench.store.gc(|| rooted.clone(), &now()).unwrap();
     assert_eq!((report.blobs.count, bench.has(&orphan)), (0, true));
 
     let dry = GcOptions {
         dry_run: true,
         ..now()
     };
-    let foreseen = bench.store.gc(&none, &dry).unwrap();
+    let foreseen = bench.store.gc(|| none.clone(), &dry).unwrap();
     assert!(bench.has(&orphan));
-    let report = bench.store.gc(&none, &now()).unwrap();
+    let report = bench.store.gc(|| none.clone(), &now()).unwrap();
     assert_eq!(
         (report.blobs, report.trees),
         (foreseen.blobs, foreseen.trees)
@@ -100,13 +103,13 @@ fn cached_results_go_by_age_unless_pinned_and_samples_do_not() {
         max_size: None,
         ..aged.clone()
     };
-    let report = bench.store.gc(&roots, &by_age).unwrap();
+    let report = bench.store.gc(|| roots.clone(), &by_age).unwrap();
     assert_eq!((report.actions.count, report.samples.count), (1, 0));
     assert_eq!(bench.store.get_record("actions", "old"), None);
     let shown = [&old, &new, &pinned, &sample].map(|a| bench.has(a));
     assert_eq!(shown, [false, true, true, true]);
 
-    let report = bench.store.gc(&roots, &aged).unwrap();
+    let report = bench.store.gc(|| roots.clone(), &aged).unwrap();
     assert_eq!((report.actions.count, report.samples.count), (1, 0));
     let shown = [&new, &pinned, &sample].map(|a| bench.has(a));
     assert_eq!(shown, [false, true, true]);
@@ -115,7 +118,7 @@ fn cached_results_go_by_age_unless_pinned_and_samples_do_not() {
         samples_max_age: Some(DAY * 7),
         ..now()
     };
-    let report = bench.store.gc(&roots, &samples_too).unwrap();
+    let report = bench.store.gc(|| roots.clone(), &samples_too).unwrap();
     assert_eq!((report.samples.count, bench.has(&sample)), (1, false));
 }
 
@@ -129,7 +132,7 @@ fn the_oldest_results_go_until_the_rest_fits() {
         max_size: Some(250),
         ..now()
     };
-    let report = bench.store.gc(&Roots::default(), &options).unwrap();
+    let report = bench.store.gc(Roots::default, &options).unwrap();
     assert_eq!(report.actions.count, 2);
     let shown: Vec<bool> = results.iter().map(|a| bench.has(a)).collect();
     assert_eq!(shown, [true, true, false, false]);
@@ -153,7 +156,7 @@ fn what_two_results_share_stays_with_the_one_that_stays() {
             .unwrap();
     }
     bench.store.remove_record("actions", "lose").unwrap();
-    bench.store.gc(&Roots::default(), &now()).unwrap();
+    bench.store.gc(Roots::default, &now()).unwrap();
     assert_eq!([&shared, &other].map(|a| bench.has(a)), [false, true]);
     assert!(bench.blob_of("shared").exists() && !bench.blob_of("own").exists());
 }
@@ -164,7 +167,7 @@ fn what_the_dead_left_unfinished_goes_and_what_the_living_write_stays() {
     let tmp = bench.store.root().join("tmp");
     fs::create_dir(tmp.join("dead")).unwrap();
     fs::write(tmp.join("dead/part"), "half").unwrap();
-    let report = bench.store.gc(&Roots::default(), &now()).unwrap();
+    let report = bench.store.gc(Roots::default, &now()).unwrap();
     assert_eq!(report.unfinished, Freed { count: 1, bytes: 4 });
     assert_eq!(fs::read_dir(tmp).unwrap().count(), 1);
 }
@@ -173,7 +176,7 @@ fn what_the_dead_left_unfinished_goes_and_what_the_living_write_stays() {
 fn nothing_is_swept_under_a_run() {
     let bench = Bench::new();
     let _lease = bench.store.lease(Duration::ZERO).unwrap();
-    let error = bench.store.gc(&Roots::default(), &now()).unwrap_err();
+    let error = bench.store.gc(Roots::default, &now()).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
 }
 
@@ -185,10 +188,10 @@ fn nothing_goes_while_a_sample_cannot_be_read_that_may_need_it() {
     let record = walk::files(&folder).pop().expect("a record");
     let whole = fs::read(&record).unwrap();
     fs::write(&record, "damaged").unwrap();
-    let error = bench.store.gc(&Roots::default(), &now()).unwrap_err();
+    let error = bench.store.gc(Roots::default, &now()).unwrap_err();
     assert!(matches!(error, StoreError::Unreadable { .. }), "{error}");
     assert!(error.to_string().contains("benchwright fsck"), "{error}");
     fs::write(&record, whole).unwrap();
-    bench.store.gc(&Roots::default(), &now()).unwrap();
+    bench.store.gc(Roots::default, &now()).unwrap();
     assert!(bench.has(&sample));
 }

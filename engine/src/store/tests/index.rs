@@ -91,14 +91,14 @@ fn sweeping_results_forgets_what_the_indexes_say() {
         max_size: Some(0),
         ..GcOptions::default()
     };
-    let report = bench.store.gc(&Roots::default(), &options).unwrap();
+    let report = bench.store.gc(Roots::default, &options).unwrap();
     assert_eq!(
         (report.actions.count, report.blobs.count),
         (0, 0),
         "it is a sample's too"
     );
     bench.store.remove_record("samples/class", "key").unwrap();
-    let report = bench.store.gc(&Roots::default(), &options).unwrap();
+    let report = bench.store.gc(Roots::default, &options).unwrap();
     assert_eq!(report.actions.count, 1);
     assert_eq!(bench.store.load_index("a/plan").unwrap().get(&key), None);
 }
