@@ -99,7 +99,9 @@ fn a_port_in_use_is_named() {
         "use = \"server.embedded\"\nwith = {{ model = \"${{steps.model.dir}}\", port = {port} }}"
     );
     let said = failing(&world, &plan_with(&service, FEW));
-    assert_says(&said, &[&format!("port {port} is in use"), "remove `port`"]);
+    let taken =
+        format!("port {port}, which the plan gives to service `server`, is in use by another");
+    assert_says(&said, &[&taken, "remove `port`"]);
 }
 
 #[test]
