@@ -2,18 +2,29 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Reads monotonic nanoseconds since the start of the run; 0 before it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
+    /// The origin on the system's monotonic clock, in nanoseconds.
+    monotonic: u64,
 }
 
 impl Clock {
     /// A clock that starts `lead` from now, so that the first arrival is not late because
     /// threads had to be started.
     pub(crate) fn starting_in(lead: Duration) -> Self {
+        // Read in between: `Instant` is the same clock, but does not show its numbers.
+        let before = Instant::now();
+        let time = clock_gettime(ClockId::Monotonic);
+        let now = before + before.elapsed() / 2;
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
         Self {
-            origin: Instant::now() + lead,
+            origin: now + lead,
+            monotonic: seconds * 1_000_000_000 + nanos + nanoseconds(lead),
         }
     }
 
@@ -21,11 +32,17 @@ impl Clock {
         nanoseconds(Instant::now().saturating_duration_since(self.origin))
     }
 
-    /// The instant `after` the start.
-    pub(crate) fn at(&self, after: Duration) -> Instant {
+    /// The start of the run on the system's monotonic clock, in nanoseconds.
+    pub(crate) fn started_monotonic(&self) -> u64 {
+        self.monotonic
+    }
+
+    /// How long it is until so many nanoseconds after the start.
+    pub(crate) fn until(&self, after: u64) -> Duration {
         // A rate near zero puts an arrival further away than the clock can count.
         const FAR: Duration = Duration::from_secs(1 << 30);
-        self.origin + after.min(FAR)
+        let due = self.origin + Duration::from_nanos(after).min(FAR);
+        due.saturating_duration_since(Instant::now())
     }
 }
 

@@ -38,7 +38,7 @@ pub use metrics::{
     Better, Counts, Definition, Distribution, Metrics, Second, SloResults, Summary, Throughput,
     Window, WindowKind,
 };
-pub use plan::{Load, PlanError, Reuse, RunPlan, Stop};
+pub use plan::{Load, PlanError, Reuse, RunPlan, Stop, Threads};
 pub use protocol::Protocol;
 pub use record::{Class, Event, Outcome, ParseOutcomeError, Record, Usage};
 pub use run::{

@@ -54,6 +54,15 @@ pub enum Reuse {
     Cycle,
 }
 
+/// The client's own threads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Threads {
+    /// How many; as many as `cores` if absent, or one for every four processors.
+    pub count: Option<NonZeroU32>,
+    /// The processors that they are kept on, in turn; anywhere if there are none.
+    pub cores: Vec<u32>,
+}
+
 /// Everything that a run needs.
 #[derive(Clone, Debug)]
 pub struct RunPlan {
@@ -71,6 +80,8 @@ pub struct RunPlan {
     pub timeouts: Timeouts,
     /// How much to read.
     pub limits: Limits,
+    /// With what.
+    pub threads: Threads,
 }
 
 /// Why a plan cannot be run.

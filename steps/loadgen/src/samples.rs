@@ -88,6 +88,7 @@ pub(crate) fn info(load: Load, records: &[Record]) -> RunInfo {
         protocol: Protocol::Completions,
         length: OutputLength::Exact,
         started_unix_ms: 0,
+        started_monotonic_ns: 0,
         wall_ns,
         ended: Ended::Reached,
         client: ClientUse {

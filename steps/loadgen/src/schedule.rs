@@ -179,6 +179,7 @@ mod tests {
             },
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            threads: crate::Threads::default(),
         }
     }
 

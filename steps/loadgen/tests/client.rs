@@ -49,6 +49,7 @@ fn plan(address: impl std::fmt::Display, n: u32) -> RunPlan {
         },
         timeouts: Timeouts::default(),
         limits: Limits::default(),
+        threads: loadgen::Threads::default(),
     }
 }
 
@@ -304,7 +305,7 @@ async fn sizes_are_limited() {
         "longer than 1000",
         "larger than 2000",
         "larger than 50000",
-        "too large",
+        "longer than 8192",
     ]) {
         let (class, message) = failure(record);
         assert!(

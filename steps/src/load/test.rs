@@ -266,6 +266,7 @@ impl LoadTest {
             target,
             timeouts,
             limits: Limits::default(),
+            threads: loadgen::Threads::default(),
         })
     }
 }

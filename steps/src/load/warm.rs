@@ -113,6 +113,7 @@ impl Step for LoadWarm {
                 ..Timeouts::default()
             },
             limits: Limits::default(),
+            threads: loadgen::Threads::default(),
         };
         let run = loadgen::run(plan, &mut Follow(context), context.cancelled()).await;
         let run = run.map_err(|e| StepError::new(e.to_string()))?;

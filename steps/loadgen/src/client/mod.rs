@@ -1,14 +1,15 @@
-//! A streaming HTTP/1.1 client that says when things happened.
+//! The connection to one server: where it is, how bytes get there, what answers mean as HTTP.
 //!
-//! It exists because the usual clients hide what a measurement needs: which request paid for
-//! a connection, when the head came, and whether a failure happened before a byte of the
-//! answer. A request and its connection are polled in one task, so reading an event costs one
-//! wake-up. Knows HTTP, TLS and time limits of connecting; knows no protocol above.
+//! Knows no load and no event stream. Nothing here waits: whoever asks has been told by the
+//! system that something is to be had.
 
 mod address;
-mod connection;
-mod exchange;
+mod http1;
 mod socket;
+mod wire;
 
 pub use address::{Address, AddressError};
-pub(crate) use exchange::{Answer, Client, Trail};
+
+pub(crate) use http1::{Head, Part, Reader};
+pub(crate) use socket::Socket;
+pub(crate) use wire::Wire;

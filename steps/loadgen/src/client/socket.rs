@@ -1,100 +1,125 @@
-//! A TCP or TLS stream that counts the bytes it read.
-//!
-//! The count answers the one question that decides whether a request may be sent again: did
-//! any byte of an answer arrive?
+//! A TCP or TLS stream that never blocks.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll, ready},
-};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-use tokio_rustls::client::TlsStream;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-/// Bytes read from a socket so far; outlives the socket.
-#[derive(Clone, Debug, Default)]
-pub(super) struct BytesRead(Arc<AtomicU64>);
-
-impl BytesRead {
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+/// TLS towards one server.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
 }
 
-#[derive(Debug)]
-pub(super) struct Socket {
-    stream: Stream,
-    read: BytesRead,
-}
-
-#[derive(Debug)]
-pub(super) enum Stream {
+/// A connection to a server, made or being made.
+pub(crate) enum Socket {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Socket {
-    pub(super) fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            read: BytesRead::default(),
+    /// Begins to connect. Whether that went well shows once the socket can be written to.
+    pub(crate) fn connect(to: SocketAddr, tls: Option<&Tls>) -> io::Result<Self> {
+        let family = match to {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+        // Without this a request could wait for the acknowledgement of the one before it.
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        match rustix::net::connect(&socket, &to) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let stream = TcpStream::from(socket);
+        Ok(match tls {
+            None => Self::Plain(stream),
+            Some(Tls { config, name }) => {
+                let connection = ClientConnection::new(config.clone(), name.clone());
+                let connection = connection.map_err(io::Error::other)?;
+                Self::Tls(Box::new(StreamOwned::new(connection, stream)))
+            }
+        })
+    }
+
+    /// Takes the result of connecting, TLS included: whether it has come.
+    pub(crate) fn is_connected(&mut self) -> io::Result<bool> {
+        sockopt::socket_error(self.as_fd())??;
+        let Self::Tls(stream) = self else {
+            return Ok(true);
+        };
+        match stream.conn.complete_io(&mut stream.sock) {
+            Ok(_) => Ok(!stream.conn.is_handshaking()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
-    pub(super) fn bytes_read(&self) -> BytesRead {
-        self.read.clone()
+    /// Whether it waits for room to write.
+    pub(crate) fn wants_write(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.conn.wants_write())
+    }
+
+    /// Passes on what TLS has kept back.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(stream) => match stream.flush() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+                other => other,
+            },
+        }
+    }
+
+    /// Reads what is there: 0 bytes where the other side has closed, `None` where nothing is.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let read = match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        };
+        match read {
+            Ok(n) => Ok(Some(n)),
+            Err(error) if is_nothing_yet(&error) => Ok(None),
+            // A server that closes without the farewell of TLS has closed nevertheless: whether
+            // an answer is whole its own framing says.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Some(0)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes what there is room for.
+    pub(crate) fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = match self {
+            Self::Plain(stream) => stream.write_vectored(pieces),
+            Self::Tls(stream) => stream.write_vectored(pieces),
+        };
+        match written {
+            Err(error) if is_nothing_yet(&error) => Ok(0),
+            other => other,
+        }
+    }
+
+    /// Whether bytes may lie ready although the socket has none: TLS reads records whole.
+    pub(crate) fn reads_ahead(&self) -> bool {
+        matches!(self, Self::Tls(_))
     }
 }
 
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        ready!(match &mut this.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        })?;
-        let more = (buf.filled().len() - before) as u64;
-        this.read.0.fetch_add(more, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
-    }
+fn is_nothing_yet(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Plain(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.sock.as_fd(),
         }
     }
 }

@@ -7,6 +7,7 @@
 use crate::{Class, SseEvent, Usage};
 
 use super::chunk::{Choice, Chunk, Text, WireUsage};
+use super::template::Template;
 
 /// What went wrong, and which class of failure that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,7 @@ pub(crate) struct Decoder {
     pub(crate) finish: Option<String>,
     /// Whether `[DONE]` was seen.
     pub(crate) ended: bool,
+    template: Template,
 }
 
 impl Decoder {
@@ -31,8 +33,14 @@ impl Decoder {
     pub(crate) fn event(
         &mut self,
         event: SseEvent<'_>,
-        on_text: impl FnMut(&str),
+        mut on_text: impl FnMut(&str),
     ) -> Result<Option<u32>, Fault> {
+        if event.name.is_empty()
+            && let Some(text) = self.template.text(event.data)
+        {
+            on_text(text);
+            return Ok(Some(self.tokens(None)));
+        }
         if event.data.trim_ascii() == b"[DONE]" {
             self.ended = true;
             return Ok(None);
@@ -45,7 +53,13 @@ impl Decoder {
             .usage
             .as_ref()
             .and_then(|usage| usage.completion_tokens);
+        let is_more_than_text = chunk.usage.is_some();
         self.take_usage(chunk.usage);
+        if let Some(choice) = chunk.choices.0.as_ref().filter(|_| !is_more_than_text)
+            && let Some(text) = only_text(choice)
+        {
+            self.template.learn(event.data, text);
+        }
         let content = chunk
             .choices
             .0
@@ -101,6 +115,23 @@ impl Decoder {
         self.counted = self.counted.max(total);
         step
     }
+}
+
+/// The text of a choice that says nothing else.
+fn only_text<'a>(choice: &'a Choice<'_>) -> Option<&'a str> {
+    if choice.finish_reason.is_some() {
+        return None;
+    }
+    let delta = choice.delta.as_ref();
+    let pieces = [
+        choice.text.as_ref(),
+        delta.and_then(|d| d.content.as_ref()),
+        delta.and_then(|d| d.reasoning_content.as_ref()),
+        delta.and_then(|d| d.reasoning.as_ref()),
+    ];
+    let mut said = pieces.into_iter().flatten().map(|Text(text)| &**text);
+    let only = said.next().filter(|text| !text.is_empty())?;
+    said.next().is_none().then_some(only)
 }
 
 /// A chunk that is no error.

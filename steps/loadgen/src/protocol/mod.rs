@@ -5,6 +5,7 @@
 mod body;
 mod chunk;
 mod decoder;
+mod template;
 
 use serde::{Deserialize, Serialize};
 

@@ -4,43 +4,40 @@
 //! dispatch or an instant, and so that its CPU time can be told from the rest. Knows how a
 //! run begins and ends; what a record means is not its business.
 
-mod dispatch;
-mod exchange;
+mod cap;
+mod context;
 mod gauge;
+mod lane;
 mod observer;
-mod pacer;
-mod users;
-mod workers;
+mod sight;
+mod threads;
 
 use std::{
     future::Future,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::{
-    Load, OutputLength, PlanError, Protocol, Record, Reuse, RunPlan, Stop, client::Client,
-    clock::Clock, schedule::Schedule,
+    Load, OutputLength, PlanError, Protocol, Record, Reuse, RunPlan, Stop, client::Wire,
+    clock::Clock,
 };
 
 pub use observer::{NoObserver, Observer, ObserverError, Progress};
-pub use workers::ClientUse;
+pub use threads::ClientUse;
 
-use dispatch::{Context, Dispatcher};
+use cap::Cap;
+use context::Context;
 use gauge::Gauge;
 use observer::Collector;
-use pacer::Pacer;
-use workers::Workers;
-
-/// Finished records that may wait for the observer before requests wait, too.
-const WAITING_RECORDS: usize = 8192;
+use threads::Threads;
 
 /// Threads and first bodies are made ready in this time, before the first arrival.
 const LEAD: Duration = Duration::from_millis(20);
@@ -79,6 +76,9 @@ pub struct RunInfo {
     /// Wall-clock time of the start, in milliseconds since 1970; every other instant is
     /// monotonic.
     pub started_unix_ms: u64,
+    /// The start on the system's monotonic clock, in nanoseconds: what other processes of the
+    /// machine write down by that clock can be set beside the records.
+    pub started_monotonic_ns: u64,
     /// From the start to the end of the last request, in nanoseconds.
     pub wall_ns: u64,
     /// How the run ended.
@@ -142,55 +142,35 @@ pub async fn run(
     cancel: impl Future<Output = ()> + Send,
 ) -> Result<Run, RunError> {
     let schedule = plan.prepare()?;
-    let client = Client::new(&plan)?;
-    let workers = Workers::start().map_err(RunError::Threads)?;
-    let (stop, stopped) = watch::channel(false);
-    let (sender, records) = mpsc::channel(WAITING_RECORDS);
+    let wire = Wire::new(&plan).await?;
+    // Not bounded by itself: there are as many records as requests, and all are kept.
+    let (sender, records) = mpsc::unbounded_channel();
     let started = SystemTime::now() + LEAD;
+    let planned = schedule.planned(plan.stop);
     let context = Arc::new(Context {
-        client,
+        wire,
         clock: Clock::starting_in(LEAD),
         gauge: Gauge::default(),
-        stopped,
+        cap: cap(plan.load),
+        taken: AtomicU64::new(0),
+        stopped: AtomicBool::new(false),
         exhausted: AtomicBool::new(false),
         plan,
     });
-    let planned = schedule.planned(context.plan.stop);
-    let dispatcher = Dispatcher {
-        context: context.clone(),
-        records: sender,
-    };
-    let pacer = begin(dispatcher, schedule, &workers)?;
+    let threads = Threads::start(&context, schedule, sender).map_err(RunError::Threads)?;
     let mut collector = Collector::new(observer, &context, planned);
     let cancel = pin!(cancel);
-    let end = collector.collect(records, cancel, || {
-        // Nobody listens any more only when everything has ended already.
-        let _ = stop.send(true);
-        if let Some(pacer) = &pacer {
-            pacer.stop();
-        }
-    });
+    let end = collector.collect(records, cancel, || threads.stop());
     let interrupted = end.await.map_err(RunError::Observer)?;
     let records = collector.finish()?;
-    let client = workers.used(pacer.map(Pacer::used));
-    let info = describe(&context, &records, started, interrupted, client);
+    let info = describe(&context, &records, started, interrupted, threads.used());
     Ok(Run { info, records })
 }
 
-fn begin(
-    dispatcher: Dispatcher,
-    schedule: Schedule,
-    workers: &Workers,
-) -> Result<Option<Pacer>, RunError> {
-    match schedule {
-        Schedule::Open(instants) => {
-            let pacer = Pacer::start(dispatcher, instants, workers.handle());
-            pacer.map(Some).map_err(RunError::Threads)
-        }
-        Schedule::Closed { most } => {
-            users::start(&dispatcher, most, workers.handle());
-            Ok(None)
-        }
+fn cap(load: Load) -> Option<Cap> {
+    match load {
+        Load::Open { max_in_flight, .. } => max_in_flight.map(Cap::new),
+        Load::Closed { .. } => None,
     }
 }
 
@@ -215,6 +195,7 @@ fn describe(
         protocol: plan.target.protocol,
         length: plan.target.generation.length,
         started_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        started_monotonic_ns: context.clock.started_monotonic(),
         wall_ns: records.iter().map(|record| record.done).max().unwrap_or(0),
         ended: match (interrupted, context.exhausted.load(Ordering::Relaxed)) {
             (true, _) => Ended::Interrupted,

@@ -1,7 +1,7 @@
 //! Who watches a run: progress twice a second, finished records in batches.
 //!
 //! The observer is called on the caller's runtime, never on the client's threads: a slow disk
-//! delays no request until [`super::WAITING_RECORDS`] records wait for it.
+//! delays no request.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior},
 };
 
-use super::{RunError, dispatch::Context};
+use super::{RunError, context::Context};
 use crate::Record;
 
 /// Records are handed over when there are so many, or at the next report of progress.
@@ -95,7 +95,7 @@ impl<'a> Collector<'a> {
     /// says whether it was.
     pub(super) async fn collect(
         &mut self,
-        mut records: mpsc::Receiver<Record>,
+        mut records: mpsc::UnboundedReceiver<Vec<Record>>,
         mut cancel: Pin<&mut impl Future<Output = ()>>,
         stop: impl Fn(),
     ) -> Result<bool, ObserverError> {
@@ -107,9 +107,9 @@ impl<'a> Collector<'a> {
                     interrupted = true;
                     stop();
                 }
-                record = records.recv() => {
-                    let Some(record) = record else { break };
-                    self.batch.push(record);
+                finished = records.recv() => {
+                    let Some(mut finished) = finished else { break };
+                    self.batch.append(&mut finished);
                     if self.batch.len() >= BATCH {
                         self.hand_over()?;
                     }

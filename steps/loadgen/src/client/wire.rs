@@ -1,0 +1,140 @@
+//! What all requests of a run have in common on the wire.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::socket::{Socket, Tls};
+use crate::{Address, Class, PlanError, RunPlan, Secret, protocol::Fault};
+
+const AGENT: &str = concat!("benchwright/", env!("CARGO_PKG_VERSION"));
+
+/// How requests of one run reach their server.
+pub(crate) struct Wire {
+    authority: String,
+    /// Where the name leads, or why it leads nowhere.
+    addresses: Result<Vec<SocketAddr>, String>,
+    tls: Option<Tls>,
+    /// Every head, up to the length of the body.
+    head: Vec<u8>,
+}
+
+impl Wire {
+    /// Looks the server's name up, for at most as long as a connection may take.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`] for a key that no header can carry, or a host that cannot be verified.
+    pub(crate) async fn new(plan: &RunPlan) -> Result<Self, PlanError> {
+        let address = &plan.target.address;
+        let bad = |problem| PlanError::Address {
+            address: address.to_string(),
+            problem,
+        };
+        let tls = address
+            .tls
+            .then(|| tls(&address.host))
+            .transpose()
+            .map_err(bad)?;
+        Ok(Self {
+            authority: address.authority(),
+            head: head(plan)?,
+            addresses: look_up(address, plan.timeouts.connect).await,
+            tls,
+        })
+    }
+
+    /// The head of a request whose body has so many bytes.
+    pub(crate) fn head(&self, length: usize) -> Vec<u8> {
+        let mut head = Vec::with_capacity(self.head.len() + 16);
+        head.extend_from_slice(&self.head);
+        // A vector accepts every write.
+        let _ = write!(head, "{length}\r\n\r\n");
+        head
+    }
+
+    /// Begins to connect to the server's address number `n`; `None` if there are not so many.
+    pub(crate) fn connect(&self, n: usize) -> Option<Result<Socket, Fault>> {
+        let to = match &self.addresses {
+            Ok(addresses) => *addresses.get(n)?,
+            Err(why) if n == 0 => return Some(Err(self.unreachable(Class::Connect, why))),
+            Err(_) => return None,
+        };
+        Some(Socket::connect(to, self.tls.as_ref()).map_err(|error| self.fault(&error)))
+    }
+
+    /// Why no connection came to be.
+    pub(crate) fn fault(&self, error: &std::io::Error) -> Fault {
+        let class = match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => Class::Refused,
+            _ => Class::Connect,
+        };
+        self.unreachable(class, &error.to_string())
+    }
+
+    /// That none came in time.
+    pub(crate) fn too_late(&self, after: Duration) -> Fault {
+        Fault {
+            class: Class::Connect,
+            message: format!("no connection to {} within {after:?}", self.authority),
+        }
+    }
+
+    fn unreachable(&self, class: Class, why: &str) -> Fault {
+        Fault {
+            class,
+            message: format!("cannot connect to {}: {why}", self.authority),
+        }
+    }
+}
+
+async fn look_up(address: &Address, limit: Duration) -> Result<Vec<SocketAddr>, String> {
+    let to = (address.host.as_str(), address.port);
+    match tokio::time::timeout(limit, tokio::net::lookup_host(to)).await {
+        Ok(Ok(found)) => Ok(found.collect()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("its name was not found within {limit:?}")),
+    }
+}
+
+fn head(plan: &RunPlan) -> Result<Vec<u8>, PlanError> {
+    let target = &plan.target;
+    let path = target.address.path(target.protocol.path());
+    let mut head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
+         accept: text/event-stream\r\naccept-encoding: identity\r\nuser-agent: {AGENT}\r\n",
+        target.address.authority()
+    );
+    if let Some(key) = target.api_key.as_ref().map(Secret::expose) {
+        if key.bytes().any(|b| b.is_ascii_control()) {
+            return Err(PlanError::ApiKey);
+        }
+        head.push_str(&format!("authorization: Bearer {key}\r\n"));
+    }
+    head.push_str("content-length: ");
+    Ok(head.into_bytes())
+}
+
+/// TLS towards `host`, whose certificate must lead to one of Mozilla's roots.
+fn tls(host: &str) -> Result<Tls, String> {
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| format!("`{host}` is no name that a certificate can have"))?;
+    let roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    // Named, because the default is ambiguous once another crate brings a second provider.
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Tls {
+        config: Arc::new(config),
+        name,
+    })
+}

@@ -1,0 +1,511 @@
+//! One thread of the client: keeps its part of the schedule, and reads its connections.
+//!
+//! A loop around one epoll. It sleeps until the next arrival, with the kernel's own precision, or
+//! until bytes have come; the instant of an event is taken right after the read that brought it.
+//! There is no task and no queue between the bytes and the one who takes the time, and a batch
+//! of bytes never holds an arrival up: what is due is sent between two reads.
+
+mod connection;
+mod feed;
+mod lateness;
+
+use std::cmp::Reverse;
+use std::io;
+use std::num::NonZeroU64;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use slab::Slab;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::context::{Context, Job};
+use super::sight::Sight;
+use crate::client::Reader;
+use crate::protocol::Fault;
+use crate::{Outcome, Record};
+use connection::{Connection, Exchange, Phase};
+
+pub(in crate::run) use feed::{Feed, Instants, Users};
+
+/// Connections kept for reuse; a closed loop of more users than this reconnects.
+const MOST_IDLE: usize = 16_384;
+/// How long to wait, behind `[DONE]`, for the end of the body that makes a connection reusable;
+/// usually it is in the same packet.
+const LAST_CHUNK: Duration = Duration::from_millis(100);
+/// What one read takes at most, bytes.
+const READ: usize = 64 << 10;
+/// Sockets that one look at the system tells of.
+const EVENTS: usize = 64;
+/// Records are passed on so many at a time, or when timeouts are looked at: whoever takes them has
+/// to be woken up.
+const RECORDS: usize = 128;
+/// Names the event that is no connection's.
+const WAKE: u64 = u64::MAX;
+/// A body is rendered ahead only so long before the next instant: one takes less, short of prompts
+/// of hundreds of thousands of tokens.
+const MARGIN: Duration = Duration::from_millis(1);
+/// The longest that a lane sleeps: what nobody tells it, it looks up.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+
+/// A thread's own state.
+pub(super) struct Lane {
+    context: Arc<Context>,
+    feed: Feed,
+    /// Records that were not passed on yet.
+    done: Vec<Record>,
+    /// Takes records; as many as requests, all of which are kept anyway.
+    records: UnboundedSender<Vec<Record>>,
+    epoll: OwnedFd,
+    connections: Slab<Connection>,
+    /// Last in, first out, so that few connections stay warm rather than many lukewarm.
+    idle: Vec<usize>,
+    buffer: Vec<u8>,
+    /// Exchanges under way.
+    busy: usize,
+    /// When timeouts are looked at next.
+    next_look: u64,
+}
+
+impl Lane {
+    /// Builds a lane that `wake` wakes.
+    pub(super) fn new(
+        context: Arc<Context>,
+        feed: Feed,
+        records: UnboundedSender<Vec<Record>>,
+        wake: &OwnedFd,
+    ) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+        Ok(Self {
+            context,
+            feed,
+            done: Vec::new(),
+            records,
+            epoll,
+            connections: Slab::new(),
+            idle: Vec::new(),
+            buffer: vec![0; READ],
+            busy: 0,
+            next_look: 0,
+        })
+    }
+
+    /// Sends and receives until nothing is left to do or the run is stopped.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let ended = self.until_the_end();
+        self.pass_on();
+        ended
+    }
+
+    fn until_the_end(&mut self) -> io::Result<()> {
+        // The default slack of 50 µs would be a quarter of the lag that is allowed; a kernel that
+        // refuses leaves it at that, and the lag is recorded in any case.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            if self.context.is_stopped() {
+                self.drop_all();
+                return Ok(());
+            }
+            self.send_due();
+            if self.busy == 0 && self.feed.next_due().is_none() {
+                return Ok(());
+            }
+            self.wait(&mut events)?;
+            for event in events.drain(..) {
+                if event.data.u64() != WAKE {
+                    let at = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+                    self.ready(at, event.flags);
+                    // An appointment is kept between two reads; a user who became free by what
+                    // was read just now goes when everything that has come is read.
+                    if let Feed::Open(_) = self.feed {
+                        self.send_due();
+                    }
+                }
+            }
+            self.look_at_timeouts();
+        }
+    }
+
+    /// Sleeps until something has come or is due; renders a body meanwhile if there is time.
+    fn wait(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
+        let timeout = self.sleep();
+        let can_render = matches!(&self.feed, Feed::Open(instants) if instants.can_render());
+        if !can_render || timeout < MARGIN {
+            return self.poll(events, timeout).map(|_| ());
+        }
+        if !self.poll(events, Duration::ZERO)?
+            && let Feed::Open(instants) = &mut self.feed
+        {
+            instants.render_ahead(&self.context);
+        }
+        Ok(())
+    }
+
+    /// Looks what has come, for at most so long; whether anything has.
+    fn poll(&self, events: &mut Vec<epoll::Event>, timeout: Duration) -> io::Result<bool> {
+        let timeout = rustix::time::Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let spare = rustix::buffer::spare_capacity(events);
+        match epoll::wait(&self.epoll, spare, Some(&timeout)) {
+            Ok(n) => Ok(n > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn sleep(&self) -> Duration {
+        let clock = self.context.clock;
+        let due = self.feed.next_due();
+        let longest = self.longest_sleep();
+        due.map_or(longest, |due| clock.until(due).min(longest))
+    }
+
+    /// Sends everything that is due.
+    fn send_due(&mut self) {
+        while let Some(due) = self.feed.next_due() {
+            if !self.context.clock.until(due).is_zero() {
+                return;
+            }
+            let now = self.context.clock.now();
+            let Some(job) = self.feed.take(now, &self.context) else {
+                continue;
+            };
+            self.context.gauge.arrived.add(1);
+            let body = match &mut self.feed {
+                Feed::Open(instants) => instants.body(),
+                Feed::Closed(_) => None,
+            };
+            let is_admitted = match &self.context.cap {
+                Some(cap) => cap.admits(job),
+                None => true,
+            };
+            if is_admitted {
+                self.start(job, body);
+            }
+        }
+    }
+
+    fn start(&mut self, job: Job, body: Option<bytes::Bytes>) {
+        let context = self.context.clone();
+        let body = body.unwrap_or_else(|| context.render(job.index));
+        let head = context.wire.head(body.len());
+        let dispatched = context.clock.now();
+        context.gauge.enter(dispatched);
+        self.busy += 1;
+        let sight = Sight::new(dispatched, &context.plan.limits);
+        let mut exchange = Box::new(Exchange::new(job, head, body, sight));
+        match self.idle.pop() {
+            Some(at) => {
+                exchange.sight.attempts = 1;
+                let connection = &mut self.connections[at];
+                connection.phase = Phase::Busy;
+                connection.fresh = false;
+                connection.reader.reset();
+                connection.exchange = Some(exchange);
+                self.write(at);
+            }
+            None => self.connect(exchange, 0, dispatched),
+        }
+    }
+
+    /// Makes a connection for an exchange, to the first of the server's addresses from number
+    /// `address` on that takes one.
+    fn connect(&mut self, exchange: Box<Exchange>, mut address: usize, since: u64) {
+        let context = self.context.clone();
+        let mut failed = None;
+        loop {
+            match context.wire.connect(address) {
+                Some(Ok(socket)) => {
+                    let entry = self.connections.vacant_entry();
+                    let data = EventData::new_u64(entry.key() as u64);
+                    let interest = EventFlags::OUT;
+                    if let Err(error) = epoll::add(&self.epoll, &socket, data, interest) {
+                        failed = Some(context.wire.fault(&error.into()));
+                        break;
+                    }
+                    entry.insert(Connection {
+                        socket,
+                        reader: Reader::new(context.plan.limits.head),
+                        phase: Phase::Connecting { address, since },
+                        exchange: Some(exchange),
+                        fresh: true,
+                        is_broken: false,
+                        interest,
+                    });
+                    return;
+                }
+                Some(Err(fault)) => failed = Some(fault),
+                None => break,
+            }
+            address += 1;
+        }
+        let none = || std::io::Error::other("its name has no address");
+        let fault = failed.unwrap_or_else(|| context.wire.fault(&none()));
+        self.deliver(exchange, Err(fault), context.clock.now());
+    }
+
+    /// Something came on a connection, or there is room to write, or it broke.
+    fn ready(&mut self, at: usize, flags: EventFlags) {
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
+        if let Phase::Connecting { .. } = connection.phase {
+            return self.connecting(at);
+        }
+        if flags.contains(EventFlags::OUT) {
+            self.write(at);
+        }
+        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+            self.read(at);
+        }
+    }
+
+    fn connecting(&mut self, at: usize) {
+        let context = self.context.clone();
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
+        let Phase::Connecting { address, since } = connection.phase else {
+            return;
+        };
+        match connection.socket.is_connected() {
+            Ok(true) => {
+                connection.phase = Phase::Busy;
+                if let Some(exchange) = &mut connection.exchange {
+                    exchange.sight.connected = Some(context.clock.now());
+                    exchange.sight.attempts += 1;
+                }
+                self.write(at);
+            }
+            // A handshake goes on.
+            Ok(false) => self.want(at),
+            Err(error) => {
+                let fault = context.wire.fault(&error);
+                let Some(exchange) = self.close(at) else {
+                    return;
+                };
+                if context.wire.connect(address + 1).is_some() {
+                    return self.connect(exchange, address + 1, since);
+                }
+                self.deliver(exchange, Err(fault), context.clock.now());
+            }
+        }
+    }
+
+    fn write(&mut self, at: usize) {
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
+        match connection.write() {
+            Ok(_) => self.want(at),
+            Err(error) => {
+                // The server may have answered before it closed.
+                self.read(at);
+                if self
+                    .connections
+                    .get(at)
+                    .is_some_and(|c| c.exchange.is_some())
+                {
+                    self.broke(at, &error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Asks the system for what a connection waits for.
+    fn want(&mut self, at: usize) {
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
+        let is_connecting = matches!(connection.phase, Phase::Connecting { .. });
+        let rest = connection
+            .exchange
+            .as_ref()
+            .is_some_and(|e| !e.is_written());
+        let mut interest = EventFlags::IN;
+        if connection.socket.wants_write() || (rest && !is_connecting) {
+            interest |= EventFlags::OUT;
+        }
+        if interest != connection.interest {
+            connection.interest = interest;
+            let data = EventData::new_u64(at as u64);
+            // It fails only for a socket that is not there, which reading finds out.
+            let _ = epoll::modify(&self.epoll, &connection.socket, data, interest);
+        }
+    }
+
+    fn read(&mut self, at: usize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let Some(connection) = self.connections.get_mut(at) {
+            match connection.socket.read(&mut buffer) {
+                Ok(None) => break,
+                Ok(Some(0)) => {
+                    self.closed(at);
+                    break;
+                }
+                Ok(Some(n)) => {
+                    let now = self.context.clock.now();
+                    let more = n == buffer.len() || connection.socket.reads_ahead();
+                    self.feed_answer(at, &buffer[..n], now);
+                    if !more {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.broke(at, &error.to_string());
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Takes bytes of an answer, read at `now`.
+    fn feed_answer(&mut self, at: usize, mut bytes: &[u8], now: u64) {
+        let connection = &mut self.connections[at];
+        let outcome = connection.take(&mut bytes, now, &self.context.gauge.tokens);
+        // Nobody asked for more than the answer: what follows would be taken for the next one.
+        connection.is_broken |= !bytes.is_empty();
+        if let Some(result) = outcome {
+            return self.finish(at, result, now);
+        }
+        if connection.exchange.is_some() {
+            return;
+        }
+        if connection.is_broken {
+            self.close(at);
+        } else if connection.is_reusable() && connection.phase != Phase::Idle {
+            // The end of the body has come behind the end of the answer.
+            self.pool(at);
+        }
+    }
+
+    /// An exchange is over: pools its connection if that can be, and passes the record on.
+    fn finish(&mut self, at: usize, result: Result<(), Fault>, done: u64) {
+        let connection = &mut self.connections[at];
+        let exchange = connection.exchange.take();
+        match (&result, connection.is_reusable()) {
+            (_, true) => self.pool(at),
+            (Ok(()), false) if connection.may_become_reusable() => {
+                let until = done + crate::clock::nanoseconds(LAST_CHUNK);
+                connection.phase = Phase::Draining { until };
+            }
+            _ => {
+                self.close(at);
+            }
+        }
+        if let Some(exchange) = exchange {
+            self.deliver(exchange, result.map(|()| Outcome::Completed), done);
+        }
+    }
+
+    fn pool(&mut self, at: usize) {
+        if self.idle.len() >= MOST_IDLE {
+            self.close(at);
+            return;
+        }
+        self.connections[at].phase = Phase::Idle;
+        self.idle.push(at);
+    }
+
+    /// The server has closed a connection.
+    fn closed(&mut self, at: usize) {
+        let now = self.context.clock.now();
+        let connection = &mut self.connections[at];
+        if connection.reader.closed()
+            && let Some(exchange) = &mut connection.exchange
+        {
+            let verdict = exchange.sight.verdict();
+            return self.finish(at, verdict, now);
+        }
+        self.broke(
+            at,
+            "the connection was closed before the answer was complete",
+        );
+    }
+
+    /// A connection is of no use any more.
+    fn broke(&mut self, at: usize, why: &str) {
+        let is_stale = self.connections[at].may_be_stale();
+        let Some(mut exchange) = self.close(at) else {
+            return;
+        };
+        let now = self.context.clock.now();
+        if is_stale {
+            exchange.rewind();
+            return self.connect(exchange, 0, now);
+        }
+        let fault = exchange.sight.cut(why.to_owned());
+        self.deliver(exchange, Err(fault), now);
+    }
+
+    /// Closes a connection and returns the exchange that it carried.
+    fn close(&mut self, at: usize) -> Option<Box<Exchange>> {
+        let connection = self.connections.try_remove(at)?;
+        if connection.phase == Phase::Idle {
+            self.idle.retain(|other| *other != at);
+        }
+        connection.exchange
+    }
+
+    /// Passes the record of an exchange on, and lets the next one go.
+    fn deliver(&mut self, exchange: Box<Exchange>, outcome: Result<Outcome, Fault>, done: u64) {
+        let context = self.context.clone();
+        let Exchange { job, sight, .. } = *exchange;
+        context.gauge.leave(done);
+        self.busy -= 1;
+        let mut record = context.record(job, outcome, done);
+        sight.describe(&mut record);
+        self.keep(record);
+        if let Feed::Closed(users) = &mut self.feed {
+            users.free.push(Reverse(done));
+        }
+        let next = context.cap.as_ref().and_then(super::cap::Cap::release);
+        if let Some(job) = next {
+            match context.is_stopped() {
+                true => self.drop_job(job),
+                false => self.start(job, None),
+            }
+        }
+    }
+
+    /// Breaks off everything that is under way or waits.
+    fn drop_all(&mut self) {
+        self.feed = Feed::Closed(Users::new(0, None));
+        let waiting = self.context.cap.as_ref().map(super::cap::Cap::give_up);
+        for job in waiting.into_iter().flatten() {
+            self.drop_job(job);
+        }
+        let now = self.context.clock.now();
+        for connection in std::mem::take(&mut self.connections) {
+            if let Some(exchange) = connection.1.exchange {
+                self.deliver(exchange, Ok(Outcome::Dropped), now);
+            }
+        }
+    }
+
+    fn drop_job(&mut self, job: Job) {
+        let now = self.context.clock.now();
+        self.keep(self.context.record(job, Ok(Outcome::Dropped), now));
+    }
+
+    fn keep(&mut self, record: Record) {
+        self.done.push(record);
+        if self.done.len() >= RECORDS {
+            self.pass_on();
+        }
+    }
+
+    /// Passes finished records on.
+    fn pass_on(&mut self) {
+        if !self.done.is_empty() {
+            // The collector is gone only when the whole run is: nobody wants the records then.
+            let _ = self.records.send(std::mem::take(&mut self.done));
+        }
+    }
+}
