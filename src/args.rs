@@ -3,7 +3,7 @@
 use crate::exit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use embedded_server::LoadFormat;
+use embedded_server::{ExecutorKind, LoadFormat};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -542,9 +542,28 @@ are not touched. Exit code 1 says that something is still there.";
 /// `benchwright server`
 #[derive(Debug, Args)]
 pub(crate) struct Server {
-    /// Folder with config.json, tokenizer.json and, unless they are made up, the weights
-    #[arg(long, visible_alias = "model", value_name = "DIR")]
-    pub(crate) model_path: PathBuf,
+    /// Folder with config.json, tokenizer.json and, unless they are made up, the weights; `sim`
+    /// takes the tokenizer alone, or makes one up without a folder
+    #[arg(
+        long,
+        visible_alias = "model",
+        value_name = "DIR",
+        required_unless_present = "executor"
+    )]
+    pub(crate) model_path: Option<PathBuf>,
+    /// What tokens come from: `cpu` computes them; `sim` answers every request by itself at a stated
+    /// pace, for clients to be measured against
+    #[arg(long, value_name = "EXECUTOR", value_parser = executor)]
+    pub(crate) executor: Option<ExecutorKind>,
+    /// With `sim`: from a request to its first token, milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 50.0)]
+    pub(crate) sim_ttft_ms: f64,
+    /// With `sim`: from one token to the next, milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10.0)]
+    pub(crate) sim_tpot_ms: f64,
+    /// Write to this file, for every streamed answer, when its events were sent
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
     /// The name that requests ask for [default: `default`]
     #[arg(long, value_name = "NAME")]
     pub(crate) served_model_name: Option<String>,
@@ -603,6 +622,14 @@ pub(crate) struct Server {
         default_value_t = 0
     )]
     pub(crate) seed: u64,
+}
+
+fn executor(text: &str) -> Result<ExecutorKind, String> {
+    match text {
+        "cpu" => Ok(ExecutorKind::Cpu),
+        "sim" => Ok(ExecutorKind::Sim),
+        _ => Err("expected `cpu` or `sim`".to_owned()),
+    }
 }
 
 fn load_format(text: &str) -> Result<LoadFormat, String> {

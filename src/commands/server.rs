@@ -5,7 +5,7 @@ use crate::args::Server;
 use crate::exit::{self, Failure};
 use crate::signals::{self, Signals};
 use crate::{terminal, words};
-use embedded_server::{LoadFormat, ServeError, ServerOptions};
+use embedded_server::{ExecutorKind, LoadFormat, ServeError, ServerOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -42,8 +42,17 @@ fn options(arguments: &Server) -> Result<ServerOptions, Failure> {
                 .help("give a number of tokens, or -1 for none")
         })?),
     };
+    let executor = arguments.executor.unwrap_or_default();
+    if executor == ExecutorKind::Cpu && arguments.model_path.is_none() {
+        let failure = Failure::new("the executor `cpu` needs a model");
+        return Err(failure.help("give its folder with `--model-path`"));
+    }
     Ok(ServerOptions {
-        model_path: arguments.model_path.clone(),
+        model_path: arguments.model_path.clone().unwrap_or_default(),
+        executor,
+        sim_ttft_ms: arguments.sim_ttft_ms,
+        sim_tpot_ms: arguments.sim_tpot_ms,
+        trace: arguments.trace.clone(),
         served_model_name: arguments.served_model_name.clone(),
         host: arguments.host.clone(),
         port: arguments.port,
@@ -85,9 +94,12 @@ async fn serve(
             LoadFormat::Safetensors => "its own",
             LoadFormat::Auto | LoadFormat::Dummy | LoadFormat::DummyScaled => "random",
         };
-        say(format!(
-            "model `{name}` loaded in {took} with {weights} weights; ready"
-        ));
+        say(match for_load.executor {
+            ExecutorKind::Cpu => {
+                format!("model `{name}` loaded in {took} with {weights} weights; ready")
+            }
+            ExecutorKind::Sim => format!("model `{name}` is not computed, only paced; ready"),
+        });
         Ok(model)
     };
     let (told, mut written) = tokio::sync::oneshot::channel::<Failure>();

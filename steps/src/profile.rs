@@ -188,12 +188,13 @@ impl ProfilePhases {
             workload: Arc::new(
                 Workload::new(window.requests).map_err(|e| StepError::new(e.to_string()))?,
             ),
-            load: Load::Closed { concurrency },
+            load: Load::closed(concurrency),
             stop: Stop::Requests(n_requests),
             reuse: Reuse::Once,
             target: target(endpoint, Protocol::Completions, Generation::default(), None)?,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            threads: loadgen::Threads::default(),
         };
         let run = loadgen::run(plan, &mut NoObserver, context.cancelled())
             .await

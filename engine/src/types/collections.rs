@@ -1,7 +1,7 @@
 //! Options that hold others: lists, tables, optional values, free-form tables.
 
 use crate::graph::Link;
-use crate::options::{OptionType, Parser, Walk};
+use crate::options::{OptionType, Options, Parser, Walk};
 use crate::schema::{Schema, list_of};
 use crate::value::{Kind, Value};
 use serde_json::json;
@@ -88,6 +88,66 @@ impl<T: OptionType> OptionType for Option<T> {
 
     fn absent() -> Option<Self> {
         Some(None)
+    }
+}
+
+/// A table of options within options.
+#[derive(Debug, Clone)]
+pub struct Nested<T>(pub T);
+
+impl<T: Options> OptionType for Nested<T> {
+    fn type_name() -> String {
+        "table".to_owned()
+    }
+
+    fn schema() -> Schema {
+        let options = T::describe();
+        let required: Vec<&str> = options
+            .iter()
+            .filter(|option| option.default.is_none())
+            .map(|option| option.name)
+            .collect();
+        let properties: serde_json::Map<String, Schema> = options
+            .into_iter()
+            .map(|option| (option.name.to_owned(), option.schema))
+            .collect();
+        json!({
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": false,
+        })
+    }
+
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Option<Self> {
+        let Kind::Table(table) = &value.kind else {
+            return parser.mismatch(value, "a table");
+        };
+        T::parse(table, &value.place, parser).map(Self)
+    }
+
+    fn walk(&self, path: &str, walk: &mut dyn Walk) {
+        self.0.walk(&mut Below { path, walk });
+    }
+}
+
+/// A walk over what stands below a path.
+struct Below<'a> {
+    path: &'a str,
+    walk: &'a mut dyn Walk,
+}
+
+impl Walk for Below<'_> {
+    fn value(&mut self, path: &str, text: &str) {
+        self.walk.value(&join(self.path, path), text);
+    }
+
+    fn link(&mut self, path: &str, link: &Link) {
+        self.walk.link(&join(self.path, path), link);
+    }
+
+    fn file(&mut self, path: &str, file: &Path) {
+        self.walk.file(&join(self.path, path), file);
     }
 }
 

@@ -12,7 +12,7 @@ mod arguments;
 mod pattern;
 
 pub use arguments::{Argument, Arguments};
-pub use collections::Json;
+pub use collections::{Json, Nested};
 pub use durations::{duration_text, parse_duration};
 pub use pattern::Pattern;
 pub use plain::{Positive, number_text};

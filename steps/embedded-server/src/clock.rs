@@ -23,6 +23,13 @@ use std::time::Duration;
 pub struct Nanos(pub u64);
 
 impl Nanos {
+    /// The instant so long after this one.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Nanos {
+        let more = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Nanos(self.0.saturating_add(more))
+    }
+
     /// Time passed since `earlier`: zero when `earlier` lies in the future.
     #[must_use]
     pub fn since(self, earlier: Nanos) -> Duration {

@@ -27,7 +27,9 @@ pub mod scheduler;
 mod server;
 pub mod steplog;
 pub mod tokenizer;
+mod trace;
 
-pub use load::{LoadedModel, load};
-pub use options::{LoadFormat, ServerOptions};
+pub use load::{Computing, LoadedModel, load};
+pub use options::{ExecutorKind, LoadFormat, ServerOptions};
 pub use server::{ServeError, serve, serve_loaded};
+pub use trace::{AnswerTrace, Trace};

@@ -5,21 +5,45 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use crate::engine::Pace;
 use crate::executor::Executor;
 use crate::executor::cpu::{CpuExecutor, CpuOptions};
 use crate::memory;
 use crate::model::{LoadFormat as WeightSource, ModelConfig, Weights};
-use crate::options::{LoadFormat, ServerOptions};
+use crate::options::{ExecutorKind, LoadFormat, ServerOptions};
 use crate::server::ServeError;
 use crate::tokenizer::Tokenizer;
 
+/// Words that a server without a model folder knows.
+const GENERATED_VOCABULARY: usize = 32_000;
+/// Prompt and output of one request where nothing else limits them, tokens.
+const PACED_CONTEXT: usize = 1 << 20;
 /// Bytes per weight, key or value: the executor computes in single precision.
 const BYTES_PER_VALUE: u64 = 4;
+
+/// Where tokens come from.
+pub enum Computing {
+    /// A model computes them.
+    Model(Box<dyn Executor>),
+    /// Nobody does: they are told at stated instants.
+    Paced(Pace),
+}
+
+impl Computing {
+    /// Its name in records and reports.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Computing::Model(executor) => executor.name(),
+            Computing::Paced(_) => "sim",
+        }
+    }
+}
 
 /// A model ready to be served.
 pub struct LoadedModel {
     /// Computes it.
-    pub executor: Box<dyn Executor>,
+    pub computing: Computing,
     /// Its vocabulary.
     pub tokenizer: Tokenizer,
     /// Positions that it supports, at least one.
@@ -29,7 +53,7 @@ pub struct LoadedModel {
 impl std::fmt::Debug for LoadedModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LoadedModel")
-            .field("executor", &self.executor.name())
+            .field("computing", &self.computing.name())
             .field("tokenizer", &self.tokenizer)
             .field("max_positions", &self.max_positions)
             .finish()
@@ -41,6 +65,35 @@ impl std::fmt::Debug for LoadedModel {
 /// # Errors
 /// [`ServeError`], naming the file or the option that has to change.
 pub fn load(options: &ServerOptions) -> Result<LoadedModel, ServeError> {
+    match options.executor {
+        ExecutorKind::Cpu => load_model(options),
+        ExecutorKind::Sim => load_pace(options),
+    }
+}
+
+/// A pace needs no model, and of a folder only the tokenizer.
+fn load_pace(options: &ServerOptions) -> Result<LoadedModel, ServeError> {
+    let tokenizer = match options.model_path.as_os_str().is_empty() {
+        true => Tokenizer::of_words(GENERATED_VOCABULARY)?,
+        false => Tokenizer::load(&options.model_path)?,
+    };
+    let milliseconds = |name, ms: f64| {
+        std::time::Duration::try_from_secs_f64(ms / 1e3).map_err(|_| ServeError::Option {
+            name,
+            problem: format!("{ms} ms is not a span of time"),
+        })
+    };
+    Ok(LoadedModel {
+        computing: Computing::Paced(Pace {
+            first: milliseconds("sim_ttft_ms", options.sim_ttft_ms)?,
+            each: milliseconds("sim_tpot_ms", options.sim_tpot_ms)?,
+        }),
+        tokenizer,
+        max_positions: options.context_length.unwrap_or(PACED_CONTEXT),
+    })
+}
+
+fn load_model(options: &ServerOptions) -> Result<LoadedModel, ServeError> {
     let folder = options.model_path.as_path();
     if !folder.is_dir() {
         return Err(ServeError::ModelFolder {
@@ -71,9 +124,9 @@ pub fn load(options: &ServerOptions) -> Result<LoadedModel, ServeError> {
         // `ServerOptions::check` refuses 0.
         threads: NonZeroUsize::new(options.threads).unwrap_or(NonZeroUsize::MIN),
     };
-    let executor = Box::new(CpuExecutor::new(config, weights, cpu)?);
+    let executor: Box<dyn Executor> = Box::new(CpuExecutor::new(config, weights, cpu)?);
     Ok(LoadedModel {
-        executor,
+        computing: Computing::Model(executor),
         tokenizer,
         max_positions,
     })

@@ -24,12 +24,32 @@ pub enum LoadFormat {
     DummyScaled,
 }
 
+/// What tokens come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExecutorKind {
+    /// The model, computed on the CPU.
+    #[default]
+    Cpu,
+    /// Nothing: each request is answered at a stated pace, for clients to be measured against.
+    Sim,
+}
+
 /// Options of a server. Every field has a default but the model's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerOptions {
-    /// Folder with `config.json`, `tokenizer.json` and, for `safetensors`, the weights.
+    /// Folder with `config.json`, `tokenizer.json` and, for `safetensors`, the weights. With `sim`
+    /// only the tokenizer is read; without a folder it makes one up.
     pub model_path: PathBuf,
+    /// What tokens come from.
+    pub executor: ExecutorKind,
+    /// With `sim`: from a request to its first token, milliseconds.
+    pub sim_ttft_ms: f64,
+    /// With `sim`: from one token to the next, milliseconds.
+    pub sim_tpot_ms: f64,
+    /// A file that says of every streamed answer when its events were sent, see [`crate::Trace`].
+    pub trace: Option<PathBuf>,
     /// The name that requests ask for; `None`: `default`.
     pub served_model_name: Option<String>,
     /// Address to listen at.
@@ -74,6 +94,10 @@ impl Default for ServerOptions {
     fn default() -> Self {
         ServerOptions {
             model_path: PathBuf::new(),
+            executor: ExecutorKind::default(),
+            sim_ttft_ms: 50.0,
+            sim_tpot_ms: 10.0,
+            trace: None,
             served_model_name: None,
             host: "127.0.0.1".to_owned(),
             port: 0,

@@ -12,15 +12,17 @@ use tokio::task::JoinSet;
 
 use crate::clock::MonotonicClock;
 use crate::engine::{self, EngineHandle, EngineParts};
+use crate::executor::CacheShape;
 use crate::executor::cpu::CpuError;
 use crate::http::{self, App, ServiceParts};
-use crate::load::{LoadedModel, load};
+use crate::load::{Computing, LoadedModel, load};
 use crate::metrics::Metrics;
 use crate::model::{ConfigError, WeightsError};
 use crate::options::{ModelFacts, ServerOptions};
 use crate::scheduler::Door;
 use crate::steplog::{self, StepLog};
 use crate::tokenizer::TokenizerError;
+use crate::trace::Trace;
 
 /// How long the engine's last step may take once the server stops.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -105,6 +107,7 @@ async fn run(
 ) -> Result<(), ServeError> {
     let (parts, mut ended) = prepare(options, model)?;
     let engine = StopOnDrop(parts.engine.clone());
+    let _trace = parts.trace.clone().map(FlushOnDrop);
     app.become_ready(parts);
     tokio::select! {
         _ = &mut ended => return Err(ServeError::EngineEnded),
@@ -123,42 +126,71 @@ fn prepare(
     model: LoadedModel,
 ) -> Result<(ServiceParts, oneshot::Receiver<()>), ServeError> {
     let LoadedModel {
-        executor,
+        computing,
         tokenizer,
         max_positions,
     } = model;
-    let shape = executor.cache_shape();
-    let facts = ModelFacts {
-        vocab_size: executor.vocab_size(),
-        tokenizer_vocab_size: tokenizer.vocab_size(),
-        context_length: options.context_for(max_positions)?,
-    };
-    let info = options.info(executor.name(), &facts, shape);
+    let name = computing.name();
     let tokenizer = Arc::new(tokenizer);
     let metrics = Arc::new(Metrics::default());
     let steps = Arc::new(StepLog::new(steplog::CAPACITY));
-    let (engine, ended) = engine::start(EngineParts {
-        executor,
-        tokenizer: Arc::clone(&tokenizer),
-        limits: options.limits(),
-        queue_limit: options.queue_limit,
-        clock: Arc::new(MonotonicClock),
-        metrics: Arc::clone(&metrics),
-        steps: Arc::clone(&steps),
-    })
-    .map_err(|source| ServeError::Thread { source })?;
+    let context_length = options.context_for(max_positions)?;
+    let mut vocab_size = tokenizer.vocab_size();
+    // Without a cache there is as much of it as one request can ask for.
+    let mut shape = CacheShape {
+        n_blocks: u32::try_from(context_length.div_ceil(options.block_tokens)).unwrap_or(u32::MAX),
+        block_tokens: u32::try_from(options.block_tokens).unwrap_or(u32::MAX),
+        bytes_per_token: 0,
+    };
+    let started = match computing {
+        Computing::Paced(pace) => {
+            let (tokenizer, metrics) = (Arc::clone(&tokenizer), Arc::clone(&metrics));
+            engine::start_paced(pace, tokenizer, options.queue_limit, metrics)
+        }
+        Computing::Model(executor) => {
+            (vocab_size, shape) = (executor.vocab_size(), executor.cache_shape());
+            engine::start(EngineParts {
+                executor,
+                tokenizer: Arc::clone(&tokenizer),
+                limits: options.limits(),
+                queue_limit: options.queue_limit,
+                clock: Arc::new(MonotonicClock),
+                metrics: Arc::clone(&metrics),
+                steps: Arc::clone(&steps),
+            })
+        }
+    };
+    let (engine, ended) = started.map_err(|source| ServeError::Thread { source })?;
+    let facts = ModelFacts {
+        vocab_size,
+        tokenizer_vocab_size: tokenizer.vocab_size(),
+        context_length,
+    };
     let parts = ServiceParts {
         model_name: options.model_name(),
+        info: options.info(name, &facts, shape),
         tokenizer,
-        door: Door::new(facts.context_length, shape),
-        vocab_size: facts.vocab_size,
+        door: Door::new(context_length, shape),
+        vocab_size,
         engine,
         metrics,
         steps,
-        info,
+        trace: open_trace(options)?,
         seed: options.seed,
     };
     Ok((parts, ended))
+}
+
+fn open_trace(options: &ServerOptions) -> Result<Option<Arc<Trace>>, ServeError> {
+    let open = |path: &PathBuf| {
+        Trace::create(path)
+            .map(Arc::new)
+            .map_err(|source| ServeError::Option {
+                name: "trace",
+                problem: format!("cannot write `{}`: {source}", path.display()),
+            })
+    };
+    options.trace.as_ref().map(open).transpose()
 }
 
 /// Stops the engine however the server ends.
@@ -167,6 +199,16 @@ struct StopOnDrop(EngineHandle);
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.stop();
+    }
+}
+
+/// Writes out what is traced, however the server ends.
+struct FlushOnDrop(Arc<Trace>);
+
+impl Drop for FlushOnDrop {
+    fn drop(&mut self) {
+        // Whoever reads the trace finds out what is missing.
+        let _ = self.0.flush();
     }
 }
 

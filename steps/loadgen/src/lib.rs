@@ -30,15 +30,18 @@ mod clock;
 mod run;
 
 mod metrics;
+
+mod calibration;
 mod verdict;
 
-pub use arrivals::{Arrivals, Rate, RateError};
+pub use arrivals::{Arrivals, Process, Profile, Rate, RateError, Stage};
+pub use calibration::{ClientError, Truth};
 pub use client::{Address, AddressError};
 pub use metrics::{
     Better, Counts, Definition, Distribution, Metrics, Second, SloResults, Summary, Throughput,
     Window, WindowKind,
 };
-pub use plan::{Load, PlanError, Reuse, RunPlan, Stop, Threads};
+pub use plan::{Load, PlanError, Reuse, RunPlan, Stop, Think, Threads};
 pub use protocol::Protocol;
 pub use record::{Class, Event, Outcome, ParseOutcomeError, Record, Usage};
 pub use run::{

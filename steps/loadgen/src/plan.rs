@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Arrivals, Limits, Target, Timeouts, Workload, schedule::MOST_ARRIVALS};
 
 /// When requests are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Load {
     /// Requests arrive by themselves, however the server is doing.
@@ -26,11 +26,40 @@ pub enum Load {
         /// makes shows as the difference between scheduled and dispatched.
         max_in_flight: Option<NonZeroU32>,
     },
-    /// A fixed number of users, each of whom sends as soon as the last answer ended.
+    /// A fixed number of users, each of whom sends when the last answer has ended and was thought
+    /// about.
     Closed {
         /// The number of users.
         concurrency: NonZeroU32,
+        /// How long a user thinks.
+        #[serde(default)]
+        think: Option<Think>,
+        /// Whether a user takes whole conversations of the workload, turn by turn; otherwise every
+        /// request by itself, in the workload's order.
+        #[serde(default)]
+        sessions: bool,
     },
+}
+
+impl Load {
+    /// Users who do not think and take every request by itself.
+    #[must_use]
+    pub fn closed(concurrency: NonZeroU32) -> Self {
+        Self::Closed {
+            concurrency,
+            think: None,
+            sessions: false,
+        }
+    }
+}
+
+/// The time between the end of an answer and the next request of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Think {
+    /// Its mean.
+    pub mean: Duration,
+    /// Whether it is drawn from an exponential distribution, and what starts the random numbers.
+    pub seed: Option<u64>,
 }
 
 /// When a run stops sending; requests in flight are always waited for.
@@ -126,6 +155,9 @@ pub enum PlanError {
         /// What is wrong with its arrival.
         problem: &'static str,
     },
+    /// Whole conversations were asked for in a way that cannot be.
+    #[error("{0}")]
+    Sessions(&'static str),
     /// Listed arrivals cannot start over.
     #[error(
         "listed arrivals cannot cycle; help: take each request once, or another arrival process"

@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 
 use crate::{
-    Arrivals, Class, ClientUse, Ended, Event, Load, Outcome, OutputLength, Protocol, Rate, Record,
-    Reuse, RunInfo, Stop, Usage,
+    Arrivals, Class, ClientUse, Ended, Event, Load, Outcome, OutputLength, Process, Protocol, Rate,
+    Record, Reuse, RunInfo, Stop, Usage,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -58,9 +58,7 @@ pub(crate) fn failed(class: Class, asked: u32, done: u64, mut record: Record) ->
 }
 
 pub(crate) fn open() -> Load {
-    let arrivals = Arrivals::Poisson {
-        rate: Rate::per_second(10.0).unwrap(),
-    };
+    let arrivals = Arrivals::at(Process::Poisson, Rate::per_second(10.0).unwrap());
     Load::Open {
         arrivals,
         seed: 0,
@@ -69,9 +67,7 @@ pub(crate) fn open() -> Load {
 }
 
 pub(crate) fn closed(users: u32) -> Load {
-    Load::Closed {
-        concurrency: NonZeroU32::new(users).unwrap(),
-    }
+    Load::closed(NonZeroU32::new(users).unwrap())
 }
 
 /// What a perfect client would say about `records`.
@@ -88,6 +84,7 @@ pub(crate) fn info(load: Load, records: &[Record]) -> RunInfo {
         protocol: Protocol::Completions,
         length: OutputLength::Exact,
         started_unix_ms: 0,
+        request_prefix: String::new(),
         started_monotonic_ns: 0,
         wall_ns,
         ended: Ended::Reached,

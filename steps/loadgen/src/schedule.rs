@@ -3,12 +3,10 @@
 //! Everything that can be refused is refused here, before anything is sent. Pure: instants
 //! are durations after a start that nobody has chosen yet.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::{collections::HashMap, num::NonZeroU64, time::Duration};
 
 use crate::{
-    Arrivals, Load, PlanError, Rate, Reuse, RunPlan, Stop,
-    arrivals::{constant, poisson},
-    protocol::RESERVED,
+    Arrivals, Load, PlanError, Rate, Reuse, RunPlan, Stop, arrivals::paced, protocol::RESERVED,
 };
 
 /// More arrivals than this would need gigabytes just to be listed.
@@ -26,10 +24,43 @@ impl RunPlan {
         for request in self.workload.requests() {
             self.target.protocol.accepts(request)?;
         }
-        match self.load {
-            Load::Open { arrivals, seed, .. } => self.open(arrivals, seed).map(Schedule::Open),
-            Load::Closed { .. } => self.closed().map(|most| Schedule::Closed { most }),
+        match &self.load {
+            Load::Open { arrivals, seed, .. } => self.open(arrivals, *seed).map(Schedule::Open),
+            Load::Closed { sessions, .. } => {
+                let most = self.closed()?;
+                let sessions = sessions.then(|| self.sessions()).transpose()?;
+                Ok(Schedule::Closed { most, sessions })
+            }
         }
+    }
+
+    /// The requests of each conversation, by turn; one that belongs to none is one by itself.
+    fn sessions(&self) -> Result<Vec<Vec<u64>>, PlanError> {
+        if self.reuse == Reuse::Cycle {
+            return Err(PlanError::Sessions(
+                "whole conversations cannot cycle; help: make the workload longer",
+            ));
+        }
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        let mut sessions: Vec<Vec<(u32, u64)>> = Vec::new();
+        for (at, request) in (0..).zip(self.workload.requests()) {
+            let turn = (request.turn, at);
+            match &request.conversation {
+                None => sessions.push(vec![turn]),
+                Some(name) => match known.get(name.as_str()) {
+                    Some(session) => sessions[*session].push(turn),
+                    None => {
+                        known.insert(name, sessions.len());
+                        sessions.push(vec![turn]);
+                    }
+                },
+            }
+        }
+        for session in &mut sessions {
+            session.sort_unstable();
+        }
+        let requests = |session: Vec<(u32, u64)>| session.into_iter().map(|(_, at)| at).collect();
+        Ok(sessions.into_iter().map(requests).collect())
     }
 
     fn closed(&self) -> Result<Option<u64>, PlanError> {
@@ -41,7 +72,7 @@ impl RunPlan {
         }
     }
 
-    fn open(&self, arrivals: Arrivals, seed: u64) -> Result<Vec<Duration>, PlanError> {
+    fn open(&self, arrivals: &Arrivals, seed: u64) -> Result<Vec<Duration>, PlanError> {
         if let (Arrivals::AllAtOnce, Stop::After(_), Reuse::Cycle) =
             (arrivals, self.stop, self.reuse)
         {
@@ -52,10 +83,9 @@ impl RunPlan {
             });
         }
         let instants: Box<dyn Iterator<Item = Duration>> = match arrivals {
-            Arrivals::Poisson { rate } => Box::new(poisson(rate, seed)),
-            Arrivals::Constant { rate } => Box::new(constant(rate)),
+            Arrivals::Paced { process, rate } => Box::new(paced(*process, rate, seed)),
             Arrivals::AllAtOnce => Box::new(std::iter::repeat_n(Duration::ZERO, self.burst())),
-            Arrivals::Listed { speed } => Box::new(self.listed(speed)?.into_iter()),
+            Arrivals::Listed { speed } => Box::new(self.listed(*speed)?.into_iter()),
         };
         let instants: Vec<Duration> = match self.stop {
             Stop::Requests(n) => {
@@ -127,8 +157,13 @@ fn count(requests: NonZeroU64) -> usize {
 pub(crate) enum Schedule {
     /// Instants after the start, ascending.
     Open(Vec<Duration>),
-    /// The most requests to send; `None` where only time ends the run.
-    Closed { most: Option<u64> },
+    /// Users who send.
+    Closed {
+        /// The most requests to send; `None` where only time ends the run.
+        most: Option<u64>,
+        /// Positions in the workload that one user takes one after the other, if it matters.
+        sessions: Option<Vec<Vec<u64>>>,
+    },
 }
 
 impl Schedule {
@@ -149,7 +184,9 @@ mod tests {
     use serde_json::{Map, Value};
 
     use super::*;
-    use crate::{Generation, Limits, Prompt, Protocol, Request, Target, Timeouts, Workload};
+    use crate::{
+        Generation, Limits, Process, Prompt, Protocol, Request, Target, Timeouts, Workload,
+    };
 
     fn plan(load: Load, stop: Stop, reuse: Reuse) -> RunPlan {
         let request = |i: u32| Request {
@@ -208,11 +245,9 @@ mod tests {
 
     #[test]
     fn the_end_cuts_the_arrivals() {
-        let constant = open(Arrivals::Constant {
-            rate: per_second(2.0),
-        });
+        let constant = open(Arrivals::at(Process::Constant, per_second(2.0)));
         assert_eq!(
-            instants(&plan(constant, requests(3), Reuse::Once)),
+            instants(&plan(constant.clone(), requests(3), Reuse::Once)),
             [0.0, 0.5, 1.0]
         );
         let timed = plan(constant, Stop::After(Duration::from_secs(1)), Reuse::Once);
@@ -234,16 +269,9 @@ mod tests {
 
     #[test]
     fn a_workload_too_short_is_refused_unless_it_may_cycle() {
-        let constant = open(Arrivals::Constant {
-            rate: per_second(2.0),
-        });
-        for load in [
-            constant,
-            Load::Closed {
-                concurrency: NonZeroU32::MIN,
-            },
-        ] {
-            let error = plan(load, requests(5), Reuse::Once)
+        let constant = open(Arrivals::at(Process::Constant, per_second(2.0)));
+        for load in [constant.clone(), Load::closed(NonZeroU32::MIN)] {
+            let error = plan(load.clone(), requests(5), Reuse::Once)
                 .check()
                 .unwrap_err()
                 .to_string();
@@ -266,17 +294,13 @@ mod tests {
         let burst = plan(open(Arrivals::AllAtOnce), hour, Reuse::Cycle);
         assert!(matches!(burst.check(), Err(PlanError::Endless { .. })));
         let fast = plan(
-            open(Arrivals::Constant {
-                rate: per_second(1e9),
-            }),
+            open(Arrivals::at(Process::Constant, per_second(1e9))),
             hour,
             Reuse::Cycle,
         );
         assert!(matches!(fast.check(), Err(PlanError::TooManyArrivals)));
         let never = plan(
-            open(Arrivals::Poisson {
-                rate: per_second(1e-9),
-            }),
+            open(Arrivals::at(Process::Poisson, per_second(1e-9))),
             hour,
             Reuse::Once,
         );

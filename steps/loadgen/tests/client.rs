@@ -13,8 +13,8 @@ use std::{
 
 use loadgen::{
     Arrivals, Class, Ended, Generation, Limits, Load, NoObserver, Observer, ObserverError, Outcome,
-    Progress, Prompt, Protocol, Rate, Record, Request, Reuse, Run, RunError, RunPlan, Secret, Stop,
-    Target, Timeouts, Workload, run,
+    Process, Progress, Prompt, Protocol, Rate, Record, Request, Reuse, Run, RunError, RunPlan,
+    Secret, Stop, Target, Timeouts, Workload, run,
 };
 use server::{DONE, FINISH, HEAD, Server, Then, USAGE, chunk, good, piece, until_closed, write};
 
@@ -34,9 +34,7 @@ fn plan(address: impl std::fmt::Display, n: u32) -> RunPlan {
     };
     RunPlan {
         workload: Arc::new(Workload::new((0..n).map(request).collect()).unwrap()),
-        load: Load::Closed {
-            concurrency: NonZeroU32::MIN,
-        },
+        load: Load::closed(NonZeroU32::MIN),
         stop: Stop::Requests(NonZeroU64::new(u64::from(n)).unwrap()),
         reuse: Reuse::Once,
         target: Target {
@@ -466,7 +464,7 @@ async fn open_arrivals_keep_their_instants_and_may_cycle() {
     let mut plan = plan(server.address, 2);
     let rate = Rate::per_second(500.0).unwrap();
     plan.load = Load::Open {
-        arrivals: Arrivals::Constant { rate },
+        arrivals: Arrivals::at(Process::Constant, rate),
         seed: 0,
         max_in_flight: None,
     };
@@ -512,9 +510,7 @@ async fn cancelling_cuts_off_what_is_in_flight() {
         until_closed(stream)
     });
     let mut plan = plan(server.address, 4);
-    plan.load = Load::Closed {
-        concurrency: NonZeroU32::new(2).unwrap(),
-    };
+    plan.load = Load::closed(NonZeroU32::new(2).unwrap());
     let cancel = async move {
         tokio::task::spawn_blocking(move || (0..2).for_each(|_| all_seen.recv().unwrap()))
             .await
@@ -628,9 +624,7 @@ async fn an_observer_sees_every_record_once_and_the_end() {
     });
     let mut watching = Watching::default();
     let mut plan = plan(server.address, 300);
-    plan.load = Load::Closed {
-        concurrency: NonZeroU32::new(4).unwrap(),
-    };
+    plan.load = Load::closed(NonZeroU32::new(4).unwrap());
     run(plan.clone(), &mut watching, pending()).await.unwrap();
     watching.records.sort_unstable();
     assert_eq!(watching.records, (0..300).collect::<Vec<_>>());

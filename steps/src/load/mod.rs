@@ -1,9 +1,14 @@
 //! Load on a server: `load.warm` brings it into its stride, `load.test` measures it.
 
+mod arrivals;
+mod calibrate;
 mod records;
+mod schedule;
 mod test;
 mod warm;
 
+pub(crate) use calibrate::LoadCalibrate;
+pub(crate) use schedule::WorkloadSchedule;
 pub(crate) use test::LoadTest;
 pub(crate) use warm::LoadWarm;
 
@@ -18,6 +23,10 @@ engine::choices! {
         Completions = "completions",
         /// `/v1/chat/completions`: messages; a text prompt becomes one user message.
         Chat = "chat",
+        /// SGLang's own `/generate`: prompts of text or of token ids.
+        Sglang = "sglang",
+        /// `generate_stream` of TensorRT-LLM behind Triton: prompts of text. It tells no counts.
+        Triton = "triton",
     }
 }
 
@@ -26,6 +35,8 @@ impl From<ProtocolChoice> for Protocol {
         match choice {
             ProtocolChoice::Completions => Protocol::Completions,
             ProtocolChoice::Chat => Protocol::Chat,
+            ProtocolChoice::Sglang => Protocol::Sglang,
+            ProtocolChoice::Triton => Protocol::Triton,
         }
     }
 }

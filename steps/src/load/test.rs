@@ -1,38 +1,28 @@
 //! `load.test`: one sample of a server under a stated load.
 
+use super::arrivals::{ArrivalChoice, LoadOptions, StageOptions, ThinkChoice};
 use super::records::RecordFiles;
 use super::{ProtocolChoice, target, verdict};
 use crate::files;
 use crate::http;
-use crate::kinds::{InferenceServer, Workload as WorkloadKind};
+use crate::kinds::{InferenceServer, Measured, Workload as WorkloadKind};
 use crate::result::{Definition, MeasuredFile, Row};
 use engine::options::Parser;
 use engine::source::Place;
 use engine::step::{
-    FailureClass, Figure, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
+    FailureClass, Figure, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport,
+    StepType,
 };
-use engine::types::{Artifact, Json, Lease, Positive, Text};
+use engine::types::{Artifact, Json, Lease, Nested, Positive, Samples, Text};
 use engine::value::Table;
 use loadgen::{
-    Arrivals, Ended, Generation, Limits, Load, Metrics, OutputLength, Rate, Reuse, Run, RunPlan,
-    Secret, Stop, Thresholds, Timeouts, Workload,
+    ClientError, Ended, Generation, Limits, Metrics, OutputLength, Reuse, Run, RunPlan, Secret,
+    Stop, Thresholds, Timeouts, Workload,
 };
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
-
-engine::choices! {
-    /// The arrival process of an open loop.
-    pub enum ArrivalChoice {
-        /// Independent exponential gaps.
-        Poisson = "poisson",
-        /// Equal gaps.
-        Constant = "constant",
-        /// Every request at the start.
-        AllAtOnce = "all_at_once",
-    }
-}
 
 engine::choices! {
     /// What happens when more requests are needed than the workload has.
@@ -65,10 +55,24 @@ engine::options! {
         request_rate: Option<Positive>, in "requests/s";
         /// Open loop: the arrival process; `poisson` if a rate is given.
         arrivals: Option<ArrivalChoice>;
+        /// Open loop: the shape of `gamma` arrivals: below 1 they come in bursts, 1 is `poisson`,
+        /// above 1 they are more even.
+        burstiness: Option<Positive>;
+        /// Open loop: rates that follow each other, in place of one `request_rate`; with `to` a
+        /// stage is a ramp. The load ends with the last one.
+        stages: Vec<Nested<StageOptions>> = Vec::new();
+        /// Open loop: plays `listed` arrivals so many times as fast.
+        speed: Option<Positive>;
         /// Open loop: holds arrivals back while so many are unanswered; the queue is recorded.
         max_in_flight: Option<NonZeroU32>, in "requests";
-        /// Closed loop: users, each of whom sends as soon as the last answer ended.
+        /// Closed loop: users, each of whom sends when the last answer has ended.
         concurrency: Option<NonZeroU32>, in "users";
+        /// Closed loop: how long a user thinks between an answer and the next request, on average.
+        think_time: Option<Duration>;
+        /// Closed loop: how think times vary.
+        think: ThinkChoice = ThinkChoice::Constant;
+        /// Closed loop: a user takes whole conversations of the workload, turn by turn.
+        sessions: bool = false;
         /// Stops after so many requests; the workload's length if neither this nor `duration` is given.
         requests: Option<NonZeroU64>, in "requests";
         /// Stops sending after so much time.
@@ -87,8 +91,15 @@ engine::options! {
         api_key: Option<Text>;
         /// Longest wait for one answer.
         request_timeout: Duration = Duration::from_secs(600);
+        /// What the client adds under this load, as `load.calibrate` has measured it; it stands beside
+        /// the results, and counts in the verdict.
+        calibration: Option<Samples<Measured>>;
         /// Starts the random numbers of arrivals; the sample's index is added.
         seed: u64 = 42;
+        /// Threads that send and receive; one for every four processors if absent.
+        client_threads: Option<NonZeroU32>;
+        /// Processors that these threads are kept on, in turn.
+        client_cores: Vec<u32> = Vec::new();
     }
 }
 
@@ -125,8 +136,11 @@ impl StepType for LoadTest {
 
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
         let at = |option: &str| table.get(option).map_or(place, |v| &v.place).clone();
-        for found in self.contradictions().iter().filter(|c| c.wrong) {
-            parser.wrong::<()>(&at(found.option), found.message, found.label, found.help);
+        self.load().check(table, place, parser);
+        if self.requests.is_some() && self.duration.is_some() {
+            let message = "a load stops after a number of requests or after a time, not both";
+            let help = "remove `requests` or `duration`";
+            parser.wrong::<()>(&at("duration"), message, "a second end", help);
         }
         if !(0.0..=2.0).contains(&self.temperature) {
             let message = format!(
@@ -138,88 +152,48 @@ impl StepType for LoadTest {
     }
 }
 
-/// What does not go together.
-struct Contradiction {
-    /// Whether it is so.
-    wrong: bool,
-    /// The option that it is about; none if something is missing.
-    option: &'static str,
-    message: &'static str,
-    label: &'static str,
-    help: &'static str,
-}
-
 impl LoadTest {
-    fn contradictions(&self) -> [Contradiction; 6] {
-        let closed = self.concurrency.is_some();
-        let rated = self.request_rate.is_some();
-        let open = rated || self.arrivals.is_some();
-        let rateless = self.arrivals == Some(ArrivalChoice::AllAtOnce);
-        [
-            Contradiction {
-                wrong: closed && open,
-                option: "concurrency",
-                message: "a load is open or closed, not both",
-                label: "closed loop, beside an open one",
-                help: "give `request_rate` or `concurrency`",
-            },
-            Contradiction {
-                wrong: !closed && !open,
-                option: "",
-                message: "the load is not stated",
-                label: "no load",
-                help: "add `request_rate = …` for an open loop or `concurrency = …` for a closed one",
-            },
-            Contradiction {
-                wrong: rateless && rated,
-                option: "request_rate",
-                message: "`all_at_once` has no rate",
-                label: "not used",
-                help: "remove `request_rate`",
-            },
-            Contradiction {
-                wrong: open && !rateless && !rated,
-                option: "arrivals",
-                message: "this arrival process needs a rate",
-                label: "needs a rate",
-                help: "add `request_rate = …`",
-            },
-            Contradiction {
-                wrong: closed && self.max_in_flight.is_some(),
-                option: "max_in_flight",
-                message: "a closed loop needs no cap: `concurrency` is one",
-                label: "not used",
-                help: "remove `max_in_flight`",
-            },
-            Contradiction {
-                wrong: self.requests.is_some() && self.duration.is_some(),
-                option: "duration",
-                message: "a load stops after a number of requests or after a time, not both",
-                label: "a second end",
-                help: "remove `requests` or `duration`",
-            },
-        ]
+    /// What it says of the load.
+    fn load(&self) -> LoadOptions<'_> {
+        LoadOptions {
+            request_rate: self.request_rate,
+            arrivals: self.arrivals,
+            burstiness: self.burstiness,
+            stages: &self.stages,
+            speed: self.speed,
+            max_in_flight: self.max_in_flight,
+            concurrency: self.concurrency,
+            think_time: self.think_time,
+            think: self.think,
+            sessions: self.sessions,
+            has_end: self.requests.is_some() || self.duration.is_some(),
+            seed: self.seed,
+        }
     }
 
-    fn load(&self, sample: u32) -> Result<Load, StepError> {
-        if let Some(concurrency) = self.concurrency {
-            return Ok(Load::Closed { concurrency });
-        }
-        let rate = || {
-            let rate = self
-                .request_rate
-                .ok_or_else(|| StepError::new("the load has no rate"))?;
-            Rate::per_second(rate.0).map_err(|e| StepError::new(e.to_string()))
+    /// What the client adds, by the newest calibration that can be believed.
+    fn client_error(&self, context: &StepContext) -> Result<Option<ClientError>, StepError> {
+        let Some(calibration) = &self.calibration else {
+            return Ok(None);
         };
-        let arrivals = match self.arrivals.unwrap_or(ArrivalChoice::Poisson) {
-            ArrivalChoice::Poisson => Arrivals::Poisson { rate: rate()? },
-            ArrivalChoice::Constant => Arrivals::Constant { rate: rate()? },
-            ArrivalChoice::AllAtOnce => Arrivals::AllAtOnce,
+        let samples = context.samples(calibration);
+        let believed = samples.iter().filter(|s| s.verdict.grade != Grade::Invalid);
+        let Some(newest) = believed.max_by_key(|s| s.drawn_at) else {
+            let error = StepError::new("no calibration of the client can be believed");
+            return Err(error.help("look at the reasons of the `load.calibrate` step's verdict"));
         };
-        Ok(Load::Open {
-            arrivals,
-            seed: self.seed.wrapping_add(sample.into()),
-            max_in_flight: self.max_in_flight,
+        let path = newest.outputs.get("result");
+        let path =
+            path.ok_or_else(|| StepError::new(format!("`{}` left no result", newest.node)))?;
+        let file: MeasuredFile = files::read_json(path)?;
+        let error = file
+            .details
+            .get("client_error")
+            .cloned()
+            .unwrap_or_default();
+        serde_json::from_value(error).map(Some).map_err(|_| {
+            StepError::new(format!("`{}` is no calibration of the client", newest.node))
+                .help("refer to the samples of a `load.calibrate` step")
         })
     }
 
@@ -247,6 +221,9 @@ impl LoadTest {
         let whole = NonZeroU64::new(workload.requests().len() as u64).unwrap_or(NonZeroU64::MIN);
         let stop = match (self.duration, self.requests) {
             (Some(duration), _) => Stop::After(duration),
+            (None, _) if !self.stages.is_empty() => {
+                Stop::After(self.stages.iter().map(|stage| stage.0.duration).sum())
+            }
             (None, requests) => Stop::Requests(requests.unwrap_or(whole)),
         };
         let reuse = match self.reuse {
@@ -257,7 +234,7 @@ impl LoadTest {
             request: self.request_timeout,
             ..Timeouts::default()
         };
-        let load = self.load(context.sample)?;
+        let load = self.load().load(context.sample)?;
         Ok(RunPlan {
             workload: Arc::new(workload),
             load,
@@ -266,7 +243,10 @@ impl LoadTest {
             target,
             timeouts,
             limits: Limits::default(),
-            threads: loadgen::Threads::default(),
+            threads: loadgen::Threads {
+                count: self.client_threads,
+                cores: self.client_cores.clone(),
+            },
         })
     }
 }
@@ -287,8 +267,15 @@ impl Step for LoadTest {
             return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
         }
         let metrics = Metrics::of(&run.info, &run.records);
-        let judged = loadgen::judge(&run.info, &run.records, &metrics, &Thresholds::default());
-        let result = measured(&run, &metrics, &judged, target)?;
+        let error = self.client_error(context)?;
+        let judged = loadgen::judge(
+            &run.info,
+            &run.records,
+            &metrics,
+            error.as_ref(),
+            &Thresholds::default(),
+        );
+        let result = measured(&run, &metrics, &judged, error.as_ref(), target)?;
         files::write_json(&context.output("result.json"), &result)?;
         let figures = figures(&metrics);
         Ok(StepReport {
@@ -303,19 +290,31 @@ fn measured(
     run: &Run,
     metrics: &Metrics,
     judged: &loadgen::Verdict,
+    error: Option<&ClientError>,
     target: BTreeMap<String, String>,
 ) -> Result<MeasuredFile, StepError> {
     let mut row = Row::default();
     for (name, value) in metrics.values() {
         row.set(name, value);
     }
-    let definitions = Metrics::definitions()
-        .iter()
-        .map(|d| Definition {
-            name: d.name.to_owned(),
-            unit: d.unit.to_owned(),
-            formula: d.formula.to_owned(),
-        })
+    for (name, value) in error.map(ClientError::values).into_iter().flatten() {
+        row.set(name, value);
+    }
+    let definition = |name: &str, unit: &str, formula: &str| Definition {
+        name: name.to_owned(),
+        unit: unit.to_owned(),
+        formula: formula.to_owned(),
+    };
+    let metric = |d: &loadgen::Definition| definition(d.name, d.unit, d.formula);
+    let of_error = |(name, formula)| definition(name, "ms", formula);
+    let definitions = Metrics::definitions().iter().map(metric);
+    let definitions = definitions
+        .chain(
+            error
+                .iter()
+                .flat_map(|_| ClientError::definitions())
+                .map(of_error),
+        )
         .collect();
     let details = serde_json::json!({ "info": run.info, "verdict": judged, "metrics": serde_json::to_value(metrics).map_err(|e| StepError::because("could not write the metrics", e))? });
     Ok(MeasuredFile {

@@ -97,9 +97,7 @@ impl Step for LoadWarm {
         let endpoint = context.endpoint(&self.server)?;
         let plan = RunPlan {
             workload: Arc::new(self.workload()?),
-            load: Load::Closed {
-                concurrency: self.concurrency,
-            },
+            load: Load::closed(self.concurrency),
             stop: Stop::Requests(NonZeroU64::from(self.requests)),
             reuse: Reuse::Once,
             target: target(

@@ -103,6 +103,18 @@ impl Active {
         self.sampler.sample(logits, banned, candidates)
     }
 
+    /// A token that neither ends the text nor is a control token; which one does not matter.
+    pub(super) fn plain_id(&self, tokenizer: &Tokenizer) -> u32 {
+        let n_ids = u32::try_from(tokenizer.vocab_size())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let first = u32::try_from(self.n_outputs).unwrap_or(0) % n_ids;
+        let is_plain = |id: &u32| {
+            self.ends.banned_early.binary_search(id).is_err() && !self.ends.ends.contains(id)
+        };
+        (first..n_ids).chain(0..first).find(is_plain).unwrap_or(0)
+    }
+
     /// Counts a token that was ready at `now`, and says whether it was the last.
     pub(super) fn accept(
         &mut self,

@@ -4,8 +4,10 @@
 //! they are first scheduled, and each request's answers have a channel with room for all of
 //! them, so that a slow reader never holds the engine up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use std::thread::Thread;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
@@ -54,6 +56,8 @@ pub struct EngineHandle {
     queue: Arc<Semaphore>,
     queue_limit: usize,
     is_stopping: Arc<AtomicBool>,
+    /// A thread that sleeps by the clock and has to be told of messages.
+    sleeper: Arc<OnceLock<Thread>>,
 }
 
 impl EngineHandle {
@@ -66,6 +70,7 @@ impl EngineHandle {
             queue: Arc::new(Semaphore::new(queue_limit)),
             queue_limit,
             is_stopping: Arc::default(),
+            sleeper: Arc::default(),
         };
         (handle, messages)
     }
@@ -108,7 +113,7 @@ impl EngineHandle {
                 })
             })
             .collect();
-        match self.inbox.try_send(Message::Submit(arrivals)) {
+        match self.send(Message::Submit(arrivals)) {
             Ok(()) => Ok(answers),
             Err(mpsc::error::TrySendError::Full(_)) => Err(full),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(SubmitError::Stopping),
@@ -121,8 +126,7 @@ impl EngineHandle {
     /// [`SubmitError`] when the engine is gone or its inbox is full.
     pub async fn flush(&self) -> Result<Flushed, SubmitError> {
         let (reply, answer) = oneshot::channel();
-        self.inbox
-            .try_send(Message::Flush(reply))
+        self.send(Message::Flush(reply))
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => SubmitError::QueueFull {
                     n_requests: 1,
@@ -138,7 +142,20 @@ impl EngineHandle {
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
         // A full inbox needs no wake-up: the engine reads the flag before every step.
-        let _ = self.inbox.try_send(Message::Stop);
+        let _ = self.send(Message::Stop);
+    }
+
+    fn send(&self, message: Message) -> Result<(), mpsc::error::TrySendError<Message>> {
+        let sent = self.inbox.try_send(message);
+        if let Some(sleeper) = self.sleeper.get() {
+            sleeper.unpark();
+        }
+        sent
+    }
+
+    /// Wakes `thread` with every message from now on. Only the first call counts.
+    pub(super) fn wakes(&self, thread: Thread) {
+        self.sleeper.get_or_init(|| thread);
     }
 
     /// Whether requests are still taken.

@@ -6,6 +6,7 @@
 
 mod active;
 mod handle;
+mod paced;
 mod record;
 mod request;
 mod sampler;
@@ -29,6 +30,48 @@ use record::{nanos, operation_ns, shape_of};
 pub use handle::{EngineHandle, Flushed, SubmitError};
 pub use request::{Ending, Event, EventKind, Failure, FinishReason, Request};
 pub use sampler::{Sampler, SamplingParams};
+
+/// When tokens are told that nobody computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// From the arrival of a request to its first token.
+    pub first: std::time::Duration,
+    /// From one token to the next.
+    pub each: std::time::Duration,
+}
+
+/// Starts a thread that answers at a stated pace and computes nothing, as [`start`] does one that
+/// computes.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn start_paced(
+    pace: Pace,
+    tokenizer: Arc<Tokenizer>,
+    queue_limit: usize,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<(EngineHandle, oneshot::Receiver<()>)> {
+    let (handle, inbox) = EngineHandle::new(queue_limit);
+    let (alive, ended) = oneshot::channel();
+    let paced = paced::Paced {
+        pace,
+        tokenizer,
+        clock: Arc::new(crate::clock::MonotonicClock),
+        metrics,
+        is_stopping: handle.stop_flag(),
+        answers: slab::Slab::new(),
+        due: std::collections::BinaryHeap::new(),
+    };
+    let thread = std::thread::Builder::new()
+        .name("paced".into())
+        .spawn(move || {
+            // Dropped when the thread ends, by panic too.
+            let _alive: oneshot::Sender<()> = alive;
+            paced.run(inbox);
+        })?;
+    handle.wakes(thread.thread().clone());
+    Ok((handle, ended))
+}
 
 /// What an engine is made of.
 pub struct EngineParts {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc;
 
@@ -17,6 +17,7 @@ use super::stream::EventStream;
 use super::{App, Service};
 use crate::engine::{Event, EventKind, Failure};
 use crate::tokenizer::TextStream;
+use crate::trace::Tracing;
 
 /// Bodies beyond this size are read by a thread of their own: tokenizing them would hold up the
 /// streams that share the connection threads.
@@ -51,21 +52,32 @@ impl FromRequest<Arc<App>> for LimitedBody {
 /// `POST /v1/completions`.
 pub(super) async fn completions(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     body: Result<LimitedBody, ApiError>,
 ) -> Result<Response, ApiError> {
-    generate(&app, Route::Completion, body?.0).await
+    generate(&app, Route::Completion, &headers, body?.0).await
 }
 
 /// `POST /v1/chat/completions`.
 pub(super) async fn chat_completions(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     body: Result<LimitedBody, ApiError>,
 ) -> Result<Response, ApiError> {
-    generate(&app, Route::Chat, body?.0).await
+    generate(&app, Route::Chat, &headers, body?.0).await
 }
 
-async fn generate(app: &App, route: Route, body: Bytes) -> Result<Response, ApiError> {
+async fn generate(
+    app: &App,
+    route: Route,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
     let service = app.service()?;
+    let tracing = service.trace.clone().map(|trace| {
+        let name = headers.get("x-request-id").and_then(|id| id.to_str().ok());
+        Tracing::begin(trace, name.unwrap_or_default().to_owned())
+    });
     let number = service.n_requests.fetch_add(1, Relaxed);
     let generation = read(&service, route, body, number).await?;
     let envelope = Envelope::new(route, number, &service.served.model_name);
@@ -85,7 +97,7 @@ async fn generate(app: &App, route: Route, body: Bytes) -> Result<Response, ApiE
     let answers = service.engine.submit(requests)?;
     match delivery {
         Delivery::Stream(usage_events) => {
-            let stream = EventStream::new(&envelope, answers, texts, usage_events, usage);
+            let stream = EventStream::new(&envelope, answers, texts, usage_events, usage, tracing);
             Ok(stream.into_response())
         }
         Delivery::Whole => {

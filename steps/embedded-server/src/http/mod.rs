@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::scheduler::Door;
 use crate::steplog::StepLog;
 use crate::tokenizer::Tokenizer;
+use crate::trace::Trace;
 use error::ApiError;
 pub(crate) use listen::accept;
 use parse::Served;
@@ -43,6 +44,7 @@ pub(crate) struct Service {
     steps: Arc<StepLog>,
     /// The unchanging part of `/server_info`.
     info: Value,
+    trace: Option<Arc<Trace>>,
     seed: u64,
     n_requests: AtomicU64,
 }
@@ -57,6 +59,7 @@ pub(crate) struct ServiceParts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) steps: Arc<StepLog>,
     pub(crate) info: Value,
+    pub(crate) trace: Option<Arc<Trace>>,
     pub(crate) seed: u64,
 }
 
@@ -83,6 +86,7 @@ impl App {
                 metrics: parts.metrics,
                 steps: parts.steps,
                 info: parts.info,
+                trace: parts.trace,
                 seed: parts.seed,
                 n_requests: AtomicU64::new(0),
             })

@@ -20,6 +20,7 @@ use super::parse::{Route, UsageEvents};
 use super::reply::{Envelope, Usage, next_text};
 use crate::engine::{Event, EventKind, Failure, FinishReason};
 use crate::tokenizer::TextStream;
+use crate::trace::Tracing;
 
 /// Room for what stands around an event's text.
 const EVENT_BYTES: usize = 192;
@@ -30,6 +31,7 @@ pub(super) struct EventStream {
     writer: EventWriter,
     n_open: usize,
     is_over: bool,
+    tracing: Option<Tracing>,
 }
 
 impl EventStream {
@@ -39,9 +41,11 @@ impl EventStream {
         texts: Vec<TextStream>,
         usage_events: UsageEvents,
         usage: Usage,
+        tracing: Option<Tracing>,
     ) -> Self {
         EventStream {
             answers,
+            tracing,
             n_open: texts.len(),
             writer: EventWriter {
                 route: envelope.route,
@@ -67,6 +71,9 @@ impl EventStream {
     fn frame(&mut self, event: Option<Event>) -> Vec<u8> {
         let failure = match event.map(|event| (event.index, event.kind)) {
             Some((index, EventKind::Token { id, finish })) => {
+                if let Some(tracing) = &mut self.tracing {
+                    tracing.sent();
+                }
                 let mut out = self.writer.token(index, id, finish);
                 self.n_open -= usize::from(finish.is_some());
                 if self.n_open == 0 {
@@ -222,6 +229,7 @@ mod tests {
             vec![text; n],
             usage_events,
             usage,
+            None,
         )
     }
 

@@ -47,6 +47,20 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
+    /// Makes a vocabulary of words, as [`generate`] does; nothing of it ends a text.
+    ///
+    /// # Errors
+    /// Never, unless the generator writes no tokenizer.
+    pub fn of_words(vocab_size: usize) -> Result<Self, TokenizerError> {
+        let text = generate(vocab_size).to_string();
+        let general = tokenizers::Tokenizer::from_bytes(text.as_bytes());
+        let general = general.map_err(|source| TokenizerError::Broken {
+            path: PathBuf::from("the generated tokenizer"),
+            reason: source.to_string(),
+        })?;
+        Ok(Self::new(general))
+    }
+
     fn new(general: tokenizers::Tokenizer) -> Self {
         let mut special_ids: Vec<u32> = general
             .get_added_tokens_decoder()

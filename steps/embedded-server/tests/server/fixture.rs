@@ -7,7 +7,9 @@ use std::sync::mpsc::Receiver;
 use embedded_server::executor::{Batch, CacheShape, Executor, StepError, StepOutput};
 use embedded_server::executor::{BlockId, Phase, SequenceChunk};
 use embedded_server::tokenizer::{Tokenizer, generate, generate_config};
-use embedded_server::{LoadFormat, LoadedModel, ServeError, ServerOptions, load, serve_loaded};
+use embedded_server::{
+    Computing, LoadFormat, LoadedModel, ServeError, ServerOptions, load, serve_loaded,
+};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -78,10 +80,9 @@ impl Server {
     ) -> Server {
         let gated = |options: &ServerOptions| {
             let mut model = load(options)?;
-            model.executor = Box::new(Gated {
-                inner: model.executor,
-                permits,
-            });
+            if let Computing::Model(inner) = model.computing {
+                model.computing = Computing::Model(Box::new(Gated { inner, permits }));
+            }
             Ok(model)
         };
         let server = Self::start_loading(change, gated).await;
@@ -194,9 +195,10 @@ impl Executor for Gated {
 /// Greedy continuation of `prompt` by the executor alone: no server, no scheduler, no batch.
 pub(crate) fn reference(model: &mut LoadedModel, prompt: &[u32], n_tokens: usize) -> Vec<u32> {
     let special = model.tokenizer.special_ids().to_vec();
-    let blocks: Vec<BlockId> = (0..model.executor.cache_shape().n_blocks)
-        .map(BlockId)
-        .collect();
+    let Computing::Model(executor) = &mut model.computing else {
+        panic!("a model")
+    };
+    let blocks: Vec<BlockId> = (0..executor.cache_shape().n_blocks).map(BlockId).collect();
     let mut tokens = prompt.to_vec();
     let mut position = 0;
     while tokens.len() < prompt.len() + n_tokens {
@@ -211,8 +213,7 @@ pub(crate) fn reference(model: &mut LoadedModel, prompt: &[u32], n_tokens: usize
             blocks: &blocks,
             wants_logits: true,
         };
-        let output = model
-            .executor
+        let output = executor
             .step(&Batch {
                 phase,
                 sequences: vec![chunk],

@@ -117,9 +117,7 @@ fn plan(port: u64, streams: u32, requests: u64, tokens: u32) -> RunPlan {
         workload: Arc::new(
             Workload::new((0..requests).map(request).collect()).expect("a workload"),
         ),
-        load: Load::Closed {
-            concurrency: NonZeroU32::new(streams).expect("streams"),
-        },
+        load: Load::closed(NonZeroU32::new(streams).expect("streams")),
         stop: Stop::Requests(NonZeroU64::new(requests).expect("requests")),
         reuse: Reuse::Once,
         target: Target {

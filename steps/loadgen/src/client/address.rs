@@ -75,9 +75,9 @@ impl Address {
         }
     }
 
-    /// The request target of an API path such as `completions`.
+    /// The request target of an API path such as `v1/completions`.
     pub(crate) fn path(&self, api: &str) -> String {
-        format!("{}/v1/{api}", self.prefix)
+        format!("{}/{api}", self.prefix)
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);
-            assert_eq!(address.path("completions"), path);
+            assert_eq!(address.path("v1/completions"), path);
         }
     }
 

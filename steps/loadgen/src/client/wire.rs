@@ -22,6 +22,8 @@ pub(crate) struct Wire {
     tls: Option<Tls>,
     /// Every head, up to the length of the body.
     head: Vec<u8>,
+    /// What the names of this run's requests begin with, among those of other runs.
+    run: String,
 }
 
 impl Wire {
@@ -30,7 +32,7 @@ impl Wire {
     /// # Errors
     ///
     /// [`PlanError`] for a key that no header can carry, or a host that cannot be verified.
-    pub(crate) async fn new(plan: &RunPlan) -> Result<Self, PlanError> {
+    pub(crate) async fn new(plan: &RunPlan, run: &str) -> Result<Self, PlanError> {
         let address = &plan.target.address;
         let bad = |problem| PlanError::Address {
             address: address.to_string(),
@@ -44,17 +46,22 @@ impl Wire {
         Ok(Self {
             authority: address.authority(),
             head: head(plan)?,
+            run: run.to_owned(),
             addresses: look_up(address, plan.timeouts.connect).await,
             tls,
         })
     }
 
-    /// The head of a request whose body has so many bytes.
-    pub(crate) fn head(&self, length: usize) -> Vec<u8> {
-        let mut head = Vec::with_capacity(self.head.len() + 16);
+    /// The head of the run's request number `index`, whose body has so many bytes.
+    pub(crate) fn head(&self, index: u64, length: usize) -> Vec<u8> {
+        let mut head = Vec::with_capacity(self.head.len() + 64);
         head.extend_from_slice(&self.head);
         // A vector accepts every write.
-        let _ = write!(head, "{length}\r\n\r\n");
+        let _ = write!(
+            head,
+            "{length}\r\nx-request-id: {}{index}\r\n\r\n",
+            self.run
+        );
         head
     }
 
@@ -104,7 +111,7 @@ async fn look_up(address: &Address, limit: Duration) -> Result<Vec<SocketAddr>, 
 
 fn head(plan: &RunPlan) -> Result<Vec<u8>, PlanError> {
     let target = &plan.target;
-    let path = target.address.path(target.protocol.path());
+    let path = target.address.path(&target.protocol.path(&target.model));
     let mut head = format!(
         "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
          accept: text/event-stream\r\naccept-encoding: identity\r\nuser-agent: {AGENT}\r\n",

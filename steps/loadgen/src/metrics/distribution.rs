@@ -87,7 +87,7 @@ impl Summary {
         ]
     }
 
-    fn linear(values: Vec<f64>) -> Self {
+    pub(crate) fn linear(values: Vec<f64>) -> Self {
         let (count, mean) = (values.len() as f64, statistics::mean(&values));
         let Some(sorted) = Sorted::new(values) else {
             return Self::default();

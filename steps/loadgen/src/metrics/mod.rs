@@ -73,7 +73,7 @@ impl Metrics {
     pub fn of(info: &RunInfo, records: &[Record]) -> Self {
         let window = Window::of(records);
         let latencies = latency::Latencies::of(records);
-        let (offered_rate, achieved_rate) = rates::offered_and_achieved(info.load, records);
+        let (offered_rate, achieved_rate) = rates::offered_and_achieved(&info.load, records);
         Self {
             counts: Counts::of(records),
             ttft: latencies.ttft,

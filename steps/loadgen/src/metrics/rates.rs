@@ -240,8 +240,8 @@ fn met(record: &Record, slo: Slo) -> bool {
 
 /// Arrivals per second as scheduled and as dispatched: (n − 1) ÷ (last − first). Both absent
 /// where requests do not arrive by themselves over time.
-pub(super) fn offered_and_achieved(load: Load, records: &[Record]) -> (Option<f64>, Option<f64>) {
-    if !matches!(load, Load::Open { arrivals, .. } if arrivals != Arrivals::AllAtOnce) {
+pub(super) fn offered_and_achieved(load: &Load, records: &[Record]) -> (Option<f64>, Option<f64>) {
+    if !matches!(load, Load::Open { arrivals, .. } if *arrivals != Arrivals::AllAtOnce) {
         return (None, None);
     }
     let scheduled = arrived(records).map(|record| record.scheduled);

@@ -10,19 +10,31 @@ use serde_json::{Map, Value, json};
 use crate::{OutputLength, Prompt, Protocol, Request, Target};
 
 /// Keys of a body that the load generator decides.
-pub(crate) const RESERVED: [&str; 4] = ["messages", "model", "prompt", "stream"];
+pub(crate) const RESERVED: [&str; 7] = [
+    "input_ids",
+    "messages",
+    "model",
+    "prompt",
+    "stream",
+    "text",
+    "text_input",
+];
 
 /// The body that asks `request` of `target`, streaming and with usage at the end.
 pub(crate) fn render(target: &Target, request: &Request) -> Bytes {
-    let mut body = match target.protocol {
-        Protocol::Completions => Vec::from(b"{\"prompt\":"),
-        Protocol::Chat => Vec::from(b"{\"messages\":"),
+    let key = match (target.protocol, &request.prompt) {
+        (Protocol::Completions, _) => "prompt",
+        (Protocol::Chat, _) => "messages",
+        (Protocol::Sglang, Prompt::Tokens(_)) => "input_ids",
+        (Protocol::Sglang, _) => "text",
+        (Protocol::Triton, _) => "text_input",
     };
+    let mut body = format!("{{\"{key}\":").into_bytes();
     match (&request.prompt, target.protocol) {
         (Prompt::Text(text), Protocol::Chat) => {
             append(&mut body, &[json!({ "role": "user", "content": text })]);
         }
-        (Prompt::Text(text), Protocol::Completions) => append(&mut body, text),
+        (Prompt::Text(text), _) => append(&mut body, text),
         (Prompt::Tokens(ids), _) => append(&mut body, ids),
         (Prompt::Messages(messages), _) => append(&mut body, messages),
     }
@@ -40,15 +52,44 @@ fn append(body: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
 }
 
 fn fields(target: &Target, request: &Request) -> Map<String, Value> {
-    let mut fields = Map::new();
     let model = request.model.as_ref().unwrap_or(&target.model);
-    fields.insert("model".into(), model.as_str().into());
-    fields.insert("stream".into(), true.into());
-    fields.insert("stream_options".into(), json!({ "include_usage": true }));
-    fields.insert("max_tokens".into(), request.output_tokens.get().into());
-    fields.insert("temperature".into(), target.generation.temperature.into());
-    if target.generation.length == OutputLength::Exact {
-        fields.insert("ignore_eos".into(), true.into());
+    let tokens = request.output_tokens.get();
+    let temperature = target.generation.temperature;
+    let exact = target.generation.length == OutputLength::Exact;
+    let fields = match target.protocol {
+        Protocol::Completions | Protocol::Chat => json!({
+            "model": model,
+            "stream": true,
+            "stream_options": { "include_usage": true },
+            "max_tokens": tokens,
+            "temperature": temperature,
+        }),
+        Protocol::Sglang => json!({
+            "stream": true,
+            "sampling_params": {
+                "max_new_tokens": tokens,
+                "temperature": temperature,
+                "ignore_eos": exact,
+            },
+        }),
+        Protocol::Triton => json!({
+            "stream": true,
+            "max_tokens": tokens,
+            "temperature": temperature,
+        }),
+    };
+    let Value::Object(mut fields) = fields else {
+        return Map::new();
+    };
+    match target.protocol {
+        Protocol::Completions | Protocol::Chat if exact => {
+            fields.insert("ignore_eos".into(), true.into());
+        }
+        // It has no such switch, but a least length.
+        Protocol::Triton if exact => {
+            fields.insert("min_length".into(), tokens.into());
+        }
+        _ => {}
     }
     merge(&mut fields, &target.extra);
     fields

@@ -44,6 +44,50 @@ pub(super) struct Delta<'a> {
     /// The newer name of `reasoning_content`.
     #[serde(borrow)]
     pub(super) reasoning: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) tool_calls: Option<Vec<ToolCall<'a>>>,
+}
+
+/// A piece of a call of a tool.
+#[derive(Deserialize)]
+pub(super) struct ToolCall<'a> {
+    #[serde(borrow)]
+    pub(super) function: Option<Function<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Function<'a> {
+    #[serde(borrow)]
+    pub(super) name: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) arguments: Option<Text<'a>>,
+}
+
+/// An event of SGLang's `/generate`: the text, usually all of it so far, and what it counts.
+#[derive(Deserialize)]
+pub(super) struct Generated<'a> {
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
+    pub(super) meta_info: Option<MetaInfo>,
+    pub(super) error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct MetaInfo {
+    pub(super) finish_reason: Option<Value>,
+    #[serde(default)]
+    pub(super) prompt_tokens: u32,
+    #[serde(default)]
+    pub(super) completion_tokens: u32,
+    pub(super) cached_tokens: Option<u32>,
+}
+
+/// An event of Triton's `generate_stream`: a piece of text.
+#[derive(Deserialize)]
+pub(super) struct Output<'a> {
+    #[serde(borrow)]
+    pub(super) text_output: Option<Text<'a>>,
+    pub(super) error: Option<Value>,
 }
 
 #[derive(Deserialize)]

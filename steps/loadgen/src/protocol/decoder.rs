@@ -4,9 +4,14 @@
 //! running usage where the server sends one, else 1: a chunk is not a token, and only the
 //! server knows better.
 
-use crate::{Class, SseEvent, Usage};
+use std::borrow::Cow;
 
-use super::chunk::{Choice, Chunk, Text, WireUsage};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{Class, Protocol, SseEvent, Usage};
+
+use super::chunk::{Choice, Chunk, Generated, Output, Text, WireUsage};
 use super::template::Template;
 
 /// What went wrong, and which class of failure that is.
@@ -17,8 +22,11 @@ pub(crate) struct Fault {
 }
 
 /// Follows one answer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Decoder {
+    protocol: Protocol,
+    /// The text so far, of a server that repeats it.
+    said: String,
     /// Tokens of the running usage that events have accounted for.
     counted: u32,
     pub(crate) usage: Option<Usage>,
@@ -29,6 +37,18 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
+    pub(crate) fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            said: String::new(),
+            counted: 0,
+            usage: None,
+            finish: None,
+            ended: false,
+            template: Template::default(),
+        }
+    }
+
     /// Takes an event. `Some(tokens)` if it carried content, which `on_text` is given.
     pub(crate) fn event(
         &mut self,
@@ -48,7 +68,83 @@ impl Decoder {
         if event.name == b"error" {
             return Err(in_band(&excerpt(event.data)));
         }
-        let chunk = parse(event.data)?;
+        match self.protocol {
+            Protocol::Completions | Protocol::Chat => self.chunk(event.data, on_text),
+            Protocol::Sglang => self.generated(event.data, on_text),
+            Protocol::Triton => self.output(event.data, on_text),
+        }
+    }
+
+    fn generated(
+        &mut self,
+        data: &[u8],
+        mut on_text: impl FnMut(&str),
+    ) -> Result<Option<u32>, Fault> {
+        let event: Generated<'_> = read(data)?;
+        if let Some(error) = &event.error {
+            return Err(in_band(&words(error)));
+        }
+        let mut running = None;
+        if let Some(meta) = event.meta_info {
+            running = Some(meta.completion_tokens);
+            self.usage = Some(Usage {
+                prompt_tokens: meta.prompt_tokens,
+                completion_tokens: meta.completion_tokens,
+                cached_tokens: meta.cached_tokens,
+            });
+            self.finish_with(meta.finish_reason)?;
+        }
+        let text = event.text.map_or(Cow::Borrowed(""), |Text(text)| text);
+        // Most servers repeat what they said; one with `--stream-output` does not.
+        let piece = match text.strip_prefix(self.said.as_str()) {
+            Some(rest) => rest,
+            None => &text,
+        };
+        on_text(piece);
+        let is_news = !piece.is_empty();
+        if is_news {
+            self.said.truncate(text.len() - piece.len());
+            self.said.push_str(piece);
+        }
+        let tokens = self.tokens_if(is_news, running);
+        Ok(tokens)
+    }
+
+    /// Tokens of an event that may carry some without text: a character that is not whole yet, or
+    /// an answer of token ids.
+    fn tokens_if(&mut self, has_text: bool, running: Option<u32>) -> Option<u32> {
+        let grew = running.is_some_and(|total| total > self.counted);
+        (has_text || grew).then(|| self.tokens(running))
+    }
+
+    /// Takes SGLang's reason for an end: an object with its `type`.
+    fn finish_with(&mut self, reason: Option<Value>) -> Result<(), Fault> {
+        let Some(reason) = reason.filter(|reason| !reason.is_null()) else {
+            return Ok(());
+        };
+        let kind = reason.get("type").unwrap_or(&reason);
+        let kind = kind.as_str().unwrap_or("unknown");
+        self.finish = Some(excerpt(kind.as_bytes()));
+        match (kind, reason.get("message").and_then(Value::as_str)) {
+            ("abort", Some(message)) => Err(in_band(message)),
+            _ => self.check_finish(),
+        }
+    }
+
+    fn output(&mut self, data: &[u8], mut on_text: impl FnMut(&str)) -> Result<Option<u32>, Fault> {
+        let event: Output<'_> = read(data)?;
+        if let Some(error) = &event.error {
+            return Err(in_band(&words(error)));
+        }
+        let Some(Text(text)) = event.text_output.filter(|Text(text)| !text.is_empty()) else {
+            return Ok(None);
+        };
+        on_text(&text);
+        Ok(Some(self.tokens(None)))
+    }
+
+    fn chunk(&mut self, data: &[u8], on_text: impl FnMut(&str)) -> Result<Option<u32>, Fault> {
+        let chunk = parse(data)?;
         let running = chunk
             .usage
             .as_ref()
@@ -58,7 +154,7 @@ impl Decoder {
         if let Some(choice) = chunk.choices.0.as_ref().filter(|_| !is_more_than_text)
             && let Some(text) = only_text(choice)
         {
-            self.template.learn(event.data, text);
+            self.template.learn(data, text);
         }
         let content = chunk
             .choices
@@ -69,11 +165,18 @@ impl Decoder {
     }
 
     fn choice(&mut self, choice: Choice<'_>, mut on_text: impl FnMut(&str)) -> bool {
-        let delta = choice
-            .delta
-            .map(|delta| [delta.reasoning_content.or(delta.reasoning), delta.content]);
+        let mut pieces = Vec::new();
+        if let Some(delta) = choice.delta {
+            pieces.extend(delta.reasoning_content.or(delta.reasoning));
+            pieces.extend(delta.content);
+            let calls = delta.tool_calls.into_iter().flatten();
+            for function in calls.filter_map(|call| call.function) {
+                pieces.extend(function.name);
+                pieces.extend(function.arguments);
+            }
+        }
         let mut content = false;
-        for Text(text) in delta.into_iter().flatten().flatten().chain(choice.text) {
+        for Text(text) in pieces.into_iter().chain(choice.text) {
             if !text.is_empty() {
                 content = true;
                 on_text(&text);
@@ -119,10 +222,10 @@ impl Decoder {
 
 /// The text of a choice that says nothing else.
 fn only_text<'a>(choice: &'a Choice<'_>) -> Option<&'a str> {
-    if choice.finish_reason.is_some() {
+    let delta = choice.delta.as_ref();
+    if choice.finish_reason.is_some() || delta.is_some_and(|d| d.tool_calls.is_some()) {
         return None;
     }
-    let delta = choice.delta.as_ref();
     let pieces = [
         choice.text.as_ref(),
         delta.and_then(|d| d.content.as_ref()),
@@ -136,15 +239,9 @@ fn only_text<'a>(choice: &'a Choice<'_>) -> Option<&'a str> {
 
 /// A chunk that is no error.
 fn parse(data: &[u8]) -> Result<Chunk<'_>, Fault> {
-    let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|error| Fault {
-        class: Class::BadOutput,
-        message: format!("an event is no chunk ({error}): {}", excerpt(data)),
-    })?;
+    let chunk: Chunk<'_> = read(data)?;
     if let Some(error) = &chunk.error {
-        let message = error.get("message").and_then(|message| message.as_str());
-        return Err(in_band(
-            &message.map_or_else(|| error.to_string(), str::to_owned),
-        ));
+        return Err(in_band(&words(error)));
     }
     if chunk
         .object
@@ -158,6 +255,21 @@ fn parse(data: &[u8]) -> Result<Chunk<'_>, Fault> {
         ));
     }
     Ok(chunk)
+}
+
+fn read<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, Fault> {
+    serde_json::from_slice(data).map_err(|error| Fault {
+        class: Class::BadOutput,
+        message: format!("an event is no chunk ({error}): {}", excerpt(data)),
+    })
+}
+
+/// What an error says of itself.
+fn words(error: &Value) -> String {
+    let message = error.get("message").unwrap_or(error);
+    message
+        .as_str()
+        .map_or_else(|| error.to_string(), str::to_owned)
 }
 
 fn in_band(message: &str) -> Fault {
@@ -183,6 +295,10 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    fn chat() -> Decoder {
+        Decoder::new(Protocol::Chat)
+    }
+
     fn feed(decoder: &mut Decoder, data: &str) -> Result<(Option<u32>, String), Fault> {
         let mut text = String::new();
         let event = SseEvent {
@@ -195,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_chat_answer_from_role_to_usage() {
-        let mut d = Decoder::default();
+        let mut d = chat();
         let role = r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#;
         assert_eq!(feed(&mut d, role), Ok((None, String::new())));
         let think = r#"{"choices":[{"delta":{"reasoning_content":"hm","content":null}}]}"#;
@@ -220,7 +336,7 @@ mod tests {
 
     #[test]
     fn running_usage_counts_tokens_even_of_silent_chunks() {
-        let mut d = Decoder::default();
+        let mut d = chat();
         let chunk = |text: &str, total: u32| {
             format!(
                 r#"{{"choices":[{{"text":"{text}"}}],"usage":{{"prompt_tokens":1,"completion_tokens":{total}}}}}"#
@@ -234,13 +350,82 @@ mod tests {
     }
 
     #[test]
+    fn tools_are_content() {
+        let mut d = chat();
+        let call = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}}]}"#;
+        assert_eq!(feed(&mut d, call), Ok((Some(1), "f".into())));
+        let rest = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":1}"}}]}}]}"#;
+        assert_eq!(feed(&mut d, rest), Ok((Some(1), "{\"a\":1}".into())));
+        let end = r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#;
+        assert_eq!(feed(&mut d, end), Ok((None, String::new())));
+        assert_eq!(d.finish.as_deref(), Some("tool_calls"));
+    }
+
+    #[test]
+    fn sglang_repeats_its_text_and_counts_its_tokens() {
+        let event = |text: &str, tokens: u32, finish: &str| {
+            format!(
+                r#"{{"text":"{text}","meta_info":{{"finish_reason":{finish},"prompt_tokens":7,"completion_tokens":{tokens},"cached_tokens":4}}}}"#
+            )
+        };
+        let mut d = Decoder::new(Protocol::Sglang);
+        assert_eq!(
+            feed(&mut d, &event("He", 1, "null")),
+            Ok((Some(1), "He".into()))
+        );
+        assert_eq!(
+            feed(&mut d, &event("Hello", 3, "null")),
+            Ok((Some(2), "llo".into()))
+        );
+        // Half a character: a token without text.
+        assert_eq!(
+            feed(&mut d, &event("Hello", 4, "null")),
+            Ok((Some(1), String::new()))
+        );
+        let last = event("Hello!", 5, r#"{"type":"length","length":5}"#);
+        assert_eq!(feed(&mut d, &last), Ok((Some(1), "!".into())));
+        feed(&mut d, "[DONE]").unwrap();
+        assert_eq!((d.finish.as_deref(), d.ended), (Some("length"), true));
+        assert_eq!(d.usage.unwrap().cached_tokens, Some(4));
+
+        let mut pieces = Decoder::new(Protocol::Sglang);
+        feed(&mut pieces, &event("He", 1, "null")).unwrap();
+        assert_eq!(
+            feed(&mut pieces, &event("llo", 2, "null")),
+            Ok((Some(1), "llo".into()))
+        );
+        let abort = event("", 2, r#"{"type":"abort","message":"out of memory"}"#);
+        assert_eq!(
+            feed(&mut pieces, &abort).unwrap_err().message,
+            "out of memory"
+        );
+        let error = r#"{"error":{"message":"too long"}}"#;
+        assert_eq!(feed(&mut pieces, error).unwrap_err().class, Class::InBand);
+    }
+
+    #[test]
+    fn triton_tells_text_alone() {
+        let mut d = Decoder::new(Protocol::Triton);
+        let event =
+            r#"{"model_name":"ensemble","model_version":"1","sequence_id":0,"text_output":" a"}"#;
+        assert_eq!(feed(&mut d, event), Ok((Some(1), " a".into())));
+        assert_eq!(
+            feed(&mut d, r#"{"text_output":""}"#),
+            Ok((None, String::new()))
+        );
+        let error = r#"{"error":"in ensemble 'ensemble', no room"}"#;
+        assert_eq!(feed(&mut d, error).unwrap_err().class, Class::InBand);
+        assert_eq!((d.usage, d.finish), (None, None));
+    }
+
+    #[test]
     fn errors_come_in_several_shapes() {
         for data in [
             r#"{"error":{"message":"out of memory","code":500}}"#,
             r#"{"error":"out of memory"}"#,
             r#"{"object":"error","message":"out of memory"}"#,
         ] {
-            let fault = feed(&mut Decoder::default(), data).unwrap_err();
+            let fault = feed(&mut chat(), data).unwrap_err();
             assert_eq!(fault.class, Class::InBand);
             assert!(fault.message.contains("out of memory"), "{data}");
         }
@@ -249,15 +434,12 @@ mod tests {
             data: b"gone",
         };
         assert_eq!(
-            Decoder::default().event(named, |_| {}).unwrap_err().class,
+            chat().event(named, |_| {}).unwrap_err().class,
             Class::InBand
         );
         let abort = r#"{"choices":[{"text":"","finish_reason":"abort"}]}"#;
-        assert_eq!(
-            feed(&mut Decoder::default(), abort).unwrap_err().class,
-            Class::InBand
-        );
-        let fault = feed(&mut Decoder::default(), "<html>").unwrap_err();
+        assert_eq!(feed(&mut chat(), abort).unwrap_err().class, Class::InBand);
+        let fault = feed(&mut chat(), "<html>").unwrap_err();
         assert_eq!(fault.class, Class::BadOutput);
     }
 

@@ -22,6 +22,12 @@ pub enum Protocol {
     Completions,
     /// OpenAI's chat completions: messages; a text prompt becomes one user message.
     Chat,
+    /// SGLang's own `/generate`: a prompt of text or of token ids; it counts the tokens of every
+    /// event.
+    Sglang,
+    /// The `generate_stream` of TensorRT-LLM behind Triton: a prompt of text. It tells no counts
+    /// and no reason why an answer ended.
+    Triton,
 }
 
 impl Protocol {
@@ -31,15 +37,24 @@ impl Protocol {
         match self {
             Self::Completions => "completions",
             Self::Chat => "chat",
+            Self::Sglang => "sglang",
+            Self::Triton => "triton",
         }
     }
 
-    /// The path below `/v1`.
-    pub(crate) fn path(self) -> &'static str {
+    /// The path below the root of a server of `model`.
+    pub(crate) fn path(self, model: &str) -> String {
         match self {
-            Self::Completions => "completions",
-            Self::Chat => "chat/completions",
+            Self::Completions => "v1/completions".to_owned(),
+            Self::Chat => "v1/chat/completions".to_owned(),
+            Self::Sglang => "generate".to_owned(),
+            Self::Triton => format!("v2/models/{model}/generate_stream"),
         }
+    }
+
+    /// Whether the server says why an answer ended.
+    pub(crate) fn tells_finish(self) -> bool {
+        self != Self::Triton
     }
 
     pub(crate) fn accepts(self, request: &Request) -> Result<(), PlanError> {
@@ -47,6 +62,14 @@ impl Protocol {
             (Self::Completions, Prompt::Messages(_)) => (
                 "messages",
                 "use the chat protocol, or a workload of text or token ids",
+            ),
+            (Self::Sglang, Prompt::Messages(_)) => (
+                "messages",
+                "use the chat protocol, or a workload of text or token ids",
+            ),
+            (Self::Triton, Prompt::Messages(_) | Prompt::Tokens(_)) => (
+                "messages or token ids",
+                "use TensorRT-LLM's OpenAI server, or a workload of text",
             ),
             (Self::Chat, Prompt::Tokens(_)) => (
                 "token ids",

@@ -63,7 +63,9 @@ mod tests {
         let cap = Cap::new(NonZeroU32::MIN);
         let job = |index| Job {
             index,
+            request: index,
             scheduled: 0,
+            user: 0,
         };
         assert!(cap.admits(job(0)) && !cap.admits(job(1)) && !cap.admits(job(2)));
         assert_eq!(cap.release(), Some(job(1)));

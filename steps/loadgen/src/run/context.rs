@@ -19,6 +19,8 @@ pub(super) struct Context {
     pub(super) cap: Option<Cap>,
     /// Requests that users of a closed loop have taken.
     pub(super) taken: AtomicU64,
+    /// Conversations that users of a closed loop have taken.
+    pub(super) sessions_taken: AtomicU64,
     /// True once the run was cancelled.
     pub(super) stopped: AtomicBool,
     /// True once a user of a timed run wanted a request and there was none.
@@ -28,19 +30,24 @@ pub(super) struct Context {
 /// One arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Job {
+    /// Its position in the run.
     pub(super) index: u64,
+    /// The position of its request in the workload; it starts over behind the last one.
+    pub(super) request: u64,
     pub(super) scheduled: u64,
+    /// Which user of its thread sends it; 0 in an open loop.
+    pub(super) user: usize,
 }
 
 impl Context {
-    pub(super) fn request(&self, index: u64) -> &Request {
+    pub(super) fn request(&self, position: u64) -> &Request {
         let requests = self.plan.workload.requests();
         // The remainder is below a length, which is a usize.
-        &requests[(index % requests.len() as u64) as usize]
+        &requests[(position % requests.len() as u64) as usize]
     }
 
-    pub(super) fn render(&self, index: u64) -> Bytes {
-        render(&self.plan.target, self.request(index))
+    pub(super) fn render(&self, position: u64) -> Bytes {
+        render(&self.plan.target, self.request(position))
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -58,7 +65,7 @@ impl Context {
             Outcome::Failed(_) => self.gauge.failed.add(1),
             Outcome::Dropped => {}
         }
-        let mut record = Record::unsent(self.request(job.index), &self.plan.target.model);
+        let mut record = Record::unsent(self.request(job.request), &self.plan.target.model);
         record.index = job.index;
         record.scheduled = job.scheduled;
         record.done = done;

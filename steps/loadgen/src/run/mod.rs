@@ -76,8 +76,12 @@ pub struct RunInfo {
     /// Wall-clock time of the start, in milliseconds since 1970; every other instant is
     /// monotonic.
     pub started_unix_ms: u64,
+    /// What the header `x-request-id` of each request begins with; its index follows.
+    #[serde(default)]
+    pub request_prefix: String,
     /// The start on the system's monotonic clock, in nanoseconds: what other processes of the
     /// machine write down by that clock can be set beside the records.
+    #[serde(default)]
     pub started_monotonic_ns: u64,
     /// From the start to the end of the last request, in nanoseconds.
     pub wall_ns: u64,
@@ -142,7 +146,8 @@ pub async fn run(
     cancel: impl Future<Output = ()> + Send,
 ) -> Result<Run, RunError> {
     let schedule = plan.prepare()?;
-    let wire = Wire::new(&plan).await?;
+    let prefix = request_prefix();
+    let wire = Wire::new(&plan, &prefix).await?;
     // Not bounded by itself: there are as many records as requests, and all are kept.
     let (sender, records) = mpsc::unbounded_channel();
     let started = SystemTime::now() + LEAD;
@@ -151,8 +156,9 @@ pub async fn run(
         wire,
         clock: Clock::starting_in(LEAD),
         gauge: Gauge::default(),
-        cap: cap(plan.load),
+        cap: cap(&plan.load),
         taken: AtomicU64::new(0),
+        sessions_taken: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
         exhausted: AtomicBool::new(false),
         plan,
@@ -163,11 +169,25 @@ pub async fn run(
     let end = collector.collect(records, cancel, || threads.stop());
     let interrupted = end.await.map_err(RunError::Observer)?;
     let records = collector.finish()?;
-    let info = describe(&context, &records, started, interrupted, threads.used());
+    let info = describe(
+        &context,
+        &records,
+        started,
+        interrupted,
+        threads.used(),
+        prefix,
+    );
     Ok(Run { info, records })
 }
 
-fn cap(load: Load) -> Option<Cap> {
+/// What the names of a run's requests begin with: told by the clock, which no two runs of a machine
+/// begin by at the same time.
+fn request_prefix() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    format!("benchwright-{:x}-", since.unwrap_or_default().as_nanos())
+}
+
+fn cap(load: &Load) -> Option<Cap> {
     match load {
         Load::Open { max_in_flight, .. } => max_in_flight.map(Cap::new),
         Load::Closed { .. } => None,
@@ -180,13 +200,14 @@ fn describe(
     started: SystemTime,
     interrupted: bool,
     client: ClientUse,
+    request_prefix: String,
 ) -> RunInfo {
     let plan = &context.plan;
     let since = started
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     RunInfo {
-        load: plan.load,
+        load: plan.load.clone(),
         stop: plan.stop,
         reuse: plan.reuse,
         workload_digest: plan.workload.digest(),
@@ -195,6 +216,7 @@ fn describe(
         protocol: plan.target.protocol,
         length: plan.target.generation.length,
         started_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        request_prefix,
         started_monotonic_ns: context.clock.started_monotonic(),
         wall_ns: records.iter().map(|record| record.done).max().unwrap_or(0),
         ended: match (interrupted, context.exhausted.load(Ordering::Relaxed)) {

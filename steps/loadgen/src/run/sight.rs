@@ -4,7 +4,7 @@
 //! seen stays even if the exchange is cut off, so a failed request keeps its instants.
 
 use crate::{
-    Class, Event, Limits, Record, SseError, SseParser,
+    Class, Event, Record, RunPlan, SseError, SseParser,
     client::Head,
     protocol::{Decoder, Fault, excerpt},
 };
@@ -44,6 +44,8 @@ pub(super) struct Sight {
     headers: Option<u64>,
     events: Vec<Event>,
     decoder: Decoder,
+    /// Whether the server says why an answer ended.
+    tells_finish: bool,
     parser: SseParser,
     text: blake3::Hasher,
     body: Body,
@@ -53,7 +55,8 @@ pub(super) struct Sight {
 }
 
 impl Sight {
-    pub(super) fn new(dispatched: u64, limits: &Limits) -> Self {
+    pub(super) fn new(dispatched: u64, plan: &RunPlan) -> Self {
+        let limits = &plan.limits;
         Self {
             dispatched,
             connected: None,
@@ -61,7 +64,8 @@ impl Sight {
             heard: None,
             headers: None,
             events: Vec::new(),
-            decoder: Decoder::default(),
+            decoder: Decoder::new(plan.target.protocol),
+            tells_finish: plan.target.protocol.tells_finish(),
             parser: SseParser::new(limits.line, limits.event),
             text: blake3::Hasher::new(),
             body: Body::Unknown,
@@ -174,7 +178,7 @@ impl Sight {
         if !matches!(self.body, Body::Events) {
             return Err(self.words());
         }
-        if self.decoder.finish.is_none() {
+        if self.decoder.finish.is_none() && self.tells_finish {
             let message = "the stream ended without a finish reason".to_owned();
             return Err(Fault {
                 class: Class::Truncated,

@@ -156,18 +156,23 @@ fn feeds(context: &Context, schedule: Schedule, cores: usize) -> Vec<Feed> {
         (None, 0) => useful,
         (None, pinned) => pinned,
     };
-    match (schedule, context.plan.load) {
+    match (schedule, &context.plan.load) {
         (Schedule::Open(instants), _) => {
             let (n, instants) = (n.min(instants.len().max(1)), Arc::new(instants));
             let feed = |i| Feed::Open(Instants::new(instants.clone(), i, n));
             (0..n).map(feed).collect()
         }
-        (Schedule::Closed { most }, Load::Closed { concurrency }) => {
-            let users = users(concurrency, most);
-            let n = n.min(users.max(1));
-            let share = |i| users / n + usize::from(i < users % n);
-            let feed = |i| Feed::Closed(Users::new(share(i), most));
-            (0..n).map(feed).collect()
+        (
+            Schedule::Closed { most, sessions },
+            Load::Closed {
+                concurrency, think, ..
+            },
+        ) => {
+            let users = users(*concurrency, most);
+            let (n, sessions) = (n.min(users.max(1)), sessions.map(Arc::new));
+            let first = |i: usize| i * (users / n) + i.min(users % n);
+            let feed = |i| Users::new(first(i)..first(i + 1), most, sessions.clone(), *think);
+            (0..n).map(|i| Feed::Closed(feed(i))).collect()
         }
         // A schedule is made from its load.
         (Schedule::Closed { .. }, Load::Open { .. }) => Vec::new(),

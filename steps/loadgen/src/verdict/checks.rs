@@ -41,6 +41,7 @@ impl Case<'_> {
             self.offered_rate(),
             self.concurrency(),
             self.client_lag(),
+            self.client_error(),
             self.client_cpu(),
             self.littles_law(),
             self.output_length(),
@@ -172,7 +173,13 @@ impl Case<'_> {
     }
 
     fn concurrency(&self) -> Option<Reason> {
-        let Load::Closed { concurrency } = self.info.load else {
+        // Users who think are not to keep a request in flight all the time.
+        let Load::Closed {
+            concurrency,
+            think: None,
+            ..
+        } = self.info.load
+        else {
             return None;
         };
         let wanted = f64::from(concurrency.get());
@@ -227,6 +234,35 @@ impl Case<'_> {
                 }
                 _ => "give the client processors of its own, or lower the load".into(),
             },
+        })
+    }
+
+    fn client_error(&self) -> Option<Reason> {
+        let error = self.error?;
+        let (ttft, itl) = (&self.metrics.ttft.completed, &self.metrics.itl.completed);
+        let pairs = [
+            ("ttft_p50", error.ttft.p50, ttft.p50),
+            ("ttft_p99", error.ttft.p99, ttft.p99),
+            ("itl_p50", error.itl.p50, itl.p50),
+            ("itl_p99", error.itl.p99, itl.p99),
+        ];
+        let share = |(name, error, signal): (&'static str, Option<f64>, Option<f64>)| {
+            let (error, signal) = (error?, signal?);
+            Some((error.abs() / signal.max(f64::MIN_POSITIVE), name, error))
+        };
+        let shares = pairs.into_iter().filter_map(share);
+        let (share, name, error) = shares.max_by(|a, b| a.0.total_cmp(&b.0))?;
+        let (grade, threshold) = graded(share, self.limits.client_error)?;
+        Some(Reason {
+            check: Check::ClientError,
+            grade,
+            measured: Some(share),
+            threshold,
+            message: format!(
+                "the client adds {error:.3} ms to `{name}` under this load, {} of what was measured",
+                percent(share)
+            ),
+            help: "give the client processors of its own, or lower the load".into(),
         })
     }
 

@@ -9,7 +9,7 @@ mod steady;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Metrics, Record, RunInfo};
+use crate::{ClientError, Metrics, Record, RunInfo};
 
 /// How far to trust a result; ordered from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ pub enum Check {
     Concurrency,
     /// p99 of the client's lag as a share of the median time to first token.
     ClientLag,
+    /// What the client adds by its own calibration, as a share of what was measured.
+    ClientError,
     /// Share of the client's processors that it used.
     ClientCpu,
     /// Relative distance of requests in flight from rate × latency.
@@ -105,6 +107,8 @@ pub struct Thresholds {
     pub concurrency: (f64, f64),
     /// p99 client lag ÷ median time to first token: degraded, invalid.
     pub client_lag: (f64, f64),
+    /// What the client adds ÷ what was measured, at the median and at p99: degraded, invalid.
+    pub client_error: (f64, f64),
     /// Use of the client's processors: degraded, invalid.
     pub client_cpu: (f64, f64),
     /// Little's law: degraded, invalid.
@@ -130,6 +134,7 @@ impl Default for Thresholds {
             rate: (0.02, 0.10),
             concurrency: (0.05, 0.25),
             client_lag: (0.05, 0.25),
+            client_error: (0.05, 0.25),
             client_cpu: (0.70, 0.95),
             littles_law: (0.02, 0.10),
             output_length: 0.05,
@@ -150,18 +155,21 @@ pub struct Verdict {
     pub notes: Vec<Note>,
 }
 
-/// Judges a run. `metrics` must be those of the same `info` and `records`.
+/// Judges a run. `metrics` must be those of the same `info` and `records`, and `error` what the same
+/// client adds under the same load, where that is known.
 #[must_use]
 pub fn judge(
     info: &RunInfo,
     records: &[Record],
     metrics: &Metrics,
+    error: Option<&ClientError>,
     limits: &Thresholds,
 ) -> Verdict {
     let case = Case {
         info,
         records,
         metrics,
+        error,
         limits,
     };
     let mut reasons = case.reasons();
@@ -179,6 +187,7 @@ struct Case<'a> {
     info: &'a RunInfo,
     records: &'a [Record],
     metrics: &'a Metrics,
+    error: Option<&'a ClientError>,
     limits: &'a Thresholds,
 }
 

@@ -20,6 +20,7 @@ fn judged(load: Load, records: &[Record], change: impl FnOnce(&mut RunInfo)) -> 
         &info,
         records,
         &Metrics::of(&info, records),
+        None,
         &Thresholds::default(),
     )
 }

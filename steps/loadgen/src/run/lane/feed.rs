@@ -5,15 +5,19 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
 
-use crate::Stop;
+use crate::arrivals::unit;
 use crate::clock::nanoseconds;
 use crate::run::context::{Context, Job};
+use crate::{Stop, Think};
 
 /// Bytes of bodies that may wait for their instants, in all lanes.
 const RENDERED: usize = 64 << 20;
@@ -29,8 +33,13 @@ impl Feed {
     pub(super) fn next_due(&self) -> Option<u64> {
         match self {
             Self::Open(instants) => instants.next_due(),
-            Self::Closed(users) => users.free.peek().map(|Reverse(at)| *at),
+            Self::Closed(users) => users.free.peek().map(|Reverse((at, _))| *at),
         }
+    }
+
+    /// A feed that brings nothing.
+    pub(super) fn nothing() -> Self {
+        Self::Closed(Users::new(0..0, None, None, None))
     }
 
     /// Takes a request that is due at `now`.
@@ -71,7 +80,12 @@ impl Instants {
         let scheduled = self.next_due().filter(|due| *due <= now)?;
         let index = self.next as u64;
         self.next += self.stride;
-        Some(Job { index, scheduled })
+        Some(Job {
+            index,
+            request: index,
+            scheduled,
+            user: 0,
+        })
     }
 
     /// Whether there are bodies to render, and room for one.
@@ -98,19 +112,64 @@ impl Instants {
     }
 }
 
-/// Users of a closed loop, by when they become free.
+/// Users of a closed loop.
 pub(in crate::run) struct Users {
-    pub(super) free: BinaryHeap<Reverse<u64>>,
+    /// Who is free, and since or from when.
+    free: BinaryHeap<Reverse<(u64, usize)>>,
+    users: Vec<User>,
     /// The most requests of all users.
     most: Option<u64>,
+    /// What users take one after the other, if that matters.
+    sessions: Option<Arc<Vec<Vec<u64>>>>,
+    think: Option<Think>,
+}
+
+/// One user.
+struct User {
+    /// The session, and how many of its turns were taken.
+    session: Option<(usize, usize)>,
+    /// Draws how long it thinks.
+    random: Option<ChaCha12Rng>,
 }
 
 impl Users {
-    pub(in crate::run) fn new(n: usize, most: Option<u64>) -> Self {
+    /// Builds the users with these numbers among all users of the run.
+    pub(in crate::run) fn new(
+        numbers: Range<usize>,
+        most: Option<u64>,
+        sessions: Option<Arc<Vec<Vec<u64>>>>,
+        think: Option<Think>,
+    ) -> Self {
+        let user = |number: usize| User {
+            session: None,
+            random: think.and_then(|t| t.seed).map(|seed| {
+                let mut random = ChaCha12Rng::seed_from_u64(seed);
+                // Each user has a stream of its own, whichever thread it is on.
+                random.set_stream(number as u64);
+                random
+            }),
+        };
         Self {
-            free: std::iter::repeat_n(Reverse(0), n).collect(),
+            free: (0..numbers.len()).map(|user| Reverse((0, user))).collect(),
+            users: numbers.map(user).collect(),
             most,
+            sessions,
+            think,
         }
+    }
+
+    /// A user has an answer, and thinks about it.
+    pub(super) fn is_answered(&mut self, user: usize, at: u64) {
+        let Some(who) = self.users.get_mut(user) else {
+            return;
+        };
+        let thinks = self.think.map_or(0, |think| {
+            let mean = think.mean.as_secs_f64() * 1e9;
+            let times = who.random.as_mut().map_or(1.0, |r| -(-unit(r)).ln_1p());
+            // A number beyond what fits is as good as never.
+            (mean * times) as u64
+        });
+        self.free.push(Reverse((at.saturating_add(thinks), user)));
     }
 
     /// A request counts as scheduled when its user became free, so what the client adds between
@@ -120,18 +179,49 @@ impl Users {
             Stop::Requests(_) => u64::MAX,
             Stop::After(end) => nanoseconds(end),
         };
-        while let Some(Reverse(scheduled)) = self.free.peek().copied().filter(|at| at.0 <= now) {
+        while let Some(Reverse((scheduled, user))) = self.free.peek().copied() {
+            if scheduled > now {
+                return None;
+            }
             self.free.pop();
             if scheduled >= end {
                 continue;
             }
             let index = context.taken.fetch_add(1, Ordering::Relaxed);
-            if self.most.is_none_or(|most| index < most) {
-                return Some(Job { index, scheduled });
+            let request = self.request(user, index, context);
+            match request.filter(|_| self.most.is_none_or(|most| index < most)) {
+                Some(request) => {
+                    return Some(Job {
+                        index,
+                        request,
+                        scheduled,
+                        user,
+                    });
+                }
+                None => {
+                    let timed = matches!(context.plan.stop, Stop::After(_));
+                    context.exhausted.fetch_or(timed, Ordering::Relaxed);
+                }
             }
-            let timed = matches!(context.plan.stop, Stop::After(_));
-            context.exhausted.fetch_or(timed, Ordering::Relaxed);
         }
         None
+    }
+
+    /// The request that a user sends next, as the run's number `index`.
+    fn request(&mut self, user: usize, index: u64, context: &Context) -> Option<u64> {
+        let Some(sessions) = &self.sessions else {
+            return Some(index);
+        };
+        let who = self.users.get_mut(user)?;
+        let (session, turn) = match who.session {
+            Some((session, turn)) if turn < sessions[session].len() => (session, turn),
+            _ => {
+                let next = context.sessions_taken.fetch_add(1, Ordering::Relaxed);
+                (usize::try_from(next).ok()?, 0)
+            }
+        };
+        let request = sessions.get(session)?.get(turn).copied();
+        who.session = Some((session, turn + 1));
+        request
     }
 }

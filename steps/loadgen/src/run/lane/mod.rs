@@ -9,7 +9,6 @@ mod connection;
 mod feed;
 mod lateness;
 
-use std::cmp::Reverse;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
@@ -192,12 +191,12 @@ impl Lane {
 
     fn start(&mut self, job: Job, body: Option<bytes::Bytes>) {
         let context = self.context.clone();
-        let body = body.unwrap_or_else(|| context.render(job.index));
-        let head = context.wire.head(body.len());
+        let body = body.unwrap_or_else(|| context.render(job.request));
+        let head = context.wire.head(job.index, body.len());
         let dispatched = context.clock.now();
         context.gauge.enter(dispatched);
         self.busy += 1;
-        let sight = Sight::new(dispatched, &context.plan.limits);
+        let sight = Sight::new(dispatched, &context.plan);
         let mut exchange = Box::new(Exchange::new(job, head, body, sight));
         match self.idle.pop() {
             Some(at) => {
@@ -463,7 +462,7 @@ impl Lane {
         sight.describe(&mut record);
         self.keep(record);
         if let Feed::Closed(users) = &mut self.feed {
-            users.free.push(Reverse(done));
+            users.is_answered(job.user, done);
         }
         let next = context.cap.as_ref().and_then(super::cap::Cap::release);
         if let Some(job) = next {
@@ -476,7 +475,7 @@ impl Lane {
 
     /// Breaks off everything that is under way or waits.
     fn drop_all(&mut self) {
-        self.feed = Feed::Closed(Users::new(0, None));
+        self.feed = Feed::nothing();
         let waiting = self.context.cap.as_ref().map(super::cap::Cap::give_up);
         for job in waiting.into_iter().flatten() {
             self.drop_job(job);

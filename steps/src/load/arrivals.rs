@@ -1,0 +1,264 @@
+//! When requests are sent, as plans say it: options of an open or a closed load, and what of them
+//! does not go together.
+
+use engine::options::Parser;
+use engine::source::Place;
+use engine::step::StepError;
+use engine::types::{Nested, Positive};
+use engine::value::Table;
+use loadgen::{Arrivals, Load, Process, Profile, Rate, Stage, Think};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+engine::choices! {
+    /// The arrival process of an open loop.
+    pub enum ArrivalChoice {
+        /// Independent exponential gaps.
+        Poisson = "poisson",
+        /// Gaps of a gamma distribution; `burstiness` is its shape.
+        Gamma = "gamma",
+        /// Gaps evenly spread between nothing and twice their mean.
+        Uniform = "uniform",
+        /// Equal gaps.
+        Constant = "constant",
+        /// Every request at the start.
+        AllAtOnce = "all_at_once",
+        /// The instants that the workload lists, such as those of a trace.
+        Listed = "listed",
+    }
+}
+
+engine::choices! {
+    /// How long a user thinks.
+    pub enum ThinkChoice {
+        /// Always as long.
+        Constant = "constant",
+        /// Exponentially distributed.
+        Exponential = "exponential",
+    }
+}
+
+engine::options! {
+    /// A time during which the rate stays as it is or changes evenly.
+    pub struct StageOptions {
+        /// Mean arrivals per second at its beginning.
+        rate: Positive, in "requests/s";
+        /// Mean arrivals per second at its end; the same as at its beginning if absent.
+        to: Option<Positive>, in "requests/s";
+        /// How long it lasts.
+        duration: Duration;
+    }
+}
+
+/// What a plan says of a load.
+pub(super) struct LoadOptions<'a> {
+    pub(super) request_rate: Option<Positive>,
+    pub(super) arrivals: Option<ArrivalChoice>,
+    pub(super) burstiness: Option<Positive>,
+    pub(super) stages: &'a [Nested<StageOptions>],
+    pub(super) speed: Option<Positive>,
+    pub(super) max_in_flight: Option<NonZeroU32>,
+    pub(super) concurrency: Option<NonZeroU32>,
+    pub(super) think_time: Option<Duration>,
+    pub(super) think: ThinkChoice,
+    pub(super) sessions: bool,
+    pub(super) has_end: bool,
+    pub(super) seed: u64,
+}
+
+/// What does not go together.
+struct Contradiction {
+    /// Whether it is so.
+    wrong: bool,
+    /// The option that it is about; none if something is missing.
+    option: &'static str,
+    message: &'static str,
+    label: &'static str,
+    help: &'static str,
+}
+
+impl LoadOptions<'_> {
+    /// Reports what does not go together.
+    pub(super) fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
+        let at = |option: &str| table.get(option).map_or(place, |v| &v.place).clone();
+        let all = self.of_both().into_iter().chain(self.of_open());
+        for found in all.chain(self.of_closed()).filter(|c| c.wrong) {
+            parser.wrong::<()>(&at(found.option), found.message, found.label, found.help);
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.request_rate.is_some() || self.arrivals.is_some() || !self.stages.is_empty()
+    }
+
+    /// Whether the arrivals follow from something else than a rate.
+    fn is_rateless(&self) -> bool {
+        matches!(
+            self.arrivals,
+            Some(ArrivalChoice::AllAtOnce | ArrivalChoice::Listed)
+        )
+    }
+
+    fn of_both(&self) -> [Contradiction; 2] {
+        let closed = self.concurrency.is_some();
+        [
+            Contradiction {
+                wrong: closed && self.is_open(),
+                option: "concurrency",
+                message: "a load is open or closed, not both",
+                label: "closed loop, beside an open one",
+                help: "give `request_rate` or `concurrency`",
+            },
+            Contradiction {
+                wrong: !closed && !self.is_open(),
+                option: "",
+                message: "the load is not stated",
+                label: "no load",
+                help: "add `request_rate = …` for an open loop or `concurrency = …` for a closed one",
+            },
+        ]
+    }
+
+    fn of_open(&self) -> [Contradiction; 7] {
+        let rated = self.request_rate.is_some();
+        let staged = !self.stages.is_empty();
+        let is_gamma = self.arrivals == Some(ArrivalChoice::Gamma);
+        let is_listed = self.arrivals == Some(ArrivalChoice::Listed);
+        [
+            Contradiction {
+                wrong: self.is_rateless() && rated,
+                option: "request_rate",
+                message: "these arrivals have no rate",
+                label: "not used",
+                help: "remove `request_rate`",
+            },
+            Contradiction {
+                wrong: self.is_rateless() && staged,
+                option: "stages",
+                message: "these arrivals have no rate that could change",
+                label: "not used",
+                help: "remove `stages`, or choose another process",
+            },
+            Contradiction {
+                wrong: self.is_open() && !self.is_rateless() && !rated && !staged,
+                option: "arrivals",
+                message: "this arrival process needs a rate",
+                label: "needs a rate",
+                help: "add `request_rate = …`",
+            },
+            Contradiction {
+                wrong: staged && rated,
+                option: "request_rate",
+                message: "each stage has a rate of its own",
+                label: "not used",
+                help: "remove `request_rate` or `stages`",
+            },
+            Contradiction {
+                wrong: staged && self.has_end,
+                option: "stages",
+                message: "the stages say how long the load lasts",
+                label: "a second end",
+                help: "remove `requests` and `duration`",
+            },
+            Contradiction {
+                wrong: is_gamma != self.burstiness.is_some(),
+                option: if is_gamma { "arrivals" } else { "burstiness" },
+                message: "`gamma` arrivals have a burstiness, and no others",
+                label: "one without the other",
+                help: "write `arrivals = \"gamma\", burstiness = …`: below 1 is burstier than Poisson",
+            },
+            Contradiction {
+                wrong: self.speed.is_some() && !is_listed,
+                option: "speed",
+                message: "only listed arrivals can be played faster",
+                label: "not used",
+                help: "write `arrivals = \"listed\"`, or remove `speed`",
+            },
+        ]
+    }
+
+    fn of_closed(&self) -> [Contradiction; 3] {
+        let closed = self.concurrency.is_some();
+        [
+            Contradiction {
+                wrong: closed && self.max_in_flight.is_some(),
+                option: "max_in_flight",
+                message: "a closed loop needs no cap: `concurrency` is one",
+                label: "not used",
+                help: "remove `max_in_flight`",
+            },
+            Contradiction {
+                wrong: !closed && self.think_time.is_some(),
+                option: "think_time",
+                message: "only users of a closed loop think",
+                label: "not used",
+                help: "remove `think_time`, or give `concurrency`",
+            },
+            Contradiction {
+                wrong: !closed && self.sessions,
+                option: "sessions",
+                message: "only users of a closed loop hold conversations",
+                label: "not used",
+                help: "remove `sessions`, or give `concurrency`",
+            },
+        ]
+    }
+
+    /// The load of one sample.
+    pub(super) fn load(&self, sample: u32) -> Result<Load, StepError> {
+        let seed = self.seed.wrapping_add(sample.into());
+        if let Some(concurrency) = self.concurrency {
+            let think = self.think_time.map(|mean| Think {
+                mean,
+                seed: (self.think == ThinkChoice::Exponential).then_some(seed),
+            });
+            return Ok(Load::Closed {
+                concurrency,
+                think,
+                sessions: self.sessions,
+            });
+        }
+        Ok(Load::Open {
+            arrivals: self.arrivals()?,
+            seed,
+            max_in_flight: self.max_in_flight,
+        })
+    }
+
+    fn arrivals(&self) -> Result<Arrivals, StepError> {
+        let process = match self.arrivals.unwrap_or(ArrivalChoice::Poisson) {
+            ArrivalChoice::AllAtOnce => return Ok(Arrivals::AllAtOnce),
+            ArrivalChoice::Listed => {
+                let speed = rate(self.speed.unwrap_or(Positive(1.0)))?;
+                return Ok(Arrivals::Listed { speed });
+            }
+            ArrivalChoice::Poisson => Process::Poisson,
+            ArrivalChoice::Uniform => Process::Uniform,
+            ArrivalChoice::Constant => Process::Constant,
+            ArrivalChoice::Gamma => Process::Gamma {
+                burstiness: rate(self.burstiness.unwrap_or(Positive(1.0)))?,
+            },
+        };
+        if self.stages.is_empty() {
+            let stated = self.request_rate;
+            let stated = stated.ok_or_else(|| StepError::new("the load has no rate"))?;
+            return Ok(Arrivals::at(process, rate(stated)?));
+        }
+        let stage = |Nested(stage): &Nested<StageOptions>| {
+            Ok(Stage {
+                from: rate(stage.rate)?,
+                to: rate(stage.to.unwrap_or(stage.rate))?,
+                lasts: Some(stage.duration),
+            })
+        };
+        let stages: Result<Vec<Stage>, StepError> = self.stages.iter().map(stage).collect();
+        Ok(Arrivals::Paced {
+            process,
+            rate: Profile::stages(stages?),
+        })
+    }
+}
+
+fn rate(rate: Positive) -> Result<Rate, StepError> {
+    Rate::per_second(rate.0).map_err(|e| StepError::new(e.to_string()))
+}
