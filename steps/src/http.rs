@@ -44,6 +44,26 @@ pub(crate) async fn post(url: &str, path: &str) -> Result<Answer, StepError> {
     ask(client()?.post(join(url, path)), url, path).await
 }
 
+/// Posts a body and returns the status and the text of the answer.
+pub(crate) async fn post_text(
+    url: &str,
+    path: &str,
+    body: String,
+    limit: Duration,
+    api_key: Option<&str>,
+) -> Result<(u16, String), StepError> {
+    let mut request = client()?
+        .post(join(url, path))
+        .timeout(limit.min(LONGEST))
+        .header("content-type", "application/json")
+        .body(body);
+    if let Some(key) = api_key {
+        request = request.bearer_auth(key);
+    }
+    let (status, bytes) = send(request, url, path).await?;
+    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
 /// Asks with GET and returns the status alone; the caller says how long that may take.
 ///
 /// # Errors
@@ -67,6 +87,18 @@ fn join(url: &str, path: &str) -> String {
 }
 
 async fn ask(request: reqwest::RequestBuilder, url: &str, path: &str) -> Result<Answer, StepError> {
+    let (status, body) = send(request, url, path).await?;
+    Ok(Answer {
+        status,
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+    })
+}
+
+async fn send(
+    request: reqwest::RequestBuilder,
+    url: &str,
+    path: &str,
+) -> Result<(u16, Vec<u8>), StepError> {
     let failed = |e: reqwest::Error| {
         StepError::because(
             format!("the server at `{url}` did not answer `{path}`"),
@@ -85,10 +117,7 @@ async fn ask(request: reqwest::RequestBuilder, url: &str, path: &str) -> Result<
             )));
         }
     }
-    Ok(Answer {
-        status,
-        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-    })
+    Ok((status, body))
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -25,6 +25,8 @@ mod server;
 
 mod load;
 
+mod checks;
+
 mod profile;
 
 mod plot;
@@ -45,9 +47,12 @@ pub fn library() -> Library {
         .service::<server::ServerExternal>()
         .service::<server::ServerCommand>()
         .step::<load::WorkloadSchedule>()
+        .step::<checks::ServerReset>()
+        .step::<checks::ServerTest>()
         .step::<load::LoadWarm>()
         .step::<load::LoadCalibrate>()
         .step::<load::LoadTest>()
+        .step::<load::LoadSearch>()
         .step::<profile::ProfilePhases>()
         .step::<plot::PlotLines>()
         .step::<plot::PlotBars>()

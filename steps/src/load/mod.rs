@@ -1,14 +1,17 @@
 //! Load on a server: `load.warm` brings it into its stride, `load.test` measures it.
 
 mod arrivals;
+mod bisect;
 mod calibrate;
 mod records;
 mod schedule;
+mod search;
 mod test;
 mod warm;
 
 pub(crate) use calibrate::LoadCalibrate;
 pub(crate) use schedule::WorkloadSchedule;
+pub(crate) use search::LoadSearch;
 pub(crate) use test::LoadTest;
 pub(crate) use warm::LoadWarm;
 

@@ -39,6 +39,28 @@ pub fn mean_interval(values: &[f64], level: f64) -> Option<Interval> {
     })
 }
 
+/// Wilson's interval for a share of which `met` of `of` are known, which are taken to be independent.
+///
+/// `None` where nothing is known, and for a `level` outside 0..1.
+#[must_use]
+pub fn wilson(met: u64, of: u64, level: f64) -> Option<Interval> {
+    /// Enough for Student's distribution to be the normal one.
+    const MANY: f64 = 1e9;
+    if of == 0 || met > of || !(level > 0.0 && level < 1.0) {
+        return None;
+    }
+    let z = student_quantile(0.5 + level / 2.0, MANY);
+    let (n, share) = (of as f64, met as f64 / of as f64);
+    let scale = 1.0 / (1.0 + z * z / n);
+    let centre = share + z * z / (2.0 * n);
+    let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    Some(Interval {
+        low: ((centre - half) * scale).max(0.0),
+        high: ((centre + half) * scale).min(1.0),
+        level,
+    })
+}
+
 /// The distribution-free interval for the median, from the sign test: the k-th smallest and
 /// the k-th largest sample, with the largest k that still covers `level`.
 ///
@@ -85,6 +107,16 @@ pub fn bootstrap_mean(values: &[f64], level: f64, resamples: usize, seed: u64) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wilson_s_interval_is_that_of_the_tables() {
+        // 15 of 20 at 95 %: 0.531 to 0.888.
+        let interval = wilson(15, 20, 0.95).unwrap();
+        assert!((interval.low - 0.531).abs() < 5e-4 && (interval.high - 0.888).abs() < 5e-4);
+        let all = wilson(1000, 1000, 0.95).unwrap();
+        assert!(all.high >= 1.0 - 1e-12 && all.low > 0.996, "{all:?}");
+        assert_eq!(wilson(0, 0, 0.95), None);
+    }
 
     #[test]
     fn two_samples_give_the_wide_interval_they_deserve() {

@@ -16,7 +16,7 @@ mod summary;
 
 pub use blocks::{batch_means, moving_block_bootstrap};
 pub use compare::{Effect, relative_difference, relative_effect};
-pub use interval::{Interval, bootstrap_mean, mean_interval, median_interval};
+pub use interval::{Interval, bootstrap_mean, mean_interval, median_interval, wilson};
 pub use quantile::{Sorted, Weighted};
 pub use student::{student_cdf, student_quantile};
 pub use summary::{mean, median, standard_deviation, variance};

@@ -1,0 +1,481 @@
+//! `load.search`: the highest request rate, or the most users, at which a server keeps its
+//! objectives, or, without any, at which it keeps up.
+
+use super::bisect::{Bisection, Tally};
+use super::{ProtocolChoice, target};
+use crate::files;
+use crate::kinds::{InferenceServer, Workload as WorkloadKind};
+use crate::result::{Definition, MeasuredFile, Row};
+use engine::options::Parser;
+use engine::source::Place;
+use engine::step::{
+    FailureClass, Figure, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport,
+    StepType, Verdict,
+};
+use engine::types::{Artifact, Lease, Positive, Text};
+use engine::value::Table;
+use loadgen::{
+    Arrivals, Check, Ended, Generation, Limits, Load, Metrics, NoObserver, Process, Rate, Reuse,
+    RunPlan, Secret, Slo, Stop, Thresholds, Timeouts, Workload,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Requests that fail before a load counts as too much, as a share.
+const MOST_FAILURES: f64 = 0.01;
+/// How far completions may stay behind arrivals where there is no objective.
+const KEEPS_UP: f64 = 0.95;
+
+engine::choices! {
+    /// What is searched.
+    pub enum SearchChoice {
+        /// The rate of Poisson arrivals.
+        RequestRate = "request_rate",
+        /// The users of a closed loop.
+        Concurrency = "concurrency",
+    }
+}
+
+engine::options! {
+    /// Options of `load.search`.
+    pub struct LoadSearch {
+        /// The server.
+        server: Lease<InferenceServer>;
+        /// What is asked; each trial takes the next requests, so that no prompt is met twice.
+        workload: Artifact<WorkloadKind>;
+        /// What is searched.
+        over: SearchChoice = SearchChoice::RequestRate;
+        /// Where the search begins.
+        lowest: Positive = Positive(1.0);
+        /// Where it ends at the latest.
+        highest: Positive = Positive(1024.0);
+        /// How near the answer has to be, as a share of it.
+        resolution: Positive = Positive(0.05);
+        /// Objective: longest time to first token, from the scheduled instant.
+        slo_ttft: Option<Duration>;
+        /// Objective: longest time per output token.
+        slo_tpot: Option<Duration>;
+        /// Objective: longest end-to-end latency, from the scheduled instant.
+        slo_e2el: Option<Duration>;
+        /// The percentile that has to keep the objectives: so many of 100 requests.
+        percentile: Positive = Positive(99.0);
+        /// How sure a decision has to be before no trial is repeated, as a share.
+        confidence: Positive = Positive(0.95);
+        /// Trials of one load at most; then the share that was met decides.
+        repeats: NonZeroU32 = NonZeroU32::new(3).unwrap_or(NonZeroU32::MIN), in "trials";
+        /// Requests of one trial.
+        requests: NonZeroU32 = NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN), in "requests";
+        /// Whether the workload may start over when trials have used it up.
+        cycle: bool = false;
+        /// How to talk to the server.
+        protocol: ProtocolChoice = ProtocolChoice::Completions;
+        /// Sent as a bearer token; write `${secret.NAME}`.
+        api_key: Option<Text>;
+        /// Longest wait for one answer.
+        request_timeout: Duration = Duration::from_secs(600);
+        /// Starts the random numbers of arrivals.
+        seed: u64 = 42;
+    }
+}
+
+impl StepType for LoadSearch {
+    const NAME: &'static str = "load.search";
+    const KIND: StepKind = StepKind::Measure;
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "Finds the highest request rate, or the most users, at which a server keeps its objectives, or keeps up.";
+
+    fn outputs() -> &'static [OutputSpec] {
+        &[OutputSpec {
+            name: "result",
+            file: "result.json",
+            kind: "result",
+            doc: "The highest load that held, the lowest that did not, and every trial.",
+        }]
+    }
+
+    fn identity(&self) -> Vec<(String, String)> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        vec![("load_generator".to_owned(), version)]
+    }
+
+    fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
+        let at = |option: &str| table.get(option).map_or(place, |v| &v.place).clone();
+        if self.lowest.0 > self.highest.0 {
+            let help = "raise `highest` or lower `lowest`";
+            let message = "the search ends below where it begins";
+            parser.wrong::<()>(&at("highest"), message, "too low", help);
+        }
+        for (option, value, most) in [
+            ("percentile", self.percentile.0, 100.0),
+            ("confidence", self.confidence.0, 1.0),
+        ] {
+            if value >= most {
+                let message = format!("`{option}` must be below {most}, found {value}");
+                let help = "no number of trials would be enough for it";
+                parser.wrong::<()>(&at(option), message, "out of range", help);
+            }
+        }
+    }
+}
+
+/// One trial, as it is written down.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Trial {
+    /// Tells trials of other searches and of other boots apart.
+    search: String,
+    value: f64,
+    repeat: u32,
+    met: u64,
+    of: u64,
+    /// What else was measured.
+    values: BTreeMap<String, f64>,
+}
+
+impl LoadSearch {
+    fn slo(&self) -> Option<Slo> {
+        let slo = Slo {
+            ttft: self.slo_ttft,
+            tpot: self.slo_tpot,
+            e2el: self.slo_e2el,
+        };
+        (slo != Slo::default()).then_some(slo)
+    }
+
+    /// What trials of this search are told from others by.
+    fn name(&self, context: &StepContext, workload: &Workload) -> String {
+        let boot = context.environment.boot_id.as_str();
+        let options = format!("{self:?} {}", workload.digest());
+        blake3::hash(format!("{boot} {options}").as_bytes())
+            .to_hex()
+            .to_string()
+    }
+
+    fn load(&self, value: f64, trial: u64) -> Result<Load, StepError> {
+        match self.over {
+            SearchChoice::RequestRate => Ok(Load::Open {
+                arrivals: Arrivals::at(
+                    Process::Poisson,
+                    Rate::per_second(value).map_err(|e| StepError::new(e.to_string()))?,
+                ),
+                seed: self.seed.wrapping_add(trial),
+                max_in_flight: None,
+            }),
+            SearchChoice::Concurrency => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "the search asks for whole, positive numbers of users"
+                )]
+                let users = value.round() as u32;
+                Ok(Load::closed(
+                    NonZeroU32::new(users).unwrap_or(NonZeroU32::MIN),
+                ))
+            }
+        }
+    }
+
+    /// The requests of a trial.
+    fn requests(&self, workload: &Workload, trial: u64) -> Result<Workload, StepError> {
+        let all = workload.requests();
+        let n = self.requests.get() as usize;
+        let start = usize::try_from(trial)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(n);
+        if start + n > all.len() && !self.cycle {
+            let message = format!("{} requests are used up after {trial} trials", all.len());
+            return Err(StepError::new(message).help(
+                "make the workload longer, ask for fewer `requests` a trial, or let it `cycle`",
+            ));
+        }
+        let slo = self.slo();
+        let requests = (start..start + n).map(|at| {
+            let mut request = all[at % all.len()].clone();
+            request.id = format!("{trial}-{}", request.id);
+            request.slo = slo.or(request.slo);
+            request
+        });
+        Workload::new(requests.collect()).map_err(|e| StepError::new(e.to_string()))
+    }
+
+    async fn trial(
+        &self,
+        context: &StepContext,
+        workload: &Workload,
+        value: f64,
+        trial: u64,
+    ) -> Result<(Tally, BTreeMap<String, f64>), StepError> {
+        let api_key = self
+            .api_key
+            .as_ref()
+            .map(|k| context.text(k).map(Secret::new));
+        let plan = RunPlan {
+            workload: Arc::new(self.requests(workload, trial)?),
+            load: self.load(value, trial)?,
+            stop: Stop::Requests(self.requests.into()),
+            reuse: Reuse::Once,
+            target: target(
+                context.endpoint(&self.server)?,
+                self.protocol.into(),
+                Generation::default(),
+                api_key.transpose()?,
+            )?,
+            timeouts: Timeouts {
+                request: self.request_timeout,
+                ..Timeouts::default()
+            },
+            limits: Limits::default(),
+            threads: loadgen::Threads::default(),
+        };
+        let run = loadgen::run(plan, &mut NoObserver, context.cancelled()).await;
+        let run = run.map_err(|e| StepError::new(e.to_string()))?;
+        if run.info.ended == Ended::Interrupted {
+            return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
+        }
+        let metrics = Metrics::of(&run.info, &run.records);
+        let values = metrics
+            .values()
+            .into_iter()
+            .filter(|(_, v)| v.is_finite())
+            .collect();
+        if let Some(slo) = metrics.slo {
+            let tally = Tally {
+                met: slo.met,
+                of: slo.requests,
+            };
+            return Ok((tally, values));
+        }
+        let judged = loadgen::judge(
+            &run.info,
+            &run.records,
+            &metrics,
+            None,
+            &Thresholds::default(),
+        );
+        let falls_behind = judged.reasons.iter().any(|r| r.check == Check::Backlog);
+        let fails = metrics.counts.error_rate().unwrap_or(1.0) > MOST_FAILURES;
+        let is_slow = match (metrics.whole.requests, metrics.offered_rate) {
+            (Some(done), Some(offered)) => done < KEEPS_UP * offered * self.drain(&metrics),
+            _ => false,
+        };
+        let keeps_up = !(falls_behind || fails || is_slow);
+        let tally = Tally {
+            met: u64::from(keeps_up),
+            of: 1,
+        };
+        Ok((tally, values))
+    }
+
+    /// The last answers come when nothing arrives any more: that time is no fault of the server.
+    fn drain(&self, metrics: &Metrics) -> f64 {
+        let arriving = metrics.window.seconds();
+        let latency = metrics.e2el.completed.mean.unwrap_or(0.0) / 1e3;
+        arriving / (arriving + latency).max(f64::MIN_POSITIVE)
+    }
+
+    /// Whether a load holds; repeated until that is sure, or often enough.
+    fn verdict(&self, tally: Tally, repeats: u32) -> Option<bool> {
+        let is_last = repeats >= self.repeats.get();
+        if self.slo().is_none() {
+            // One trial says yes or no; more of them vote.
+            return match is_last || tally.of >= 2 && (tally.met == 0 || tally.met == tally.of) {
+                true => Some(tally.share() > 0.5),
+                false => None,
+            };
+        }
+        let wanted = self.percentile.0 / 100.0;
+        let sure = tally.decides(wanted, self.confidence.0);
+        sure.or_else(|| is_last.then(|| tally.share() >= wanted))
+    }
+}
+
+/// Trials that were written down, so that a search that was cut off goes on.
+struct Log {
+    path: PathBuf,
+    search: String,
+    known: Vec<Trial>,
+}
+
+impl Log {
+    fn open(context: &StepContext, search: String) -> Self {
+        let folder = context.logs.parent().unwrap_or(&context.logs);
+        let path = folder.join("trials.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let trials = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let known = trials
+            .filter(|trial: &Trial| trial.search == search)
+            .collect();
+        Self {
+            path,
+            search,
+            known,
+        }
+    }
+
+    fn find(&self, value: f64, repeat: u32) -> Option<&Trial> {
+        let is_it =
+            |t: &&Trial| t.repeat == repeat && (t.value - value).abs() < f64::EPSILON * value;
+        self.known.iter().find(is_it)
+    }
+
+    fn add(&mut self, trial: Trial) -> Result<(), StepError> {
+        let failed = |e: std::io::Error| StepError::because("could not write down a trial", e);
+        let mut line = serde_json::to_string(&trial).unwrap_or_default();
+        line.push('\n');
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.create(true).append(true).open(&self.path);
+        file.and_then(|mut f| f.write_all(line.as_bytes()))
+            .map_err(failed)?;
+        self.known.push(trial);
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl Step for LoadSearch {
+    async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
+        let workload = Workload::read(&context.path(&self.workload)?)
+            .map_err(|e| StepError::new(e.to_string()))?;
+        let mut log = Log::open(context, self.name(context, &workload));
+        let whole = matches!(self.over, SearchChoice::Concurrency);
+        let mut bisection = Bisection::new(self.lowest.0, self.highest.0, self.resolution.0, whole);
+        let mut trials = Vec::new();
+        while let Some(value) = bisection.next() {
+            let mut tally = Tally::default();
+            for repeat in 0.. {
+                context.doing(format!("trial {} at {value:.3}", trials.len() + 1));
+                let trial = match log.find(value, repeat) {
+                    Some(known) => known.clone(),
+                    None => {
+                        let number = trials.len() as u64;
+                        let (found, values) = self.trial(context, &workload, value, number).await?;
+                        let trial = Trial {
+                            search: log.search.clone(),
+                            value,
+                            repeat,
+                            met: found.met,
+                            of: found.of,
+                            values,
+                        };
+                        log.add(trial.clone())?;
+                        trial
+                    }
+                };
+                tally.met += trial.met;
+                tally.of += trial.of;
+                trials.push(trial);
+                if let Some(held) = self.verdict(tally, repeat + 1) {
+                    bisection.tell(value, held);
+                    break;
+                }
+            }
+        }
+        let (held, broke) = bisection.found();
+        let result = self.measured(held, broke, &trials);
+        files::write_json(&context.output("result.json"), &result)?;
+        Ok(self.report(held, broke, trials.len()))
+    }
+}
+
+impl LoadSearch {
+    fn measured(&self, held: Option<f64>, broke: Option<f64>, trials: &[Trial]) -> MeasuredFile {
+        let mut row = Row::default();
+        let name = self.over.word();
+        row.set(format!("highest_{name}"), held.unwrap_or(f64::NAN));
+        row.set(format!("lowest_failing_{name}"), broke.unwrap_or(f64::NAN));
+        #[expect(clippy::cast_precision_loss, reason = "there are a few dozen trials")]
+        row.set("trials", trials.len() as f64);
+        let at_best = trials.iter().rev().find(|t| Some(t.value) == held);
+        for (name, value) in at_best.map(|t| &t.values).into_iter().flatten() {
+            row.set(name.clone(), *value);
+        }
+        let unit = match self.over {
+            SearchChoice::RequestRate => "requests/s",
+            SearchChoice::Concurrency => "users",
+        };
+        let define = |name: String, formula: &str| Definition {
+            name,
+            unit: unit.to_owned(),
+            formula: formula.to_owned(),
+        };
+        let mut definitions = vec![
+            define(
+                format!("highest_{name}"),
+                "the highest that was tried and held",
+            ),
+            define(
+                format!("lowest_failing_{name}"),
+                "the lowest that was tried and did not hold",
+            ),
+        ];
+        definitions.extend(Metrics::definitions().iter().map(|d| Definition {
+            name: d.name.to_owned(),
+            unit: d.unit.to_owned(),
+            formula: d.formula.to_owned(),
+        }));
+        MeasuredFile {
+            rows: vec![row],
+            definitions,
+            notes: vec![self.criterion()],
+            target: BTreeMap::new(),
+            details: serde_json::json!({ "trials": trials }),
+        }
+    }
+
+    /// What it means that a load holds, in words.
+    fn criterion(&self) -> String {
+        match self.slo() {
+            Some(_) => format!(
+                "a load holds if {} % of requests meet every objective, decided at {} % confidence or after {} trials",
+                self.percentile.0,
+                self.confidence.0 * 100.0,
+                self.repeats
+            ),
+            None => format!(
+                "a load holds if answers keep up with arrivals, at most {} % fail and nothing piles up, by most of {} trials",
+                MOST_FAILURES * 100.0,
+                self.repeats
+            ),
+        }
+    }
+
+    fn report(&self, held: Option<f64>, broke: Option<f64>, n_trials: usize) -> StepReport {
+        let name = self.over.word();
+        let (grade, reasons) = match (held, broke) {
+            (None, _) => (
+                Grade::Invalid,
+                vec![format!(
+                    "not even `{name}` = {} held; lower `lowest`",
+                    self.lowest.0
+                )],
+            ),
+            (Some(_), None) => (
+                Grade::Degraded,
+                vec![format!(
+                    "everything up to {} held; raise `highest`",
+                    self.highest.0
+                )],
+            ),
+            (Some(_), Some(_)) => (Grade::Valid, Vec::new()),
+        };
+        StepReport {
+            summary: Some(format!(
+                "{name} {:.3} holds, {:.3} does not, {n_trials} trials",
+                held.unwrap_or(f64::NAN),
+                broke.unwrap_or(f64::NAN)
+            )),
+            verdict: Some(Verdict { grade, reasons }),
+            figures: vec![Figure {
+                name: format!("highest {name}"),
+                value: held.unwrap_or(f64::NAN),
+                unit: String::new(),
+            }],
+        }
+    }
+}
