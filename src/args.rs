@@ -439,6 +439,11 @@ pub(crate) struct Report {
     /// Runs: their names, parts of them, their folders, or `latest` [default: latest]
     #[arg(value_name = "RUN")]
     pub(crate) runs: Vec<String>,
+    /// Compute the numbers of load tests anew from their records, by the definitions of this version,
+    /// say which are others now, and write them to this folder, with the same in the JSON of vLLM's and
+    /// SGLang's benchmarks
+    #[arg(long, value_name = "DIR")]
+    pub(crate) recompute: Option<PathBuf>,
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -447,7 +452,8 @@ pub(crate) struct Report {
 const REPORT_EXAMPLES: &str = "\
 Examples:
   benchwright report
-  xdg-open \"$(benchwright report latest)\"";
+  xdg-open \"$(benchwright report latest)\"
+  benchwright report latest --recompute anew";
 
 /// `benchwright gc`
 #[derive(Debug, Args)]

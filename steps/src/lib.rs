@@ -35,6 +35,8 @@ mod report;
 
 mod shell;
 
+pub use load::{Recomputed, recompute};
+
 use engine::library::Library;
 
 /// Returns every kind of step and service that plans can use.

@@ -149,6 +149,11 @@ impl Profile {
         Self(stages)
     }
 
+    /// The rate at the very beginning; `None` without a stage.
+    pub(crate) fn first(&self) -> Option<Rate> {
+        self.0.first().map(|stage| stage.from)
+    }
+
     /// How long all stages last together; `None` if they have no end.
     #[must_use]
     pub fn lasts(&self) -> Option<Duration> {

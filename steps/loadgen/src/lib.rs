@@ -33,6 +33,7 @@ mod metrics;
 
 mod calibration;
 mod verdict;
+pub mod views;
 
 pub use arrivals::{Arrivals, Process, Profile, Rate, RateError, Stage};
 pub use calibration::{ClientError, Truth};

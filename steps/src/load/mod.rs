@@ -3,11 +3,14 @@
 mod arrivals;
 mod bisect;
 mod calibrate;
+mod recompute;
 mod records;
 mod schedule;
 mod search;
 mod test;
 mod warm;
+
+pub use recompute::{Recomputed, recompute};
 
 pub(crate) use calibrate::LoadCalibrate;
 pub(crate) use schedule::WorkloadSchedule;

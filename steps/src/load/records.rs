@@ -3,8 +3,9 @@
 
 use crate::files;
 use engine::step::{StepContext, StepError};
-use loadgen::{Observer, ObserverError, Progress, Record};
-use std::path::PathBuf;
+use loadgen::{Event, Observer, ObserverError, Outcome, Progress, Record, Usage};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tables::{Column, Table, write_parquet};
 
@@ -84,6 +85,99 @@ impl Observer for RecordFiles<'_> {
     }
 }
 
+/// Reads the records of a load test back.
+pub(super) fn read(folder: &Path) -> Result<Vec<Record>, StepError> {
+    let failed = |e: &dyn std::fmt::Display| {
+        StepError::because(
+            format!("could not read the records in `{}`", folder.display()),
+            e,
+        )
+    };
+    let entries = std::fs::read_dir(folder).map_err(|e| failed(&e))?;
+    let mut parts: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    parts.retain(|path| path.extension().is_some_and(|e| e == "parquet"));
+    parts.sort();
+    let table = tables::read_parquet(&parts).map_err(|e| failed(&e))?;
+    let mut records = rows(&table).map_err(|e| failed(&e))?;
+    records.sort_by_key(|record| record.index);
+    Ok(records)
+}
+
+/// The records in a table, as [`table`] lays them out.
+fn rows(table: &Table) -> Result<Vec<Record>, tables::TableError> {
+    let u64s = |name: &str| table.u64s(name);
+    let texts = |name: &str| table.texts(name);
+    let (index, turn) = (u64s("index")?, u64s("turn")?);
+    let (request, conversation) = (texts("request")?, texts("conversation")?);
+    let (group, model) = (texts("group")?, texts("model")?);
+    let (input, output) = (u64s("input_tokens")?, u64s("output_tokens")?);
+    let slo = [
+        table.f64s("slo_ttft_ms")?,
+        table.f64s("slo_tpot_ms")?,
+        table.f64s("slo_e2el_ms")?,
+    ];
+    let (scheduled, dispatched) = (u64s("scheduled_ns")?, u64s("dispatched_ns")?);
+    let (connected, headers) = (u64s("connected_ns")?, u64s("headers_ns")?);
+    let (event_ns, event_tokens) = (table.lists("event_ns")?, table.lists("event_tokens")?);
+    let (done, attempts) = (u64s("done_ns")?, u64s("attempts")?);
+    let (outcome, error) = (texts("outcome")?, texts("error")?);
+    let usage = [
+        u64s("usage_prompt_tokens")?,
+        u64s("usage_completion_tokens")?,
+        u64s("usage_cached_tokens")?,
+    ];
+    let (finish, digest) = (texts("finish")?, texts("text_digest")?);
+    let small = |n: Option<u64>| u32::try_from(n.unwrap_or(0)).unwrap_or(u32::MAX);
+    let record = |i: usize| Record {
+        index: index[i].unwrap_or(0),
+        request: request[i].clone().unwrap_or_default(),
+        conversation: conversation[i].clone(),
+        turn: small(turn[i]),
+        group: group[i].clone(),
+        model: model[i].clone().unwrap_or_default(),
+        input_tokens: small(input[i]),
+        output_tokens: NonZeroU32::new(small(output[i])).unwrap_or(NonZeroU32::MIN),
+        slo: slo_of(slo.map(|column| column[i])),
+        scheduled: scheduled[i].unwrap_or(0),
+        dispatched: dispatched[i],
+        connected: connected[i],
+        headers: headers[i],
+        events: event_ns[i]
+            .iter()
+            .zip(&event_tokens[i])
+            .map(|(at, tokens)| Event {
+                at: *at,
+                tokens: small(Some(*tokens)),
+            })
+            .collect(),
+        done: done[i].unwrap_or(0),
+        attempts: small(attempts[i]),
+        // What no version has written is no answer that was finished.
+        outcome: outcome[i]
+            .as_deref()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(Outcome::Dropped),
+        error: error[i].clone(),
+        usage: usage[0][i]
+            .zip(usage[1][i])
+            .map(|(prompt, completion)| Usage {
+                prompt_tokens: small(Some(prompt)),
+                completion_tokens: small(Some(completion)),
+                cached_tokens: usage[2][i].map(|n| small(Some(n))),
+            }),
+        finish: finish[i].clone(),
+        text_digest: digest[i].clone(),
+    };
+    Ok((0..table.n_rows()).map(record).collect())
+}
+
+fn slo_of(ms: [Option<f64>; 3]) -> Option<loadgen::Slo> {
+    let span = |ms: Option<f64>| Duration::try_from_secs_f64(ms? / 1e3).ok();
+    let [ttft, tpot, e2el] = ms.map(span);
+    let slo = loadgen::Slo { ttft, tpot, e2el };
+    (slo != loadgen::Slo::default()).then_some(slo)
+}
+
 /// One row per request; instants are nanoseconds since the start of the run.
 fn table(records: &[Record]) -> Result<Table, tables::TableError> {
     let u64s = |of: fn(&Record) -> Option<u64>| Column::U64(records.iter().map(of).collect());
@@ -143,4 +237,56 @@ fn table(records: &[Record]) -> Result<Table, tables::TableError> {
         ("finish", texts(|r| r.finish.clone())),
         ("text_digest", texts(|r| r.text_digest.clone())),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let record = Record {
+            index: 3,
+            request: "r".into(),
+            conversation: Some("c".into()),
+            turn: 2,
+            group: None,
+            model: "m".into(),
+            input_tokens: 7,
+            output_tokens: NonZeroU32::new(9).expect("tokens"),
+            slo: Some(loadgen::Slo {
+                ttft: Some(Duration::from_millis(250)),
+                ..Default::default()
+            }),
+            scheduled: 1,
+            dispatched: Some(2),
+            connected: None,
+            headers: Some(3),
+            events: vec![Event { at: 4, tokens: 1 }, Event { at: 9, tokens: 2 }],
+            done: 10,
+            attempts: 1,
+            outcome: Outcome::Completed,
+            error: None,
+            usage: Some(Usage {
+                prompt_tokens: 7,
+                completion_tokens: 3,
+                cached_tokens: Some(0),
+            }),
+            finish: Some("length".into()),
+            text_digest: Some("d".into()),
+        };
+        let mut failed = record.clone();
+        failed.index = 1;
+        failed.outcome = Outcome::Failed(loadgen::Class::HttpStatus(503));
+        failed.events.clear();
+        (failed.usage, failed.slo, failed.dispatched) = (None, None, None);
+        let folder = tempfile::tempdir().expect("a folder");
+        let all = [record.clone(), failed.clone()];
+        write_parquet(
+            &table(&all).expect("a table"),
+            &folder.path().join("part-00000.parquet"),
+        )
+        .expect("written");
+        assert_eq!(read(folder.path()).expect("read"), [failed, record]);
+    }
 }

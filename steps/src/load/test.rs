@@ -1,6 +1,7 @@
 //! `load.test`: one sample of a server under a stated load.
 
 use super::arrivals::{ArrivalChoice, LoadOptions, StageOptions, ThinkChoice};
+use super::recompute::write_views;
 use super::records::RecordFiles;
 use super::{ProtocolChoice, target, verdict};
 use crate::files;
@@ -16,8 +17,8 @@ use engine::step::{
 use engine::types::{Artifact, Json, Lease, Nested, Positive, Samples, Text};
 use engine::value::Table;
 use loadgen::{
-    ClientError, Ended, Generation, Limits, Metrics, OutputLength, Reuse, Run, RunPlan, Secret,
-    Stop, Thresholds, Timeouts, Workload,
+    ClientError, Ended, Generation, Limits, Metrics, OutputLength, Reuse, RunPlan, Secret, Stop,
+    Thresholds, Timeouts, Workload,
 };
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -106,7 +107,7 @@ engine::options! {
 impl StepType for LoadTest {
     const NAME: &'static str = "load.test";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "Measures a server under an open or closed load, with every request recorded.";
 
@@ -123,6 +124,12 @@ impl StepType for LoadTest {
                 file: "records",
                 kind: "records",
                 doc: "One row per request, as Parquet files.",
+            },
+            OutputSpec {
+                name: "views",
+                file: "views",
+                kind: "files",
+                doc: "The same in the JSON of `vllm bench serve` and of SGLang's `bench_serving`, by their arithmetic.",
             },
         ]
     }
@@ -275,8 +282,10 @@ impl Step for LoadTest {
             error.as_ref(),
             &Thresholds::default(),
         );
-        let result = measured(&run, &metrics, &judged, error.as_ref(), target)?;
+        let result = measured(&run.info, &metrics, &judged, error.as_ref(), target)?;
         files::write_json(&context.output("result.json"), &result)?;
+        files::create_dir(&context.output("views"))?;
+        write_views(&context.output("views"), &run.info, &run.records)?;
         let figures = figures(&metrics);
         Ok(StepReport {
             summary: Some(crate::figures::line(&figures)),
@@ -286,8 +295,8 @@ impl Step for LoadTest {
     }
 }
 
-fn measured(
-    run: &Run,
+pub(super) fn measured(
+    info: &loadgen::RunInfo,
     metrics: &Metrics,
     judged: &loadgen::Verdict,
     error: Option<&ClientError>,
@@ -316,7 +325,7 @@ fn measured(
                 .map(of_error),
         )
         .collect();
-    let details = serde_json::json!({ "info": run.info, "verdict": judged, "metrics": serde_json::to_value(metrics).map_err(|e| StepError::because("could not write the metrics", e))? });
+    let details = serde_json::json!({ "info": info, "verdict": judged, "metrics": serde_json::to_value(metrics).map_err(|e| StepError::because("could not write the metrics", e))? });
     Ok(MeasuredFile {
         rows: vec![row],
         definitions,
