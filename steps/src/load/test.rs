@@ -366,13 +366,15 @@ fn figures(metrics: &Metrics) -> Vec<Figure> {
     #[expect(clippy::cast_precision_loss, reason = "no run has 2^53 requests")]
     let count = |n: u64| n as f64;
     let counts = &metrics.counts;
-    vec![
+    let all = [
         figure("TTFT p50", metric("ttft_p50_ms"), "ms"),
         figure("TPOT p50", metric("tpot_p50_ms"), "ms"),
         figure("", metric("output_throughput"), "tok/s"),
         figure("", count(counts.completed), "ok"),
         figure("", count(counts.failed), "failed"),
-    ]
+    ];
+    // Without a steady state there is no rate to show.
+    all.into_iter().filter(|f| !f.value.is_nan()).collect()
 }
 
 /// What the server says of itself, kept with the result.

@@ -11,6 +11,7 @@ mod distribution;
 mod latency;
 mod rates;
 mod series;
+mod steady;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,7 @@ impl Metrics {
     /// Computes every metric of a run. Records may come in any order.
     #[must_use]
     pub fn of(info: &RunInfo, records: &[Record]) -> Self {
-        let window = Window::of(records);
+        let window = steady::window(&info.load, records);
         let latencies = latency::Latencies::of(records);
         let (offered_rate, achieved_rate) = rates::offered_and_achieved(&info.load, records);
         Self {

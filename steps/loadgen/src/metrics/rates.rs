@@ -13,6 +13,9 @@ use crate::{Arrivals, Load, Outcome, Record, Slo};
 pub enum WindowKind {
     /// From the first scheduled instant to the last: new work arrives throughout.
     Steady,
+    /// Work arrived over time, but the system fell behind or never settled: there is no steady window,
+    /// and no rate of one. It spans what arrived.
+    Unsteady,
     /// Nothing arrives over time (all requests come together, or there is one): from the
     /// first dispatch to the last content.
     Whole,
@@ -74,9 +77,10 @@ impl Window {
         self.start < at && at <= self.end
     }
 
-    /// `amount` per second of the window; `None` for an empty window.
+    /// `amount` per second of the window; `None` for an empty window, and for one that is not steady.
     fn rate(&self, amount: f64) -> Option<f64> {
-        (self.end > self.start).then(|| amount / self.seconds())
+        (self.end > self.start && self.kind != WindowKind::Unsteady)
+            .then(|| amount / self.seconds())
     }
 }
 

@@ -18,17 +18,24 @@ impl Case<'_> {
         let latency = self.metrics.e2el.completed.mean?;
         let held = match window.kind {
             WindowKind::Steady => window.seconds() * 1e3 / latency.max(f64::MIN_POSITIVE),
-            WindowKind::Whole => 0.0,
+            WindowKind::Whole | WindowKind::Unsteady => 0.0,
+        };
+        let message = match window.kind {
+            WindowKind::Unsteady => {
+                "no steady state: requests in the system never settled, so there are no steady rates"
+                    .to_owned()
+            }
+            _ => format!(
+                "no steady state: requests arrived for only {held:.1} times the mean latency of {latency:.1} ms"
+            ),
         };
         (held < self.limits.window).then(|| Reason {
             check: Check::WindowLength,
             grade: Grade::Degraded,
             measured: Some(held),
             threshold: self.limits.window,
-            message: format!(
-                "no steady state: requests arrived for only {held:.1} times the mean latency of {latency:.1} ms"
-            ),
-            help: "send more requests".into(),
+            message,
+            help: "send more requests, or lower the rate".into(),
         })
     }
 
