@@ -5,5 +5,6 @@ mod kills;
 mod misbehaving;
 mod other_servers;
 mod quickstart;
+mod truth;
 mod unhealthy;
 mod world;

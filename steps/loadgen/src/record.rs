@@ -28,6 +28,13 @@ pub enum Class {
     BadOutput,
 }
 
+impl Class {
+    /// Whether nothing of the request was ever sent.
+    pub(crate) fn is_before_sending(self) -> bool {
+        matches!(self, Self::Refused | Self::Connect)
+    }
+}
+
 /// How a request ended. Its text form, which is also its serialised form, is `completed`,
 /// `dropped`, or the class of the failure (`refused`, `http_503`, `in_band`, ...).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

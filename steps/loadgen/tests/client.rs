@@ -656,3 +656,294 @@ async fn an_impossible_plan_sends_nothing() {
     assert!(error.to_string().contains("token ids"), "{error}");
     assert_eq!(*asked.lock().unwrap(), 0);
 }
+
+/// A plan that an answer of any kind is asked by, in any protocol.
+fn with_protocol(address: impl std::fmt::Display, protocol: Protocol) -> RunPlan {
+    let mut plan = plan(address, 1);
+    let mut request = plan.workload.requests()[0].clone();
+    if protocol == Protocol::Triton {
+        request.prompt = Prompt::Text("hi".into());
+    }
+    plan.workload = Arc::new(Workload::new(vec![request]).unwrap());
+    plan.target.protocol = protocol;
+    plan
+}
+
+#[tokio::test]
+async fn every_cut_of_an_answer_gives_the_same_record() {
+    let whole = good();
+    let n = whole.len();
+    let server = Server::start(move |number, stream| {
+        let (first, rest) = whole.as_bytes().split_at(number + 1);
+        write(stream, first);
+        // Two packets, however the system would like to join them.
+        std::thread::sleep(Duration::from_micros(300));
+        write(stream, rest);
+        Then::KeepAlive
+    });
+    let n = u32::try_from(n - 1).unwrap();
+    let result = go(plan(server.address, n)).await;
+    assert_eq!(result.records.len(), n as usize);
+    result.records.iter().for_each(assert_good);
+    assert!(result.records.iter().all(|r| r.attempts == 1));
+}
+
+#[tokio::test]
+async fn streams_as_servers_really_write_them() {
+    // Comments, CRLF, an id, a named event, several events in one chunk, one event in three.
+    let odd = [
+        ": ping\r\n\r\n".to_owned(),
+        "id: 7\r\nretry: 3\r\nevent: message\r\n".to_owned() + &piece("hé").replace('\n', "\r\n"),
+        piece("llo") + FINISH + USAGE,
+        DONE.into(),
+    ];
+    let (first, rest) = odd[1].split_at(40);
+    let answer = [
+        HEAD,
+        &chunk(&odd[0]),
+        &chunk(first),
+        &chunk(rest),
+        &chunk(&odd[2]),
+        &chunk(&odd[3]),
+        &chunk(""),
+    ];
+    assert_good(&answered(answer.concat()).await);
+    // A body that ends with the connection, as HTTP/1.0 servers have it.
+    let head = "HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+    let answer = [head, &piece("hé"), &piece("llo"), FINISH, USAGE, DONE];
+    assert_good(&answered(answer.concat()).await);
+    // An interim answer before the real one.
+    let answer = format!("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n{}", good());
+    assert_good(&answered(answer).await);
+}
+
+#[tokio::test]
+async fn what_was_not_asked_for_is_refused() {
+    let stream = "content-type: text/event-stream\r\n";
+    for (answer, class, words) in [
+        (
+            format!(
+                "HTTP/1.1 200 OK\r\n{stream}content-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc"
+            ),
+            Class::BadOutput,
+            "coded as `gzip`",
+        ),
+        (
+            "HTTP/1.1 307 Elsewhere\r\nlocation: http://other/\r\ncontent-length: 0\r\n\r\n".into(),
+            Class::HttpStatus(307),
+            "leads to `http://other/`, which is not followed",
+        ),
+        // A length that is longer than what comes, and one that is shorter.
+        (
+            format!(
+                "HTTP/1.1 200 OK\r\n{stream}content-length: 9999\r\n\r\n{}",
+                piece("a")
+            ),
+            Class::Truncated,
+            "closed before",
+        ),
+        (
+            format!(
+                "HTTP/1.1 200 OK\r\n{stream}content-length: 20\r\n\r\n{}{FINISH}{DONE}",
+                piece("a")
+            ),
+            Class::Truncated,
+            "without a finish reason",
+        ),
+        (
+            format!("HTTP/1.1 200 OK\r\n{stream}transfer-encoding: chunked\r\n\r\nxyz\r\n"),
+            Class::BadOutput,
+            "no size of a chunk",
+        ),
+    ] {
+        let record = answered(answer).await;
+        let (found, message) = failure(&record);
+        assert!(
+            found == class && message.contains(words),
+            "{found} {message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reset_in_the_middle_is_a_failure_with_its_instants() {
+    let server = Server::start(|_, stream| {
+        write(stream, [HEAD, &chunk(&piece("a"))].concat());
+        // What is not read makes the system reset the connection.
+        let linger = rustix::net::sockopt::set_socket_linger(&*stream, Some(Duration::ZERO));
+        linger.unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        Then::Close
+    });
+    let result = go(plan(server.address, 1)).await;
+    let record = &result.records[0];
+    assert_eq!(
+        (failure(record).0, record.events.len()),
+        (Class::Truncated, 1)
+    );
+}
+
+#[tokio::test]
+async fn sglang_and_triton_are_spoken() {
+    let server = Server::start(|_, stream| {
+        let event = |text: &str, n: u32, finish: &str| {
+            format!(
+                "data: {{\"text\":\"{text}\",\"meta_info\":{{\"finish_reason\":{finish},\"prompt_tokens\":3,\"completion_tokens\":{n},\"cached_tokens\":1}}}}\n\n"
+            )
+        };
+        let last = event("héllo", 2, "{\"type\":\"length\"}");
+        write(
+            stream,
+            [
+                HEAD,
+                &chunk(&event("hé", 1, "null")),
+                &chunk(&last),
+                &chunk(DONE),
+                &chunk(""),
+            ]
+            .concat(),
+        );
+        Then::KeepAlive
+    });
+    let result = go(with_protocol(server.address, Protocol::Sglang)).await;
+    assert_good(&result.records[0]);
+    let asked = &server.asked()[0];
+    assert!(
+        asked.head.starts_with("POST /generate HTTP/1.1\r\n"),
+        "{}",
+        asked.head
+    );
+    assert_eq!(asked.body["input_ids"], serde_json::json!([1, 2, 0]));
+    assert_eq!(asked.body["sampling_params"]["max_new_tokens"], 2);
+
+    let server = Server::start(|_, stream| {
+        let event =
+            |text: &str| format!("data: {{\"model_name\":\"m\",\"text_output\":\"{text}\"}}\n\n");
+        write(
+            stream,
+            [
+                HEAD,
+                &chunk(&event("hé")),
+                &chunk(&event("llo")),
+                &chunk(""),
+            ]
+            .concat(),
+        );
+        Then::KeepAlive
+    });
+    let result = go(with_protocol(server.address, Protocol::Triton)).await;
+    let record = &result.records[0];
+    assert_eq!(
+        (record.outcome, record.answer_tokens(), record.usage),
+        (Outcome::Completed, 2, None)
+    );
+    let asked = &server.asked()[0];
+    assert!(
+        asked.head.starts_with("POST /v2/models/m/generate_stream "),
+        "{}",
+        asked.head
+    );
+    assert_eq!(
+        (&asked.body["text_input"], &asked.body["min_length"]),
+        (&"hi".into(), &2.into())
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_pauses_shows_in_what_users_waited() {
+    // One request every 5 ms; the server, which answers one at a time, stops for 300 ms once.
+    let pause = Duration::from_millis(300);
+    let server = Server::start(move |number, stream| {
+        if number == 10 {
+            std::thread::sleep(pause);
+        }
+        write(stream, good());
+        Then::KeepAlive
+    });
+    let mut plan = plan(server.address, 60);
+    plan.load = Load::Open {
+        arrivals: Arrivals::at(Process::Constant, Rate::per_second(200.0).unwrap()),
+        seed: 0,
+        max_in_flight: Some(NonZeroU32::MIN),
+    };
+    let result = go(plan).await;
+    let waited = |from: fn(&Record) -> u64| {
+        let slow = |r: &&Record| r.events[0].at - from(r) > 100_000_000;
+        result.records.iter().filter(slow).count()
+    };
+    // From its dispatch one request was slow; whoever came meanwhile waited, too.
+    assert_eq!(waited(|r| r.dispatched.unwrap()), 1);
+    assert!(waited(|r| r.scheduled) >= 30, "{}", waited(|r| r.scheduled));
+}
+
+#[tokio::test]
+async fn users_hold_their_conversations_turn_by_turn_and_think() {
+    let server = Server::start(|_, stream| {
+        write(stream, good());
+        Then::KeepAlive
+    });
+    let mut plan = plan(server.address, 6);
+    let requests = plan.workload.requests().iter().zip([
+        ("b", 1),
+        ("a", 0),
+        ("b", 0),
+        ("a", 1),
+        ("b", 2),
+        ("a", 2),
+    ]);
+    let requests = requests.map(|(request, (name, turn))| {
+        let mut request = request.clone();
+        request.conversation = Some(name.to_owned());
+        request.turn = turn;
+        request
+    });
+    plan.workload = Arc::new(Workload::new(requests.collect()).unwrap());
+    let think = Duration::from_millis(3);
+    plan.load = Load::Closed {
+        concurrency: NonZeroU32::new(2).unwrap(),
+        think: Some(loadgen::Think {
+            mean: think,
+            seed: None,
+        }),
+        sessions: true,
+    };
+    let result = go(plan).await;
+    assert_eq!(result.records.len(), 6);
+    for name in ["a", "b"] {
+        let turns: Vec<&Record> = result
+            .records
+            .iter()
+            .filter(|r| r.conversation.as_deref() == Some(name))
+            .collect();
+        let numbers: Vec<u32> = turns.iter().map(|r| r.turn).collect();
+        assert_eq!(numbers, [0, 1, 2], "{name}");
+        for pair in turns.windows(2) {
+            let gap = Duration::from_nanos(pair[1].scheduled - pair[0].done);
+            assert_eq!(gap, think);
+            assert!(pair[1].dispatched.unwrap() >= pair[1].scheduled);
+        }
+    }
+}
+
+#[tokio::test]
+async fn several_threads_share_the_work_and_lose_nothing() {
+    let server = Server::start(|_, stream| {
+        write(stream, good());
+        Then::KeepAlive
+    });
+    for load in [
+        Load::closed(NonZeroU32::new(7).unwrap()),
+        Load::Open {
+            arrivals: Arrivals::at(Process::Poisson, Rate::per_second(3000.0).unwrap()),
+            seed: 5,
+            max_in_flight: NonZeroU32::new(3),
+        },
+    ] {
+        let mut plan = plan(server.address, 200);
+        plan.load = load;
+        plan.threads.count = NonZeroU32::new(3);
+        let result = go(plan).await;
+        result.records.iter().for_each(assert_good);
+        assert_eq!((result.records.len(), result.info.client.threads), (200, 3));
+    }
+}

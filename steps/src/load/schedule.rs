@@ -103,7 +103,7 @@ impl Step for WorkloadSchedule {
         let n = scheduled.len();
         let scheduled = Workload::new(scheduled).map_err(failed)?;
         scheduled
-            .write(&context.output("workload"))
+            .write(&context.output("workload.jsonl"))
             .map_err(failed)?;
         Ok(StepReport::line(format!(
             "{n} requests within {:.1} s",

@@ -5,4 +5,5 @@ mod fixture;
 mod generation;
 mod life;
 mod observing;
+mod paced;
 mod refusals;

@@ -33,6 +33,9 @@ const MOST_IDLE: usize = 16_384;
 /// How long to wait, behind `[DONE]`, for the end of the body that makes a connection reusable;
 /// usually it is in the same packet.
 const LAST_CHUNK: Duration = Duration::from_millis(100);
+/// How long a user waits when no connection came to be, nanoseconds: otherwise users of a server that is
+/// gone would do nothing but try.
+const REFUSED: u64 = 10_000_000;
 /// What one read takes at most, bytes.
 const READ: usize = 64 << 10;
 /// Sockets that one look at the system tells of.
@@ -458,11 +461,13 @@ impl Lane {
         let Exchange { job, sight, .. } = *exchange;
         context.gauge.leave(done);
         self.busy -= 1;
+        let is_refused = matches!(&outcome, Err(fault) if fault.class.is_before_sending());
         let mut record = context.record(job, outcome, done);
         sight.describe(&mut record);
         self.keep(record);
         if let Feed::Closed(users) = &mut self.feed {
-            users.is_answered(job.user, done);
+            let rest = if is_refused { REFUSED } else { 0 };
+            users.is_answered(job.user, done + rest);
         }
         let next = context.cap.as_ref().and_then(super::cap::Cap::release);
         if let Some(job) = next {
