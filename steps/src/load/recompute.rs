@@ -44,18 +44,21 @@ pub fn recompute(sample: &Path, to: &Path) -> Result<Recomputed, StepError> {
     let is_own = |name: &&String| !name.starts_with("client_error_");
     let names = then.keys().chain(now.keys()).filter(is_own);
     let pair = |name: &String| {
-        let (then, now) = (then.get(name), now.get(name));
-        (then != now).then(|| {
-            (
-                name.clone(),
-                (then.copied().flatten(), now.copied().flatten()),
-            )
-        })
+        let (then, now) = (then.get(name).copied(), now.get(name).copied());
+        (!is_same(then, now)).then(|| (name.clone(), (then.flatten(), now.flatten())))
     };
     Ok(Recomputed {
         requests: records.len(),
         changed: names.filter_map(pair).collect(),
     })
+}
+
+/// Whether two values are one: reading a number that was written may cost it its last digit.
+fn is_same(then: Option<Option<f64>>, now: Option<Option<f64>>) -> bool {
+    match (then, now) {
+        (Some(Some(a)), Some(Some(b))) => (a - b).abs() <= 1e-12 * a.abs().max(b.abs()),
+        (then, now) => then == now,
+    }
 }
 
 /// Writes records in other tools' words.
