@@ -157,6 +157,50 @@ pub fn vllm(info: &RunInfo, records: &[Record]) -> Value {
         } => burstiness.get(),
         _ => 1.0,
     };
+    let n_sent = records
+        .iter()
+        .filter(|r| r.outcome != Outcome::Dropped)
+        .count();
+    let mut result = Map::new();
+    let mut set = |name: &str, value: Value| result.insert(name.to_owned(), value);
+    set("backend", json!("openai"));
+    set("endpoint_type", json!(info.protocol.name()));
+    set("model_id", json!(info.model));
+    set("num_prompts", json!(n_sent));
+    set("request_rate", rate(&info.load));
+    set("burstiness", json!(burstiness));
+    set("max_concurrency", concurrency(&info.load));
+    set("duration", json!(basis.duration));
+    set("completed", json!(basis.completed));
+    set("failed", json!(basis.failed));
+    set("total_input_tokens", json!(basis.input));
+    set("total_output_tokens", json!(basis.output));
+    set(
+        "request_throughput",
+        json!(basis.per_second(basis.completed as f64)),
+    );
+    set("request_goodput", Value::Null);
+    set(
+        "output_throughput",
+        json!(basis.per_second(basis.output as f64)),
+    );
+    set(
+        "total_token_throughput",
+        json!(basis.per_second((basis.input + basis.output) as f64)),
+    );
+    let (tokens, requests) = most_per_second(records);
+    set("max_output_tokens_per_s", json!(tokens));
+    set("max_concurrent_requests", json!(requests));
+    detail(&mut result, records);
+    summarise(&mut result, "ttft", &basis.ttft, &[99]);
+    summarise(&mut result, "tpot", &basis.tpot, &[99]);
+    summarise(&mut result, "itl", &basis.itl, &[99]);
+    summarise(&mut result, "e2el", &basis.e2el, &[99]);
+    Value::Object(result)
+}
+
+/// What stands in lists, request by request.
+fn detail(result: &mut Map<String, Value>, records: &[Record]) {
     let sent: Vec<&Record> = records
         .iter()
         .filter(|r| r.outcome != Outcome::Dropped)
@@ -185,36 +229,7 @@ pub fn vllm(info: &RunInfo, records: &[Record]) -> Value {
             .map(|p| seconds(p[1].at - p[0].at))
             .collect()
     };
-    let mut result = Map::new();
     let mut set = |name: &str, value: Value| result.insert(name.to_owned(), value);
-    set("backend", json!("openai"));
-    set("endpoint_type", json!(info.protocol.name()));
-    set("model_id", json!(info.model));
-    set("num_prompts", json!(sent.len()));
-    set("request_rate", rate(&info.load));
-    set("burstiness", json!(burstiness));
-    set("max_concurrency", concurrency(&info.load));
-    set("duration", json!(basis.duration));
-    set("completed", json!(basis.completed));
-    set("failed", json!(basis.failed));
-    set("total_input_tokens", json!(basis.input));
-    set("total_output_tokens", json!(basis.output));
-    set(
-        "request_throughput",
-        json!(basis.per_second(basis.completed as f64)),
-    );
-    set("request_goodput", Value::Null);
-    set(
-        "output_throughput",
-        json!(basis.per_second(basis.output as f64)),
-    );
-    set(
-        "total_token_throughput",
-        json!(basis.per_second((basis.input + basis.output) as f64)),
-    );
-    let (tokens, requests) = most_per_second(records);
-    set("max_output_tokens_per_s", json!(tokens));
-    set("max_concurrent_requests", json!(requests));
     set(
         "input_lens",
         listed(&|r| json!(r.prompt_tokens()), json!(0)).into(),
@@ -227,11 +242,6 @@ pub fn vllm(info: &RunInfo, records: &[Record]) -> Value {
     set("itls", listed(&gaps, json!([])).into());
     let errors = sent.iter().map(|r| r.error.clone().unwrap_or_default());
     set("errors", errors.collect::<Vec<_>>().into());
-    summarise(&mut result, "ttft", &basis.ttft, &[99]);
-    summarise(&mut result, "tpot", &basis.tpot, &[99]);
-    summarise(&mut result, "itl", &basis.itl, &[99]);
-    summarise(&mut result, "e2el", &basis.e2el, &[99]);
-    Value::Object(result)
 }
 
 /// One line of the result file of SGLang's `bench_serving`, as of version 0.5.23.

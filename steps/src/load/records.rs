@@ -127,7 +127,6 @@ fn rows(table: &Table) -> Result<Vec<Record>, tables::TableError> {
         u64s("usage_cached_tokens")?,
     ];
     let (finish, digest) = (texts("finish")?, texts("text_digest")?);
-    let small = |n: Option<u64>| u32::try_from(n.unwrap_or(0)).unwrap_or(u32::MAX);
     let record = |i: usize| Record {
         index: index[i].unwrap_or(0),
         request: request[i].clone().unwrap_or_default(),
@@ -142,33 +141,42 @@ fn rows(table: &Table) -> Result<Vec<Record>, tables::TableError> {
         dispatched: dispatched[i],
         connected: connected[i],
         headers: headers[i],
-        events: event_ns[i]
-            .iter()
-            .zip(&event_tokens[i])
-            .map(|(at, tokens)| Event {
-                at: *at,
-                tokens: small(Some(*tokens)),
-            })
-            .collect(),
+        events: events_of(&event_ns[i], &event_tokens[i]),
         done: done[i].unwrap_or(0),
         attempts: small(attempts[i]),
-        // What no version has written is no answer that was finished.
-        outcome: outcome[i]
-            .as_deref()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(Outcome::Dropped),
+        outcome: outcome_of(outcome[i].as_deref()),
         error: error[i].clone(),
-        usage: usage[0][i]
-            .zip(usage[1][i])
-            .map(|(prompt, completion)| Usage {
-                prompt_tokens: small(Some(prompt)),
-                completion_tokens: small(Some(completion)),
-                cached_tokens: usage[2][i].map(|n| small(Some(n))),
-            }),
+        usage: usage_of(usage.map(|column| column[i])),
         finish: finish[i].clone(),
         text_digest: digest[i].clone(),
     };
     Ok((0..table.n_rows()).map(record).collect())
+}
+
+fn small(n: Option<u64>) -> u32 {
+    u32::try_from(n.unwrap_or(0)).unwrap_or(u32::MAX)
+}
+
+fn events_of(at: &[u64], tokens: &[u64]) -> Vec<Event> {
+    let event = |(at, tokens): (&u64, &u64)| Event {
+        at: *at,
+        tokens: small(Some(*tokens)),
+    };
+    at.iter().zip(tokens).map(event).collect()
+}
+
+/// What no version has written is no answer that was finished.
+fn outcome_of(text: Option<&str>) -> Outcome {
+    text.and_then(|text| text.parse().ok())
+        .unwrap_or(Outcome::Dropped)
+}
+
+fn usage_of([prompt, completion, cached]: [Option<u64>; 3]) -> Option<Usage> {
+    Some(Usage {
+        prompt_tokens: small(Some(prompt?)),
+        completion_tokens: small(Some(completion?)),
+        cached_tokens: cached.map(|n| small(Some(n))),
+    })
 }
 
 fn slo_of(ms: [Option<f64>; 3]) -> Option<loadgen::Slo> {

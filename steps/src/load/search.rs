@@ -202,18 +202,18 @@ impl LoadSearch {
         Workload::new(requests.collect()).map_err(|e| StepError::new(e.to_string()))
     }
 
-    async fn trial(
+    fn plan(
         &self,
         context: &StepContext,
         workload: &Workload,
         value: f64,
         trial: u64,
-    ) -> Result<(Tally, BTreeMap<String, f64>), StepError> {
+    ) -> Result<RunPlan, StepError> {
         let api_key = self
             .api_key
             .as_ref()
             .map(|k| context.text(k).map(Secret::new));
-        let plan = RunPlan {
+        Ok(RunPlan {
             workload: Arc::new(self.requests(workload, trial)?),
             load: self.load(value, trial)?,
             stop: Stop::Requests(self.requests.into()),
@@ -230,7 +230,17 @@ impl LoadSearch {
             },
             limits: Limits::default(),
             threads: loadgen::Threads::default(),
-        };
+        })
+    }
+
+    async fn trial(
+        &self,
+        context: &StepContext,
+        workload: &Workload,
+        value: f64,
+        trial: u64,
+    ) -> Result<(Tally, BTreeMap<String, f64>), StepError> {
+        let plan = self.plan(context, workload, value, trial)?;
         let run = loadgen::run(plan, &mut NoObserver, context.cancelled()).await;
         let run = run.map_err(|e| StepError::new(e.to_string()))?;
         if run.info.ended == Ended::Interrupted {

@@ -1,11 +1,19 @@
-//! The load generator's client against a paced server of known truth.
+//! The load generator's client against a paced server of known truth, beside its peers.
 //!
 //! ```text
-//! cargo bench -p loadgen --bench client                     # everything
-//! cargo bench -p loadgen --bench client -- accuracy 256     # one mode, one number of streams
+//! cargo bench -p loadgen --bench client                    # everything, five runs each
+//! cargo bench -p loadgen --bench client -- accuracy 256    # one mode, one number of streams
+//! BENCHWRIGHT_PEERS=FOLDER cargo bench -p loadgen --bench client -- accuracy
 //! ```
 //!
-//! Client and server are processes of their own, each pinned to a processor.
+//! Modes: `accuracy` (CPU per token and errors, at 64, 256 and 1,024 streams of 10 and 50 ms a
+//! token), `events` (several events per write), `requests` (short ones, as many as go), `open` (5,000
+//! arrivals a second), `many` (10,000 streams at once).
+//!
+//! Client and server are processes of their own, the server on the first processor, the client on the
+//! second. `FOLDER` holds what peers there are: `sglang-bench` (SGLang's Rust client: a script that
+//! calls `_bench.run_argv` of its wheel), `aiperf`, and `tokenizer/` for those that want one. `RUNS`
+//! says how many runs are interleaved.
 
 /// Writes a line to standard output, which is what a benchmark is for.
 macro_rules! say {
@@ -16,138 +24,146 @@ macro_rules! say {
     }};
 }
 
+mod floor;
+mod load;
 mod ours;
 mod paced;
+mod peers;
+mod processes;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use load::{Load, Outcome};
+use processes::{Served, pin};
 
 fn main() {
     let arguments: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| a != "--bench")
         .collect();
-    let numbers = |from: usize| -> Vec<u64> {
-        arguments[from..]
-            .iter()
-            .map(|a| a.parse().expect("a number"))
-            .collect()
-    };
     match arguments.first().map(String::as_str) {
         Some("--serve") => {
             pin(0);
-            let numbers = numbers(1);
-            let pace = paced::Pace {
-                ttft: numbers[0] * 1000,
-                tpot: numbers[1] * 1000,
-                batch: numbers[2] as u32,
-            };
-            paced::serve(pace).expect("a server");
+            paced::serve(paced::Pace::read(&arguments[1..])).expect("a server");
         }
         Some("--client") => {
             pin(1);
-            ours::client(&numbers(1));
+            ours::client(&Load::read(&arguments[1..]));
         }
-        _ => orchestrate(&arguments),
+        Some("--floor") => {
+            pin(1);
+            floor::client(&Load::read(&arguments[1..])).expect("answers");
+        }
+        _ => all(&arguments),
     }
 }
 
-fn pin(core: usize) {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(core);
-    rustix::thread::sched_setaffinity(None, &set).expect("an affinity");
-}
-
-/// A server in a process of its own.
-struct Served {
-    child: Child,
-    port: u16,
-}
-
-impl Served {
-    fn start(ttft_us: u64, tpot_us: u64, batch: u64) -> Self {
-        let mut child = itself()
-            .args([
-                "--serve".into(),
-                ttft_us.to_string(),
-                tpot_us.to_string(),
-                batch.to_string(),
-            ])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a server");
-        let mut line = String::new();
-        let out = child.stdout.take().expect("its output");
-        BufReader::new(out).read_line(&mut line).expect("its port");
-        Self {
-            child,
-            port: line.trim().parse().expect("a port"),
+fn all(wanted: &[String]) {
+    let runs = std::env::var("RUNS").ok().and_then(|n| n.parse().ok());
+    let runs: usize = runs.unwrap_or(5);
+    let is_wanted = |mode: &str| {
+        let modes: Vec<&String> = wanted
+            .iter()
+            .filter(|w| w.parse::<u64>().is_err())
+            .collect();
+        modes.is_empty() || modes.iter().any(|w| *w == mode)
+    };
+    let streams: Vec<u64> = wanted.iter().filter_map(|w| w.parse().ok()).collect();
+    if is_wanted("accuracy") {
+        accuracy(runs, &streams);
+    }
+    for (mode, title, load, runs, with_peers) in others(runs) {
+        if is_wanted(mode) {
+            let peers = if with_peers { peers::all() } else { Vec::new() };
+            compare(title, &load, runs, &peers);
         }
     }
 }
 
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = get(self.port, "/quit");
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Loads besides those for accuracy: mode, title, load, runs, whether peers take part.
+fn others(runs: usize) -> [(&'static str, &'static str, Load, usize, bool); 4] {
+    let load = |streams, requests, tokens, ttft_us, tpot_us, batch, rate| Load {
+        streams,
+        requests,
+        tokens,
+        ttft_us,
+        tpot_us,
+        batch,
+        rate,
+    };
+    let events = load(50, 500, 2000, 20_000, 100, 20, 0);
+    let requests = load(64, 60_000, 4, 0, 0, 4, 0);
+    let open = load(0, 25_000, 1, 1000, 0, 1, 5000);
+    let many = load(10_000, 20_000, 20, 1_000_000, 500_000, 1, 0);
+    [
+        (
+            "events",
+            "events: 50 streams, 20 events a write",
+            events,
+            runs,
+            false,
+        ),
+        (
+            "requests",
+            "requests: 64 users, 4 tokens at once",
+            requests,
+            runs,
+            true,
+        ),
+        ("open", "open loop: 5,000 requests/s", open, runs, false),
+        ("many", "many: 10,000 streams", many, 1, false),
+    ]
 }
 
-fn itself() -> Command {
-    Command::new(std::env::current_exe().expect("this program"))
-}
-
-/// The body that a path of the server answers with.
-fn get(port: u16, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
-    )?;
-    let mut reader = BufReader::new(stream);
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 || line == "\r\n" {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length: ") {
-            length = value.trim().parse().unwrap_or(0);
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    Ok(String::from_utf8_lossy(&body).into_owned())
-}
-
-fn orchestrate(arguments: &[String]) {
-    let wanted: Vec<u64> = arguments.iter().filter_map(|a| a.parse().ok()).collect();
-    for (streams, tpot, waves, tokens) in [
-        (64, 10_000, 10, 100),
-        (256, 10_000, 10, 100),
-        (1024, 50_000, 10, 20),
-        (1024, 10_000, 10, 100),
+fn accuracy(runs: usize, streams: &[u64]) {
+    for (n, tpot_us, tokens) in [
+        (64, 10_000, 100),
+        (64, 50_000, 50),
+        (256, 10_000, 100),
+        (256, 50_000, 50),
+        (1024, 10_000, 100),
+        (1024, 50_000, 50),
     ] {
-        if !wanted.is_empty() && !wanted.contains(&streams) {
+        if !streams.is_empty() && !streams.contains(&n) {
             continue;
         }
-        let server = Served::start(100_000, tpot, 1);
-        let client = itself()
-            .args([
-                "--client".into(),
-                server.port.to_string(),
-                streams.to_string(),
-                (streams * waves).to_string(),
-                tokens.to_string(),
-            ])
-            .output()
-            .expect("a client");
-        say!(
-            "{streams} x {tpot}: {}{}",
-            String::from_utf8_lossy(&client.stdout),
-            String::from_utf8_lossy(&client.stderr)
+        let load = Load {
+            streams: n,
+            requests: n * 10,
+            tokens,
+            ttft_us: 100_000,
+            tpot_us,
+            batch: 1,
+            rate: 0,
+        };
+        let title = format!(
+            "accuracy: {n} streams, {} ms a token, ten waves",
+            tpot_us / 1000
         );
+        compare(&title, &load, runs, &peers::all());
+    }
+}
+
+/// Runs every client in turn, so often, and shows medians.
+fn compare(title: &str, load: &Load, runs: usize, peers: &[peers::Peer]) {
+    say!("\n{title}; medians of {runs}");
+    let mut outcomes: Vec<(String, Vec<Outcome>)> = Vec::new();
+    let mut add = |name: &str, outcome: Outcome| match outcomes.iter_mut().find(|(n, _)| n == name)
+    {
+        Some((_, all)) => all.push(outcome),
+        None => outcomes.push((name.to_owned(), vec![outcome])),
+    };
+    for _ in 0..runs {
+        add("benchwright", ours::measured(load, &Served::start(load)));
+        if load.rate == 0 {
+            add(
+                "(reading alone)",
+                floor::measured(load, &Served::start(load)),
+            );
+        }
+        for peer in peers {
+            add(peer.name, peer.measured(load, &Served::start(load)));
+        }
+    }
+    for (name, all) in &outcomes {
+        say!("  {name:16} {}", Outcome::medians(all));
     }
 }

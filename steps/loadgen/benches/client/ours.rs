@@ -1,105 +1,31 @@
-//! Our client: runs a closed load and sets its records beside what the server wrote down.
+//! Our client: its records beside what the server wrote down.
 
+use super::load::{Load, Outcome};
+use super::processes::{Served, Watched, itself};
 use loadgen::{
-    Generation, Limits, Load, NoObserver, Prompt, Protocol, Request, Reuse, RunPlan, Stop, Target,
-    Timeouts, Workload,
+    Arrivals, ClientError, Ended, Generation, Limits, NoObserver, Process, Prompt, Protocol, Rate,
+    Record, Request, Reuse, Run, RunInfo, RunPlan, Stop, Target, Threads, Timeouts, Truth,
+    Workload,
 };
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::process::Stdio;
 use std::sync::Arc;
 
-pub(crate) fn client(numbers: &[u64]) {
-    let [port, streams, requests, tokens] = numbers else {
-        panic!("port, streams, requests, tokens")
-    };
-    let plan = plan(*port, *streams as u32, *requests, *tokens as u32);
+/// Runs the load and writes info and records to standard output.
+pub(crate) fn client((port, load): &(u16, Load)) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    let run = runtime
-        .block_on(loadgen::run(plan, &mut NoObserver, std::future::pending()))
-        .expect("a run");
-    let truth = super::get(*port as u16, "/truth").expect("the truth");
-    let mut lines = truth.lines();
-    let peak = lines.next().unwrap_or("");
-    let truth: HashMap<&str, Vec<u64>> = lines
-        .filter_map(|line| {
-            let (name, rest) = line.split_once(' ')?;
-            Some((
-                name,
-                rest.split(' ')
-                    .map(|n| n.parse().expect("a number"))
-                    .collect(),
-            ))
-        })
-        .collect();
-    let origin = run.info.started_monotonic_ns;
-    let (mut first, mut ttft, mut itl, mut event, mut cold) =
-        (vec![], vec![], vec![], vec![], vec![]);
-    let mut failed = 0;
-    let mut n_tokens = 0;
-    for record in &run.records {
-        if !record.completed() {
-            failed += 1;
-            continue;
-        }
-        let Some(truth) = truth.get(record.request.as_str()) else {
-            failed += 1;
-            continue;
-        };
-        let (received, sent) = (truth[0] as f64, &truth[1..]);
-        let seen: Vec<f64> = record
-            .events
-            .iter()
-            .map(|e| (e.at + origin) as f64)
-            .collect();
-        n_tokens += seen.len();
-        let dispatched = (record.dispatched.unwrap_or(0) + origin) as f64;
-        let ms = 1e-6;
-        let error = ((seen[0] - dispatched) - (sent[0] as f64 - received)) * ms;
-        if record.connected.is_some() {
-            cold.push(error);
-            continue;
-        }
-        ttft.push(error);
-        first.push((seen[0] - sent[0] as f64) * ms);
-        for i in 0..seen.len().min(sent.len()) {
-            event.push((seen[i] - sent[i] as f64) * ms);
-        }
-        for i in 1..seen.len().min(sent.len()) {
-            itl.push(((seen[i] - seen[i - 1]) - (sent[i] - sent[i - 1]) as f64).abs() * ms);
-        }
-    }
-    let cpu = run.info.client.cpu_ns.unwrap_or(0) as f64;
-    say!(
-        "peak {peak} failed {failed} cpu/token {:.2} us, cpu/request {:.1} us, {:.0} req/s; {} {} {} {} {}",
-        cpu / 1e3 / n_tokens as f64,
-        cpu / 1e3 / run.records.len() as f64,
-        run.records.len() as f64 / (run.info.wall_ns as f64 / 1e9),
-        show("ttft", ttft),
-        show("cold", cold),
-        show("first", first),
-        show("event", event),
-        show("itl", itl)
-    );
+    let mut nobody = NoObserver;
+    let run = loadgen::run(plan(*port, load), &mut nobody, std::future::pending());
+    let Run { info, records } = runtime.block_on(run).expect("a run");
+    assert_eq!(info.ended, Ended::Reached);
+    serde_json::to_writer(std::io::stdout(), &(info, records)).expect("written");
 }
 
-fn show(name: &str, mut values: Vec<f64>) -> String {
-    values.sort_by(f64::total_cmp);
-    if values.is_empty() {
-        return format!("{name} -");
-    }
-    let at = |q: f64| values[((values.len() - 1) as f64 * q) as usize];
-    format!(
-        "{name} p50 {:.3} p99 {:.3} max {:.3};",
-        at(0.5),
-        at(0.99),
-        at(1.0)
-    )
-}
-
-fn plan(port: u64, streams: u32, requests: u64, tokens: u32) -> RunPlan {
+fn plan(port: u16, load: &Load) -> RunPlan {
     let filler = "word ".repeat(31);
     let request = |i: u64| Request {
         id: format!("r{i}"),
@@ -109,16 +35,26 @@ fn plan(port: u64, streams: u32, requests: u64, tokens: u32) -> RunPlan {
         model: None,
         prompt: Prompt::Text(format!("r{i} {filler}")),
         input_tokens: 32,
-        output_tokens: NonZeroU32::new(tokens).expect("tokens"),
+        output_tokens: NonZeroU32::new(load.tokens as u32).expect("tokens"),
         slo: None,
         group: None,
     };
     RunPlan {
         workload: Arc::new(
-            Workload::new((0..requests).map(request).collect()).expect("a workload"),
+            Workload::new((0..load.requests).map(request).collect()).expect("requests"),
         ),
-        load: Load::closed(NonZeroU32::new(streams).expect("streams")),
-        stop: Stop::Requests(NonZeroU64::new(requests).expect("requests")),
+        load: match load.rate {
+            0 => loadgen::Load::closed(NonZeroU32::new(load.streams as u32).expect("streams")),
+            rate => loadgen::Load::Open {
+                arrivals: Arrivals::at(
+                    Process::Constant,
+                    Rate::per_second(rate as f64).expect("a rate"),
+                ),
+                seed: 0,
+                max_in_flight: None,
+            },
+        },
+        stop: Stop::Requests(NonZeroU64::new(load.requests).expect("requests")),
         reuse: Reuse::Once,
         target: Target {
             address: format!("http://127.0.0.1:{port}")
@@ -132,6 +68,73 @@ fn plan(port: u64, streams: u32, requests: u64, tokens: u32) -> RunPlan {
         },
         timeouts: Timeouts::default(),
         limits: Limits::default(),
-        threads: loadgen::Threads::default(),
+        threads: Threads::default(),
     }
+}
+
+pub(crate) fn measured(load: &Load, served: &Served) -> Outcome {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let mut child = itself()
+        .arg("--client")
+        .args(load.arguments(served.port))
+        .stdout(Stdio::from(file.reopen().expect("the file")))
+        .spawn()
+        .expect("a client");
+    let watched = Watched::until_the_end(&mut child);
+    let text = std::fs::read_to_string(file.path()).expect("its output");
+    let (info, records): (RunInfo, Vec<Record>) = serde_json::from_str(&text).expect("records");
+    let truth = served.truth();
+    let truths = truths(&info, &records, &truth);
+    let completed = records.iter().filter(|r| r.completed());
+    let warm: Vec<Record> = completed
+        .clone()
+        .filter(|r| r.connected.is_none())
+        .cloned()
+        .collect();
+    let error = ClientError::of(
+        &info,
+        if load.rate == 0 { &warm } else { &records },
+        &truths,
+    );
+    let all = ClientError::of(&info, &records, &truths);
+    let n = |x: Option<f64>| x.unwrap_or(f64::NAN);
+    let cpu = watched.between(truth.span());
+    let tokens = truth.tokens().max(1) as f64;
+    let wall = info.wall_ns as f64 / 1e9;
+    Outcome {
+        numbers: vec![
+            ("cpu/token us", cpu / 1e3 / tokens),
+            ("cpu/request us", cpu / 1e3 / records.len().max(1) as f64),
+            ("TTFT error ms p50", n(error.ttft.p50)),
+            ("p99", n(error.ttft.p99)),
+            ("mean", n(error.ttft.mean)),
+            ("cold p50", n(all.ttft_cold.p50)),
+            ("ITL error p99", n(error.itl.p99)),
+            ("lag p99", n(all.lag.p99)),
+            ("requests/s", records.len() as f64 / wall),
+            ("tokens/s", tokens / wall),
+            ("tokens per core second", tokens / (cpu / 1e9)),
+            ("peak", truth.peak as f64),
+            ("failed", (records.len() - completed.count()) as f64),
+        ],
+    }
+}
+
+/// What the server wrote down, by the names that the client gave its requests.
+fn truths(info: &RunInfo, records: &[Record], truth: &super::processes::Truth) -> Vec<Truth> {
+    let names: HashMap<String, u64> = records
+        .iter()
+        .map(|r| (r.request.clone(), r.index))
+        .collect();
+    truth
+        .answers
+        .iter()
+        .filter_map(|(name, received, sent)| {
+            Some(Truth {
+                request: format!("{}{}", info.request_prefix, names.get(name)?),
+                received: *received,
+                sent: sent.clone(),
+            })
+        })
+        .collect()
 }

@@ -24,6 +24,21 @@ pub(crate) struct Pace {
     pub(crate) batch: u32,
 }
 
+impl Pace {
+    /// Microseconds to the first token, microseconds from one to the next, events per write.
+    pub(crate) fn read(arguments: &[String]) -> Self {
+        let numbers: Vec<u64> = arguments
+            .iter()
+            .map(|a| a.parse().expect("a number"))
+            .collect();
+        Self {
+            ttft: numbers[0] * 1000,
+            tpot: numbers[1] * 1000,
+            batch: u32::try_from(numbers[2]).expect("a number of events"),
+        }
+    }
+}
+
 /// What the server knows of one answer; nanoseconds of the monotonic clock.
 #[derive(Default)]
 struct Truth {
