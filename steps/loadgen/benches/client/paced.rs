@@ -5,7 +5,10 @@
 //! it is to judge. It understands what the clients of this benchmark send and nothing else.
 
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
+};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt::Write as _;
@@ -73,6 +76,7 @@ struct Server {
 }
 
 const LISTENER: u64 = u64::MAX;
+const TIMER: u64 = u64::MAX - 1;
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\
     transfer-encoding: chunked\r\n\r\n";
 
@@ -103,14 +107,20 @@ pub(crate) fn serve(pace: Pace) -> std::io::Result<()> {
         open: 0,
         peak: 0,
     };
+    // epoll itself counts whole milliseconds.
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
+    let data = EventData::new_u64(TIMER);
+    epoll::add(&server.epoll, &timer, data, EventFlags::IN)?;
     let mut events = Vec::with_capacity(256);
     loop {
         events.clear();
-        let timeout = server.timeout();
+        if let Some(due) = server.timer() {
+            timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME, &due)?;
+        }
         match epoll::wait(
             &server.epoll,
             rustix::buffer::spare_capacity(&mut events),
-            timeout.as_ref(),
+            None,
         ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -119,6 +129,9 @@ pub(crate) fn serve(pace: Pace) -> std::io::Result<()> {
         for event in &events {
             match event.data.u64() {
                 LISTENER => server.accept(&listener)?,
+                TIMER => {
+                    let _ = rustix::io::read(&timer, &mut [0_u8; 8]);
+                }
                 at => {
                     if server.ready(at as usize, event.flags) {
                         return Ok(());
@@ -140,12 +153,17 @@ fn listener() -> std::io::Result<TcpListener> {
 }
 
 impl Server {
-    fn timeout(&self) -> Option<Timespec> {
+    /// When it has to be woken.
+    fn timer(&self) -> Option<Itimerspec> {
         let Reverse((due, _)) = self.due.peek()?;
-        let left = due.saturating_sub(now());
-        Some(Timespec {
-            tv_sec: (left / 1_000_000_000) as i64,
-            tv_nsec: (left % 1_000_000_000) as i64,
+        let spec = |ns: u64| Timespec {
+            tv_sec: (ns / 1_000_000_000) as i64,
+            tv_nsec: (ns % 1_000_000_000) as i64,
+        };
+        Some(Itimerspec {
+            it_interval: spec(0),
+            // Zero would never come.
+            it_value: spec((*due).max(1)),
         })
     }
 

@@ -1,6 +1,7 @@
 //! The processes of the benchmark: who runs where, what it costs, what the server says.
 
 use super::load::Load;
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -127,8 +128,11 @@ impl Watched {
     /// Waits for a process to end, and looks at what it uses meanwhile.
     pub(crate) fn until_the_end(child: &mut Child) -> Self {
         let mut samples = Vec::new();
+        // By thread: what one that has ended had used still counts.
+        let mut threads = HashMap::new();
         while child.try_wait().expect("a process").is_none() {
-            samples.push((super::paced::now(), used(child.id())));
+            look(child.id(), &mut threads);
+            samples.push((super::paced::now(), threads.values().sum()));
             std::thread::sleep(Duration::from_millis(10));
         }
         Self { samples }
@@ -145,24 +149,25 @@ impl Watched {
     }
 }
 
-/// Processor time of all threads of a process and of its children, as long as they live.
-fn used(pid: u32) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+/// Notes the processor time of all threads of a process and of its children.
+fn look(pid: u32, threads: &mut HashMap<String, u64>) {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    for task in tasks
         .into_iter()
         .flatten()
-        .flatten();
-    let mut sum = 0;
-    for task in tasks.map(|task| task.path()) {
+        .flatten()
+        .map(|task| task.path())
+    {
         let read = |name: &str| std::fs::read_to_string(task.join(name)).unwrap_or_default();
         let time = read("schedstat");
-        sum += time
-            .split(' ')
-            .next()
-            .and_then(|n| n.parse::<u64>().ok())
-            .unwrap_or(0);
+        let time = time.split(' ').next().and_then(|n| n.parse().ok());
+        if let Some(time) = time {
+            threads.insert(task.display().to_string(), time);
+        }
         for child in read("children").split_whitespace() {
-            sum += child.parse().map_or(0, used);
+            if let Ok(child) = child.parse() {
+                look(child, threads);
+            }
         }
     }
-    sum
 }

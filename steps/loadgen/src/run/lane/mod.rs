@@ -16,6 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 use slab::Slab;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -43,8 +47,9 @@ const EVENTS: usize = 64;
 /// Records are passed on so many at a time, or when timeouts are looked at: whoever takes them has
 /// to be woken up.
 const RECORDS: usize = 128;
-/// Names the event that is no connection's.
+/// Names the events that are no connection's.
 const WAKE: u64 = u64::MAX;
+const TIMER: u64 = u64::MAX - 1;
 /// A body is rendered ahead only so long before the next instant: one takes less, short of prompts
 /// of hundreds of thousands of tokens.
 const MARGIN: Duration = Duration::from_millis(1);
@@ -60,6 +65,10 @@ pub(super) struct Lane {
     /// Takes records; as many as requests, all of which are kept anyway.
     records: UnboundedSender<Vec<Record>>,
     epoll: OwnedFd,
+    /// Wakes the lane at the instant of an arrival.
+    timer: OwnedFd,
+    /// That instant, in nanoseconds of the run.
+    armed: Option<u64>,
     connections: Slab<Connection>,
     /// Last in, first out, so that few connections stay warm rather than many lukewarm.
     idle: Vec<usize>,
@@ -80,12 +89,17 @@ impl Lane {
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
         Ok(Self {
             context,
             feed,
             done: Vec::new(),
             records,
             epoll,
+            timer,
+            armed: None,
             connections: Slab::new(),
             idle: Vec::new(),
             buffer: vec![0; READ],
@@ -117,7 +131,10 @@ impl Lane {
             }
             self.wait(&mut events)?;
             for event in events.drain(..) {
-                if event.data.u64() != WAKE {
+                if event.data.u64() == TIMER {
+                    // What it counts does not matter: the clock says what is due.
+                    let _ = rustix::io::read(&self.timer, &mut [0_u8; 8]);
+                } else if event.data.u64() != WAKE {
                     let at = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
                     self.ready(at, event.flags);
                     // An appointment is kept between two reads; a user who became free by what
@@ -133,9 +150,13 @@ impl Lane {
 
     /// Sleeps until something has come or is due; renders a body meanwhile if there is time.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
-        let timeout = self.sleep();
+        let timeout = self.sleep()?;
         let can_render = matches!(&self.feed, Feed::Open(instants) if instants.can_render());
-        if !can_render || timeout < MARGIN {
+        let has_time = || {
+            let due = self.feed.next_due();
+            due.is_some_and(|due| self.context.clock.until(due) >= MARGIN)
+        };
+        if !can_render || !has_time() {
             return self.poll(events, timeout).map(|_| ());
         }
         if !self.poll(events, Duration::ZERO)?
@@ -148,7 +169,7 @@ impl Lane {
 
     /// Looks what has come, for at most so long; whether anything has.
     fn poll(&self, events: &mut Vec<epoll::Event>, timeout: Duration) -> io::Result<bool> {
-        let timeout = rustix::time::Timespec {
+        let timeout = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
@@ -160,11 +181,23 @@ impl Lane {
         }
     }
 
-    fn sleep(&self) -> Duration {
-        let clock = self.context.clock;
-        let due = self.feed.next_due();
+    /// How long to sleep at most, in whole milliseconds, which is what epoll knows; the timer wakes the
+    /// lane at the instant of the next arrival.
+    fn sleep(&mut self) -> io::Result<Duration> {
         let longest = self.longest_sleep();
-        due.map_or(longest, |due| clock.until(due).min(longest))
+        let Some(due) = self.feed.next_due() else {
+            return Ok(longest);
+        };
+        let left = self.context.clock.until(due);
+        if left.is_zero() || left >= longest {
+            return Ok(left.min(longest));
+        }
+        if self.armed != Some(due) {
+            self.armed = Some(due);
+            let at = self.context.clock.started_monotonic() + due;
+            timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once(at))?;
+        }
+        Ok(longest)
     }
 
     /// Sends everything that is due.
@@ -511,5 +544,21 @@ impl Lane {
             // The collector is gone only when the whole run is: nobody wants the records then.
             let _ = self.records.send(std::mem::take(&mut self.done));
         }
+    }
+}
+
+/// Sets a timer to an instant of the monotonic clock, in nanoseconds.
+fn once(at: u64) -> Itimerspec {
+    const SECOND: u64 = 1_000_000_000;
+    let zero = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    Itimerspec {
+        it_interval: zero,
+        it_value: Timespec {
+            tv_sec: i64::try_from(at / SECOND).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(at % SECOND).unwrap_or(0),
+        },
     }
 }
