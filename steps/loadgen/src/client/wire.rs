@@ -65,6 +65,11 @@ impl Wire {
         head
     }
 
+    /// Whether the server has an address number `n`.
+    pub(crate) fn has(&self, n: usize) -> bool {
+        self.addresses.as_ref().is_ok_and(|all| n < all.len())
+    }
+
     /// Begins to connect to the server's address number `n`; `None` if there are not so many.
     pub(crate) fn connect(&self, n: usize) -> Option<Result<Socket, Fault>> {
         let to = match &self.addresses {

@@ -67,6 +67,8 @@ pub(super) enum Phase {
 }
 
 pub(super) struct Connection {
+    /// What the system calls it.
+    pub(super) name: u64,
     pub(super) socket: Socket,
     pub(super) reader: Reader,
     pub(super) phase: Phase,

@@ -9,6 +9,7 @@ mod connection;
 mod feed;
 mod lateness;
 
+use std::collections::VecDeque;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
@@ -73,8 +74,12 @@ pub(super) struct Lane {
     /// Last in, first out, so that few connections stay warm rather than many lukewarm.
     idle: Vec<usize>,
     buffer: Vec<u8>,
+    /// Requests that got a place under the cap and are to be sent next.
+    admitted: VecDeque<Job>,
     /// Exchanges under way.
     busy: usize,
+    /// Tells the connections apart that had one place one after the other.
+    generation: u32,
     /// When timeouts are looked at next.
     next_look: u64,
 }
@@ -103,7 +108,9 @@ impl Lane {
             connections: Slab::new(),
             idle: Vec::new(),
             buffer: vec![0; READ],
+            admitted: VecDeque::new(),
             busy: 0,
+            generation: 0,
             next_look: 0,
         })
     }
@@ -126,7 +133,8 @@ impl Lane {
                 return Ok(());
             }
             self.send_due();
-            if self.busy == 0 && self.feed.next_due().is_none() {
+            let is_idle = self.busy == 0 && self.admitted.is_empty();
+            if is_idle && self.feed.next_due().is_none() {
                 return Ok(());
             }
             self.wait(&mut events)?;
@@ -134,9 +142,10 @@ impl Lane {
                 if event.data.u64() == TIMER {
                     // What it counts does not matter: the clock says what is due.
                     let _ = rustix::io::read(&self.timer, &mut [0_u8; 8]);
+                    // Two readings of one clock may differ: if it was early, it is set again.
+                    self.armed = None;
                 } else if event.data.u64() != WAKE {
-                    let at = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
-                    self.ready(at, event.flags);
+                    self.ready(event.data.u64(), event.flags);
                     // An appointment is kept between two reads; a user who became free by what
                     // was read just now goes when everything that has come is read.
                     if let Feed::Open(_) = self.feed {
@@ -202,6 +211,9 @@ impl Lane {
 
     /// Sends everything that is due.
     fn send_due(&mut self) {
+        while let Some(job) = self.admitted.pop_front() {
+            self.start(job, None);
+        }
         while let Some(due) = self.feed.next_due() {
             if !self.context.clock.until(due).is_zero() {
                 return;
@@ -257,13 +269,16 @@ impl Lane {
             match context.wire.connect(address) {
                 Some(Ok(socket)) => {
                     let entry = self.connections.vacant_entry();
-                    let data = EventData::new_u64(entry.key() as u64);
+                    self.generation = (self.generation + 1) & (u32::MAX >> 1);
+                    let name = name(entry.key(), self.generation);
+                    let data = EventData::new_u64(name);
                     let interest = EventFlags::OUT;
                     if let Err(error) = epoll::add(&self.epoll, &socket, data, interest) {
                         failed = Some(context.wire.fault(&error.into()));
                         break;
                     }
                     entry.insert(Connection {
+                        name,
                         socket,
                         reader: Reader::new(context.plan.limits.head),
                         phase: Phase::Connecting { address, since },
@@ -285,8 +300,11 @@ impl Lane {
     }
 
     /// Something came on a connection, or there is room to write, or it broke.
-    fn ready(&mut self, at: usize, flags: EventFlags) {
-        let Some(connection) = self.connections.get_mut(at) else {
+    fn ready(&mut self, name: u64, flags: EventFlags) {
+        let at = place(name);
+        // One that was closed a moment ago may have told of itself before, and another has its place.
+        let connection = self.connections.get_mut(at);
+        let Some(connection) = connection.filter(|c| c.name == name) else {
             return;
         };
         if let Phase::Connecting { .. } = connection.phase {
@@ -324,7 +342,7 @@ impl Lane {
                 let Some(exchange) = self.close(at) else {
                     return;
                 };
-                if context.wire.connect(address + 1).is_some() {
+                if context.wire.has(address + 1) {
                     return self.connect(exchange, address + 1, since);
                 }
                 self.deliver(exchange, Err(fault), context.clock.now());
@@ -368,7 +386,7 @@ impl Lane {
         }
         if interest != connection.interest {
             connection.interest = interest;
-            let data = EventData::new_u64(at as u64);
+            let data = EventData::new_u64(connection.name);
             // It fails only for a socket that is not there, which reading finds out.
             let _ = epoll::modify(&self.epoll, &connection.socket, data, interest);
         }
@@ -376,6 +394,10 @@ impl Lane {
 
     fn read(&mut self, at: usize) {
         let mut buffer = std::mem::take(&mut self.buffer);
+        if buffer.is_empty() {
+            // It is in use further up: what was read there has brought this about.
+            buffer = vec![0; READ];
+        }
         while let Some(connection) = self.connections.get_mut(at) {
             match connection.socket.read(&mut buffer) {
                 Ok(None) => break,
@@ -424,6 +446,8 @@ impl Lane {
     fn finish(&mut self, at: usize, result: Result<(), Fault>, done: u64) {
         let connection = &mut self.connections[at];
         let exchange = connection.exchange.take();
+        // What is left of a request that was answered early would be taken for the next one.
+        connection.is_broken |= exchange.as_ref().is_some_and(|e| !e.is_written());
         match (&result, connection.is_reusable()) {
             (_, true) => self.pool(at),
             (Ok(()), false) if connection.may_become_reusable() => {
@@ -503,19 +527,16 @@ impl Lane {
             users.is_answered(job.user, done + rest);
         }
         let next = context.cap.as_ref().and_then(super::cap::Cap::release);
-        if let Some(job) = next {
-            match context.is_stopped() {
-                true => self.drop_job(job),
-                false => self.start(job, None),
-            }
-        }
+        // Not at once: if it failed at once, too, and the one after it, there would be no end.
+        self.admitted.extend(next);
     }
 
     /// Breaks off everything that is under way or waits.
     fn drop_all(&mut self) {
         self.feed = Feed::nothing();
         let waiting = self.context.cap.as_ref().map(super::cap::Cap::give_up);
-        for job in waiting.into_iter().flatten() {
+        let admitted = std::mem::take(&mut self.admitted);
+        for job in waiting.into_iter().flatten().chain(admitted) {
             self.drop_job(job);
         }
         let now = self.context.clock.now();
@@ -523,6 +544,9 @@ impl Lane {
             if let Some(exchange) = connection.1.exchange {
                 self.deliver(exchange, Ok(Outcome::Dropped), now);
             }
+        }
+        for job in std::mem::take(&mut self.admitted) {
+            self.drop_job(job);
         }
     }
 
@@ -545,6 +569,15 @@ impl Lane {
             let _ = self.records.send(std::mem::take(&mut self.done));
         }
     }
+}
+
+/// What the system calls a connection: its place, and which of those that had it.
+fn name(at: usize, generation: u32) -> u64 {
+    u64::from(generation) << 32 | (at as u64 & u64::from(u32::MAX))
+}
+
+fn place(name: u64) -> usize {
+    usize::try_from(name & u64::from(u32::MAX)).unwrap_or(usize::MAX)
 }
 
 /// Sets a timer to an instant of the monotonic clock, in nanoseconds.
