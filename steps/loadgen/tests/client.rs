@@ -947,3 +947,41 @@ async fn several_threads_share_the_work_and_lose_nothing() {
         assert_eq!((result.records.len(), result.info.client.threads), (200, 3));
     }
 }
+
+#[tokio::test]
+async fn what_was_left_unsent_is_not_taken_for_the_next_request() {
+    // It answers as soon as it has seen a head, reads no body, and would keep the connection.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (told, connections) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            told.send(()).unwrap();
+            std::thread::spawn(move || {
+                let mut head = [0; 64];
+                std::io::Read::read_exact(&mut stream, &mut head).unwrap();
+                let body = "the prompt is too long";
+                let length = body.len();
+                let answer = format!("HTTP/1.1 413 No\r\ncontent-length: {length}\r\n\r\n{body}");
+                write(&mut stream, answer);
+                // Closed with the process: until then what was sent lies there unread.
+                std::mem::forget(stream);
+            });
+        }
+    });
+    let mut plan = plan(address, 2);
+    let requests = plan.workload.requests().iter().map(|request| {
+        let mut request = request.clone();
+        // More than both ends of a connection hold back.
+        request.prompt = Prompt::Text("word ".repeat(4 << 20));
+        request
+    });
+    plan.workload = Arc::new(Workload::new(requests.collect()).unwrap());
+    for record in go(plan).await.records {
+        let (class, message) = failure(&record);
+        assert_eq!(class, Class::HttpStatus(413), "{message}");
+        assert!(message.contains("the prompt is too long"), "{message}");
+    }
+    assert_eq!(connections.try_iter().count(), 2);
+}
