@@ -181,7 +181,8 @@ pub fn port_pool(port: u16) -> (String, Pool) {
 
 /// Whether a pool is that of one port.
 pub fn is_port_pool(name: &str) -> bool {
-    name.starts_with(PORT)
+    let port = name.strip_prefix(PORT);
+    port.is_some_and(|port| port.parse::<u16>().is_ok())
 }
 
 impl Pool {
