@@ -142,6 +142,32 @@ fn concurrency(load: &Load) -> Value {
     }
 }
 
+/// What both tools say, and say alike.
+fn of_both(info: &RunInfo, records: &[Record], basis: &Basis) -> Map<String, Value> {
+    let (tokens, requests) = most_per_second(records);
+    let all = [
+        ("request_rate", rate(&info.load)),
+        ("max_concurrency", concurrency(&info.load)),
+        ("duration", json!(basis.duration)),
+        ("completed", json!(basis.completed)),
+        ("total_input_tokens", json!(basis.input)),
+        ("total_output_tokens", json!(basis.output)),
+        (
+            "request_throughput",
+            json!(basis.per_second(basis.completed as f64)),
+        ),
+        (
+            "output_throughput",
+            json!(basis.per_second(basis.output as f64)),
+        ),
+        ("max_output_tokens_per_s", json!(tokens)),
+        ("max_concurrent_requests", json!(requests)),
+    ];
+    all.map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
+}
+
 /// The result of `vllm bench serve --save-result --save-detailed`, as of version 0.32.
 #[must_use]
 pub fn vllm(info: &RunInfo, records: &[Record]) -> Value {
@@ -161,36 +187,19 @@ pub fn vllm(info: &RunInfo, records: &[Record]) -> Value {
         .iter()
         .filter(|r| r.outcome != Outcome::Dropped)
         .count();
-    let mut result = Map::new();
+    let mut result = of_both(info, records, &basis);
     let mut set = |name: &str, value: Value| result.insert(name.to_owned(), value);
     set("backend", json!("openai"));
     set("endpoint_type", json!(info.protocol.name()));
     set("model_id", json!(info.model));
     set("num_prompts", json!(n_sent));
-    set("request_rate", rate(&info.load));
     set("burstiness", json!(burstiness));
-    set("max_concurrency", concurrency(&info.load));
-    set("duration", json!(basis.duration));
-    set("completed", json!(basis.completed));
     set("failed", json!(basis.failed));
-    set("total_input_tokens", json!(basis.input));
-    set("total_output_tokens", json!(basis.output));
-    set(
-        "request_throughput",
-        json!(basis.per_second(basis.completed as f64)),
-    );
     set("request_goodput", Value::Null);
-    set(
-        "output_throughput",
-        json!(basis.per_second(basis.output as f64)),
-    );
     set(
         "total_token_throughput",
         json!(basis.per_second((basis.input + basis.output) as f64)),
     );
-    let (tokens, requests) = most_per_second(records);
-    set("max_output_tokens_per_s", json!(tokens));
-    set("max_concurrent_requests", json!(requests));
     detail(&mut result, records);
     summarise(&mut result, "ttft", &basis.ttft, &[99]);
     summarise(&mut result, "tpot", &basis.tpot, &[99]);
@@ -248,26 +257,12 @@ fn detail(result: &mut Map<String, Value>, records: &[Record]) {
 #[must_use]
 pub fn sglang(info: &RunInfo, records: &[Record]) -> Value {
     let basis = Basis::of(records);
-    let mut result = Map::new();
+    let mut result = of_both(info, records, &basis);
     let mut set = |name: &str, value: Value| result.insert(name.to_owned(), value);
     set("backend", json!(info.protocol.name()));
-    set("request_rate", rate(&info.load));
-    set("max_concurrency", concurrency(&info.load));
-    set("duration", json!(basis.duration));
-    set("completed", json!(basis.completed));
-    set("total_input_tokens", json!(basis.input));
-    set("total_output_tokens", json!(basis.output));
-    set(
-        "request_throughput",
-        json!(basis.per_second(basis.completed as f64)),
-    );
     set(
         "input_throughput",
         json!(basis.per_second(basis.input as f64)),
-    );
-    set(
-        "output_throughput",
-        json!(basis.per_second(basis.output as f64)),
     );
     set(
         "total_throughput",
@@ -279,9 +274,6 @@ pub fn sglang(info: &RunInfo, records: &[Record]) -> Value {
         json!(basis.per_second(basis.e2el.iter().sum())),
     );
     set("accept_length", Value::Null);
-    let (tokens, requests) = most_per_second(records);
-    set("max_output_tokens_per_s", json!(tokens));
-    set("max_concurrent_requests", json!(requests));
     let percentiles = [90, 95, 99];
     summarise(&mut result, "e2e_latency", &basis.e2el, &percentiles);
     summarise(&mut result, "ttft", &basis.ttft, &percentiles);
