@@ -39,6 +39,15 @@ pub(crate) async fn get(url: &str, path: &str) -> Result<Answer, StepError> {
     ask(client()?.get(join(url, path)), url, path).await
 }
 
+/// Asks with GET; a key is sent as a bearer token.
+pub(crate) async fn get_as(
+    url: &str,
+    path: &str,
+    api_key: Option<&str>,
+) -> Result<Answer, StepError> {
+    ask(with_key(client()?.get(join(url, path)), api_key), url, path).await
+}
+
 /// Asks with POST and no body.
 pub(crate) async fn post(url: &str, path: &str) -> Result<Answer, StepError> {
     ask(client()?.post(join(url, path)), url, path).await
@@ -52,15 +61,12 @@ pub(crate) async fn post_text(
     limit: Duration,
     api_key: Option<&str>,
 ) -> Result<(u16, String), StepError> {
-    let mut request = client()?
+    let request = client()?
         .post(join(url, path))
         .timeout(limit.min(LONGEST))
         .header("content-type", "application/json")
         .body(body);
-    if let Some(key) = api_key {
-        request = request.bearer_auth(key);
-    }
-    let (status, bytes) = send(request, url, path).await?;
+    let (status, bytes) = send(with_key(request, api_key), url, path).await?;
     Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -78,6 +84,13 @@ pub(crate) async fn status(url: &str, path: &str) -> Result<u16, String> {
             "nothing answers at `{path}`: {}",
             root_cause(&error)
         )),
+    }
+}
+
+fn with_key(request: reqwest::RequestBuilder, api_key: Option<&str>) -> reqwest::RequestBuilder {
+    match api_key {
+        Some(key) => request.bearer_auth(key),
+        None => request,
     }
 }
 

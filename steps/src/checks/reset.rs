@@ -1,7 +1,6 @@
 //! `server.reset`: empties a server's prefix cache, and asks whether that happened.
 
 use super::ask::{self, usage};
-use crate::http;
 use crate::kinds::InferenceServer;
 use engine::step::{
     FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
@@ -114,10 +113,15 @@ impl Asking<'_> {
     async fn flush(&self) -> Result<&'static str, StepError> {
         let mut refusals = Vec::new();
         for route in ROUTES {
-            let answer = http::post(self.url, route).await?;
-            match answer.status {
+            let said = ask::post(self.url, route, String::new(), self.limit, self.key).await?;
+            match said.status {
                 200 => return Ok(route),
                 404 | 405 => refusals.push(route),
+                401 | 403 => {
+                    let message = format!("the server refuses `{route}`: status {}", said.status);
+                    return Err(StepError::new(message)
+                        .help("give the key that it asks for: `api_key = \"${secret.NAME}\"`"));
+                }
                 status => {
                     let message = format!("the server answered {status} to `{route}`");
                     return Err(StepError::new(message)
@@ -163,5 +167,74 @@ impl Asking<'_> {
             return Err(StepError::new(message).class(FailureClass::Infrastructure));
         }
         Ok(usage(&said.json()).cached)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    const KEY: &str = "open sesame";
+
+    /// Answers one request: refuses without the key, knows vLLM's route alone, and has everything
+    /// cached that it was asked before.
+    fn answer(stream: TcpStream, cached: &mut u64) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream);
+        let mut head = Vec::new();
+        while head.last().is_none_or(|line: &String| line != "\r\n") {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            head.push(line);
+        }
+        let value = |name: &str| head.iter().find_map(|line| line.strip_prefix(name));
+        let length = value("content-length: ").and_then(|v| v.trim().parse().ok());
+        reader.read_exact(&mut vec![0; length.unwrap_or(0)])?;
+        let is_known = value("authorization: Bearer ").is_some_and(|v| v.trim() == KEY);
+        let (status, body) = match head[0].split(' ').nth(1) {
+            _ if !is_known => (401, String::new()),
+            Some("/reset_prefix_cache") => {
+                *cached = 0;
+                (200, String::new())
+            }
+            Some("/v1/completions") => {
+                let details = json!({ "cached_tokens": *cached });
+                *cached = 300;
+                let usage = json!({ "usage": { "prompt_tokens_details": details } });
+                (200, usage.to_string())
+            }
+            _ => (404, String::new()),
+        };
+        let length = body.len();
+        write!(
+            reader.get_mut(),
+            "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        )
+    }
+
+    #[tokio::test]
+    async fn a_key_is_given_and_an_emptied_cache_is_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            let mut cached = 0;
+            for stream in listener.incoming().flatten() {
+                answer(stream, &mut cached).unwrap();
+            }
+        });
+        let mut asking = Asking {
+            url: &url,
+            model: "m",
+            key: Some(KEY),
+            limit: Duration::from_secs(20),
+        };
+        assert_eq!(asking.cached_again().await.unwrap(), Some(300));
+        assert_eq!(asking.flush().await.unwrap(), "/reset_prefix_cache");
+        assert_eq!(asking.cached().await.unwrap(), Some(0));
+        asking.key = None;
+        let refused = asking.flush().await.unwrap_err();
+        assert!(refused.help.iter().any(|help| help.contains("api_key")));
     }
 }

@@ -60,7 +60,7 @@ impl Step for ServerTest {
         let key = self.api_key.as_ref().map(|k| context.text(k)).transpose()?;
         let endpoint = context.endpoint(&self.server)?;
         let models = match self.models.is_empty() {
-            true => served(&endpoint.url).await?,
+            true => served(&endpoint.url, key.as_deref()).await?,
             false => self.models.clone(),
         };
         let mut rows = Vec::new();
@@ -113,8 +113,8 @@ impl Step for ServerTest {
     }
 }
 
-async fn served(url: &str) -> Result<Vec<String>, StepError> {
-    let answer = http::get(url, "/v1/models").await?;
+async fn served(url: &str, api_key: Option<&str>) -> Result<Vec<String>, StepError> {
+    let answer = http::get_as(url, "/v1/models", api_key).await?;
     let listed = answer.body.get("data").and_then(Value::as_array);
     let names = listed.into_iter().flatten();
     let names = names.filter_map(|m| m.get("id")?.as_str().map(str::to_owned));
