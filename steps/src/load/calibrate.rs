@@ -307,19 +307,24 @@ impl PacedServer {
                 server.is_ready().await?;
                 Ok(server)
             }
-            _ => Err(match ended.await {
-                Ok(Err(error)) => StepError::because("the paced server did not start", error),
-                _ => StepError::new("the paced server did not start"),
-            }),
+            _ => {
+                drop(stop);
+                Err(match tokio::time::timeout(PATIENCE, ended).await {
+                    Ok(Ok(Err(error))) => {
+                        StepError::because("the paced server did not start", error)
+                    }
+                    _ => StepError::new("the paced server did not start"),
+                })
+            }
         }
     }
 
     async fn is_ready(&self) -> Result<(), StepError> {
         let url = format!("http://{}", self.address);
         let asked = async {
-            while crate::http::get(&url, "/health")
+            while !crate::http::get(&url, "/health")
                 .await
-                .is_ok_and(|a| a.status != 200)
+                .is_ok_and(|a| a.status == 200)
             {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

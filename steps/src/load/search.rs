@@ -474,11 +474,12 @@ impl LoadSearch {
             ),
             (Some(_), Some(_)) => (Grade::Valid, Vec::new()),
         };
+        let holds = held.map_or_else(|| "none".to_owned(), |v| format!("{v:.3}"));
+        let does_not = broke.map(|v| format!(", {v:.3} does not"));
         StepReport {
             summary: Some(format!(
-                "{name} {:.3} holds, {:.3} does not, {n_trials} trials",
-                held.unwrap_or(f64::NAN),
-                broke.unwrap_or(f64::NAN)
+                "{name} {holds} holds{}, {n_trials} trials",
+                does_not.unwrap_or_default()
             )),
             verdict: Some(Verdict { grade, reasons }),
             figures: vec![Figure {
