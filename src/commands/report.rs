@@ -52,9 +52,14 @@ pub(super) fn report(arguments: &Report, session: &Session) -> Result<u8, Failur
 /// Computes the load tests of runs anew.
 fn recompute(names: &[String], to: &Path, json: bool, session: &Session) -> Result<u8, Failure> {
     let mut listed: Vec<Value> = Vec::new();
+    let mut without = Vec::new();
     for name in names {
         let run = outputs::history(&session.out, Some(name))?;
-        for (node, index, sample) in samples(&run) {
+        let samples = samples(&run);
+        if samples.is_empty() {
+            without.push(run.run.clone());
+        }
+        for (node, index, sample) in samples {
             let place = format!("{}/{node}/{index}", run.run);
             let found = steps::recompute(&sample, &to.join(&place)).map_err(|error| {
                 let failure = Failure::new(format!("{place}: {}", error.message));
@@ -68,9 +73,15 @@ fn recompute(names: &[String], to: &Path, json: bool, session: &Session) -> Resu
         }
     }
     if json {
-        terminal::line(Value::Array(listed.clone()));
+        terminal::line(Value::Array(listed));
     }
-    Ok(exit::DONE)
+    match without.is_empty() {
+        true => Ok(exit::DONE),
+        false => Err(
+            Failure::new(format!("no records of requests in {}", without.join(", ")))
+                .help("they are kept by `load.test`, in the samples that it finished"),
+        ),
+    }
 }
 
 fn say(place: &str, found: &Recomputed) {

@@ -387,6 +387,13 @@ fn a_finished_run_is_not_resumed_and_has_no_report_of_its_own() {
         "{}",
         said.err
     );
+    let said = folder.run(&["report", "--recompute", "anew"]);
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.err.contains("error: no records of requests in "),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
