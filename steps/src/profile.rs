@@ -195,6 +195,7 @@ impl ProfilePhases {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             threads: loadgen::Threads::default(),
+            event_time: loadgen::EventTime::Read,
         };
         let run = loadgen::run(plan, &mut NoObserver, context.cancelled())
             .await

@@ -42,7 +42,7 @@ pub use metrics::{
     Better, Counts, Definition, Distribution, Metrics, Second, SloResults, Summary, Throughput,
     Window, WindowKind,
 };
-pub use plan::{Load, PlanError, Reuse, RunPlan, Stop, Think, Threads};
+pub use plan::{EventTime, Load, PlanError, Reuse, RunPlan, Stop, Think, Threads};
 pub use protocol::Protocol;
 pub use record::{Class, Event, Outcome, ParseOutcomeError, Record, Usage};
 pub use run::{

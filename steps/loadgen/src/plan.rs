@@ -92,6 +92,19 @@ pub struct Threads {
     pub cores: Vec<u32>,
 }
 
+/// Whose time an event gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventTime {
+    /// The client's, right after the read that brought it.
+    #[default]
+    Read,
+    /// The kernel's, when it received the packet. As it no longer matters when a socket is read,
+    /// what comes in is read together, at most every millisecond: that costs less, and holds up
+    /// the next request of a closed loop so long.
+    Kernel,
+}
+
 /// Everything that a run needs.
 #[derive(Clone, Debug)]
 pub struct RunPlan {
@@ -111,6 +124,8 @@ pub struct RunPlan {
     pub limits: Limits,
     /// With what.
     pub threads: Threads,
+    /// By which clock.
+    pub event_time: EventTime,
 }
 
 /// Why a plan cannot be run.

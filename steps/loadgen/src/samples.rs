@@ -84,6 +84,7 @@ pub(crate) fn info(load: Load, records: &[Record]) -> RunInfo {
         protocol: Protocol::Completions,
         length: OutputLength::Exact,
         started_unix_ms: 0,
+        event_time: crate::EventTime::Read,
         request_prefix: String::new(),
         started_monotonic_ns: 0,
         wall_ns,

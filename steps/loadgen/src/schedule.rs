@@ -217,6 +217,7 @@ mod tests {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             threads: crate::Threads::default(),
+            event_time: crate::EventTime::Read,
         }
     }
 

@@ -12,9 +12,9 @@ use std::{
 };
 
 use loadgen::{
-    Arrivals, Class, Ended, Generation, Limits, Load, NoObserver, Observer, ObserverError, Outcome,
-    Process, Progress, Prompt, Protocol, Rate, Record, Request, Reuse, Run, RunError, RunPlan,
-    Secret, Stop, Target, Timeouts, Workload, run,
+    Arrivals, Class, Ended, EventTime, Generation, Limits, Load, NoObserver, Observer,
+    ObserverError, Outcome, Process, Progress, Prompt, Protocol, Rate, Record, Request, Reuse, Run,
+    RunError, RunPlan, Secret, Stop, Target, Timeouts, Workload, run,
 };
 use server::{DONE, FINISH, HEAD, Server, Then, USAGE, chunk, good, piece, until_closed, write};
 
@@ -48,6 +48,7 @@ fn plan(address: impl std::fmt::Display, n: u32) -> RunPlan {
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         threads: loadgen::Threads::default(),
+        event_time: EventTime::Read,
     }
 }
 
@@ -132,6 +133,45 @@ async fn good_answers_share_one_connection() {
         asked.head
     );
     assert_eq!(asked.body["prompt"], serde_json::json!([1, 2, 4]));
+}
+
+/// The kernel's time lies between the instants at which the server began to write an event and the
+/// client had it.
+#[tokio::test]
+async fn the_kernel_tells_when_an_event_came() {
+    let wrote = Arc::new(Mutex::new(Vec::new()));
+    let log = wrote.clone();
+    let monotonic = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    };
+    let server = Server::start(move |_, stream| {
+        write(stream, HEAD);
+        for event in [piece("hé"), piece("llo")] {
+            std::thread::sleep(Duration::from_millis(5));
+            log.lock().unwrap().push(monotonic());
+            write(stream, chunk(&event));
+        }
+        let end = [FINISH, USAGE, DONE].map(chunk).concat();
+        write(stream, end + &chunk(""));
+        Then::KeepAlive
+    });
+    let mut plan = plan(server.address, 20);
+    plan.event_time = EventTime::Kernel;
+    let run = go(plan).await;
+    let began = wrote.lock().unwrap().clone();
+    for (record, began) in run.records.iter().zip(began.chunks(2)) {
+        assert_good(record);
+        let mut before = record.dispatched.unwrap();
+        for (event, began) in record.events.iter().zip(began) {
+            let at = run.info.started_monotonic_ns + event.at;
+            // Two clocks are set beside each other to within microseconds.
+            assert!(at + 50_000 > *began, "{at} before {began}");
+            assert!(event.at > before);
+            before = event.at;
+        }
+        assert!(record.done >= before);
+    }
 }
 
 #[tokio::test]

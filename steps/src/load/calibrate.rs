@@ -1,6 +1,7 @@
 //! `load.calibrate`: the same load against a server of known truth on the same machine, so that
 //! what the client itself adds stands beside what it measures.
 
+use super::EventTimeChoice;
 use super::arrivals::{ArrivalChoice, LoadOptions, StageOptions, ThinkChoice};
 use crate::files;
 use crate::kinds::Workload as WorkloadKind;
@@ -66,6 +67,8 @@ engine::options! {
         client_threads: Option<NonZeroU32>;
         /// Processors that these threads are kept on, in turn.
         client_cores: Vec<u32> = Vec::new();
+        /// Whose time events get.
+        event_time: EventTimeChoice = EventTimeChoice::Read;
     }
 }
 
@@ -157,6 +160,7 @@ impl LoadCalibrate {
                 count: self.client_threads,
                 cores: self.client_cores.clone(),
             },
+            event_time: self.event_time.into(),
         })
     }
 

@@ -20,7 +20,7 @@ pub(crate) use warm::LoadWarm;
 
 use engine::service::Endpoint;
 use engine::step::{Grade, StepError, Verdict};
-use loadgen::{Address, Generation, Protocol, Secret, Target};
+use loadgen::{Address, EventTime, Generation, Protocol, Secret, Target};
 
 engine::choices! {
     /// How to talk to the server.
@@ -33,6 +33,26 @@ engine::choices! {
         Sglang = "sglang",
         /// `generate_stream` of TensorRT-LLM behind Triton: prompts of text. It tells no counts.
         Triton = "triton",
+    }
+}
+
+engine::choices! {
+    /// Whose time an event of an answer gets.
+    pub enum EventTimeChoice {
+        /// The client's, right after the read that brought it.
+        Read = "read",
+        /// The kernel's, when it received the packet. Sockets are then read together, at most every
+        /// millisecond, which costs less and holds up the next request of a closed loop so long.
+        Kernel = "kernel",
+    }
+}
+
+impl From<EventTimeChoice> for EventTime {
+    fn from(choice: EventTimeChoice) -> Self {
+        match choice {
+            EventTimeChoice::Read => EventTime::Read,
+            EventTimeChoice::Kernel => EventTime::Kernel,
+        }
     }
 }
 

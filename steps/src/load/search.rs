@@ -230,6 +230,7 @@ impl LoadSearch {
             },
             limits: Limits::default(),
             threads: loadgen::Threads::default(),
+            event_time: loadgen::EventTime::Read,
         })
     }
 

@@ -3,7 +3,7 @@
 use super::arrivals::{ArrivalChoice, LoadOptions, StageOptions, ThinkChoice};
 use super::recompute::write_views;
 use super::records::RecordFiles;
-use super::{ProtocolChoice, target, verdict};
+use super::{EventTimeChoice, ProtocolChoice, target, verdict};
 use crate::files;
 use crate::http;
 use crate::kinds::{InferenceServer, Measured, Workload as WorkloadKind};
@@ -101,6 +101,8 @@ engine::options! {
         client_threads: Option<NonZeroU32>;
         /// Processors that these threads are kept on, in turn.
         client_cores: Vec<u32> = Vec::new();
+        /// Whose time events get.
+        event_time: EventTimeChoice = EventTimeChoice::Read;
     }
 }
 
@@ -254,6 +256,7 @@ impl LoadTest {
                 count: self.client_threads,
                 cores: self.client_cores.clone(),
             },
+            event_time: self.event_time.into(),
         })
     }
 }

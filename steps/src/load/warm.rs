@@ -112,6 +112,7 @@ impl Step for LoadWarm {
             },
             limits: Limits::default(),
             threads: loadgen::Threads::default(),
+            event_time: loadgen::EventTime::Read,
         };
         let run = loadgen::run(plan, &mut Follow(context), context.cancelled()).await;
         let run = run.map_err(|e| StepError::new(e.to_string()))?;

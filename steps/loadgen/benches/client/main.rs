@@ -32,6 +32,7 @@ mod peers;
 mod processes;
 
 use load::{Load, Outcome};
+use loadgen::EventTime;
 use processes::{Served, pin};
 
 fn main() {
@@ -46,7 +47,11 @@ fn main() {
         }
         Some("--client") => {
             pin(1);
-            ours::client(&Load::read(&arguments[1..]));
+            ours::client(&Load::read(&arguments[1..]), EventTime::Read);
+        }
+        Some("--client-by-kernel-time") => {
+            pin(1);
+            ours::client(&Load::read(&arguments[1..]), EventTime::Kernel);
         }
         Some("--floor") => {
             pin(1);
@@ -152,7 +157,12 @@ fn compare(title: &str, load: &Load, runs: usize, peers: &[peers::Peer]) {
         None => outcomes.push((name.to_owned(), vec![outcome])),
     };
     for _ in 0..runs {
-        add("benchwright", ours::measured(load, &Served::start(load)));
+        for (name, time) in [
+            ("benchwright", EventTime::Read),
+            ("kernel time", EventTime::Kernel),
+        ] {
+            add(name, ours::measured(load, &Served::start(load), time));
+        }
         if load.rate == 0 {
             add(
                 "(reading alone)",

@@ -3,9 +3,9 @@
 use super::load::{Load, Outcome};
 use super::processes::{Served, Watched, itself};
 use loadgen::{
-    Arrivals, ClientError, Ended, Generation, Limits, NoObserver, Process, Prompt, Protocol, Rate,
-    Record, Request, Reuse, Run, RunInfo, RunPlan, Stop, Target, Threads, Timeouts, Truth,
-    Workload,
+    Arrivals, ClientError, Ended, EventTime, Generation, Limits, NoObserver, Process, Prompt,
+    Protocol, Rate, Record, Request, Reuse, Run, RunInfo, RunPlan, Stop, Target, Threads, Timeouts,
+    Truth, Workload,
 };
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -13,19 +13,23 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 /// Runs the load and writes info and records to standard output.
-pub(crate) fn client((port, load): &(u16, Load)) {
+pub(crate) fn client((port, load): &(u16, Load), event_time: EventTime) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     let mut nobody = NoObserver;
-    let run = loadgen::run(plan(*port, load), &mut nobody, std::future::pending());
+    let run = loadgen::run(
+        plan(*port, load, event_time),
+        &mut nobody,
+        std::future::pending(),
+    );
     let Run { info, records } = runtime.block_on(run).expect("a run");
     assert_eq!(info.ended, Ended::Reached);
     serde_json::to_writer(std::io::stdout(), &(info, records)).expect("written");
 }
 
-fn plan(port: u16, load: &Load) -> RunPlan {
+fn plan(port: u16, load: &Load, event_time: EventTime) -> RunPlan {
     let filler = "word ".repeat(31);
     let request = |i: u64| Request {
         id: format!("r{i}"),
@@ -69,13 +73,17 @@ fn plan(port: u16, load: &Load) -> RunPlan {
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         threads: Threads::default(),
+        event_time,
     }
 }
 
-pub(crate) fn measured(load: &Load, served: &Served) -> Outcome {
+pub(crate) fn measured(load: &Load, served: &Served, event_time: EventTime) -> Outcome {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let mut child = itself()
-        .arg("--client")
+        .arg(match event_time {
+            EventTime::Read => "--client",
+            EventTime::Kernel => "--client-by-kernel-time",
+        })
         .args(load.arguments(served.port))
         .stdout(Stdio::from(file.reopen().expect("the file")))
         .spawn()

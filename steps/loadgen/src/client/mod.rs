@@ -6,6 +6,7 @@
 mod address;
 mod http1;
 mod socket;
+mod stamped;
 mod wire;
 
 pub use address::{Address, AddressError};

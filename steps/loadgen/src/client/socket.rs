@@ -9,6 +9,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use super::stamped::Stamped;
+use crate::EventTime;
+use crate::clock::Moment;
+
 /// TLS towards one server.
 #[derive(Clone)]
 pub(crate) struct Tls {
@@ -18,13 +22,13 @@ pub(crate) struct Tls {
 
 /// A connection to a server, made or being made.
 pub(crate) enum Socket {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Plain(Stamped),
+    Tls(Box<StreamOwned<ClientConnection, Stamped>>),
 }
 
 impl Socket {
     /// Begins to connect. Whether that went well shows once the socket can be written to.
-    pub(crate) fn connect(to: SocketAddr, tls: Option<&Tls>) -> io::Result<Self> {
+    pub(crate) fn connect(to: SocketAddr, tls: Option<&Tls>, time: EventTime) -> io::Result<Self> {
         let family = match to {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
@@ -38,6 +42,10 @@ impl Socket {
             Err(error) => return Err(error.into()),
         }
         let stream = TcpStream::from(socket);
+        let stream = match time {
+            EventTime::Read => Stamped::silent(stream),
+            EventTime::Kernel => Stamped::asking(stream)?,
+        };
         Ok(match tls {
             None => Self::Plain(stream),
             Some(Tls { config, name }) => {
@@ -90,6 +98,14 @@ impl Socket {
             // an answer is whole its own framing says.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Some(0)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// When the kernel received what was read last, if it was asked and has said so.
+    pub(crate) fn received(&self) -> Option<Moment> {
+        match self {
+            Self::Plain(stream) => stream.received(),
+            Self::Tls(stream) => stream.sock.received(),
         }
     }
 

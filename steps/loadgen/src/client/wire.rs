@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::socket::{Socket, Tls};
-use crate::{Address, Class, PlanError, RunPlan, Secret, protocol::Fault};
+use crate::{Address, Class, EventTime, PlanError, RunPlan, Secret, protocol::Fault};
 
 const AGENT: &str = concat!("benchwright/", env!("CARGO_PKG_VERSION"));
 
@@ -20,6 +20,7 @@ pub(crate) struct Wire {
     /// Where the name leads, or why it leads nowhere.
     addresses: Result<Vec<SocketAddr>, String>,
     tls: Option<Tls>,
+    event_time: EventTime,
     /// Every head, up to the length of the body.
     head: Vec<u8>,
     /// What the names of this run's requests begin with, among those of other runs.
@@ -49,6 +50,7 @@ impl Wire {
             run: run.to_owned(),
             addresses: look_up(address, plan.timeouts.connect).await,
             tls,
+            event_time: plan.event_time,
         })
     }
 
@@ -77,7 +79,10 @@ impl Wire {
             Err(why) if n == 0 => return Some(Err(self.unreachable(Class::Connect, why))),
             Err(_) => return None,
         };
-        Some(Socket::connect(to, self.tls.as_ref()).map_err(|error| self.fault(&error)))
+        Some({
+            let socket = Socket::connect(to, self.tls.as_ref(), self.event_time);
+            socket.map_err(|error| self.fault(&error))
+        })
     }
 
     /// Why no connection came to be.

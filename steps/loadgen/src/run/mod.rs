@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{
-    Load, OutputLength, PlanError, Protocol, Record, Reuse, RunPlan, Stop, client::Wire,
+    EventTime, Load, OutputLength, PlanError, Protocol, Record, Reuse, RunPlan, Stop, client::Wire,
     clock::Clock,
 };
 
@@ -76,6 +76,9 @@ pub struct RunInfo {
     /// Wall-clock time of the start, in milliseconds since 1970; every other instant is
     /// monotonic.
     pub started_unix_ms: u64,
+    /// Whose time events have.
+    #[serde(default)]
+    pub event_time: EventTime,
     /// What the header `x-request-id` of each request begins with; its index follows.
     #[serde(default)]
     pub request_prefix: String,
@@ -216,6 +219,7 @@ fn describe(
         protocol: plan.target.protocol,
         length: plan.target.generation.length,
         started_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        event_time: plan.event_time,
         request_prefix,
         started_monotonic_ns: context.clock.started_monotonic(),
         wall_ns: records.iter().map(|record| record.done).max().unwrap_or(0),

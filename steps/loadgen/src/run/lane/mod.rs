@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
 use slab::Slab;
@@ -27,8 +27,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::context::{Context, Job};
 use super::sight::Sight;
 use crate::client::Reader;
+use crate::clock::BesideWall;
 use crate::protocol::Fault;
-use crate::{Outcome, Record};
+use crate::{EventTime, Outcome, Record};
 use connection::{Connection, Exchange, Phase};
 
 pub(in crate::run) use feed::{Feed, Instants, Users};
@@ -54,6 +55,8 @@ const TIMER: u64 = u64::MAX - 1;
 /// A body is rendered ahead only so long before the next instant: one takes less, short of prompts
 /// of hundreds of thousands of tokens.
 const MARGIN: Duration = Duration::from_millis(1);
+/// How often sockets are read, in nanoseconds, where the kernel takes the time.
+const COLLECT: u64 = 1_000_000;
 /// The longest that a lane sleeps: what nobody tells it, it looks up.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
@@ -82,6 +85,10 @@ pub(super) struct Lane {
     generation: u32,
     /// When timeouts are looked at next.
     next_look: u64,
+    /// Until when it rested last.
+    rested: u64,
+    /// Places the kernel's times on the clock of the run.
+    beside_wall: BesideWall,
 }
 
 impl Lane {
@@ -112,6 +119,8 @@ impl Lane {
             busy: 0,
             generation: 0,
             next_look: 0,
+            rested: 0,
+            beside_wall: BesideWall::default(),
         })
     }
 
@@ -138,6 +147,9 @@ impl Lane {
                 return Ok(());
             }
             self.wait(&mut events)?;
+            if self.context.plan.event_time == EventTime::Kernel {
+                self.beside_wall = self.context.clock.beside_wall();
+            }
             for event in events.drain(..) {
                 if event.data.u64() == TIMER {
                     // What it counts does not matter: the clock says what is due.
@@ -154,6 +166,25 @@ impl Lane {
                 }
             }
             self.look_at_timeouts();
+            self.rest();
+        }
+    }
+
+    /// Where the kernel takes the time of what comes in: sleeps until there may be several packets
+    /// to read at one go, but over no arrival.
+    fn rest(&mut self) {
+        if self.context.plan.event_time == EventTime::Read || self.busy == 0 {
+            return;
+        }
+        let clock = self.context.clock;
+        let now = clock.now();
+        let until = self.rested + COLLECT;
+        self.rested = until.max(now);
+        let until = self.feed.next_due().map_or(until, |due| due.min(until));
+        if until > now {
+            let at = timespec(clock.started_monotonic() + until);
+            // Woken up early by a signal it rests less.
+            let _ = rustix::thread::clock_nanosleep_absolute(ClockId::Monotonic, &at);
         }
     }
 
@@ -407,6 +438,9 @@ impl Lane {
                 }
                 Ok(Some(n)) => {
                     let now = self.context.clock.now();
+                    let received = connection.socket.received();
+                    let received = received.and_then(|moment| self.beside_wall.when(moment));
+                    let now = received.unwrap_or(now);
                     let more = n == buffer.len() || connection.socket.reads_ahead();
                     self.feed_answer(at, &buffer[..n], now);
                     if !more {
@@ -582,16 +616,20 @@ fn place(name: u64) -> usize {
 
 /// Sets a timer to an instant of the monotonic clock, in nanoseconds.
 fn once(at: u64) -> Itimerspec {
-    const SECOND: u64 = 1_000_000_000;
     let zero = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     Itimerspec {
         it_interval: zero,
-        it_value: Timespec {
-            tv_sec: i64::try_from(at / SECOND).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(at % SECOND).unwrap_or(0),
-        },
+        it_value: timespec(at),
+    }
+}
+
+fn timespec(nanoseconds: u64) -> Timespec {
+    const SECOND: u64 = 1_000_000_000;
+    Timespec {
+        tv_sec: i64::try_from(nanoseconds / SECOND).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(nanoseconds % SECOND).unwrap_or(0),
     }
 }

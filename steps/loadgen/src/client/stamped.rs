@@ -1,0 +1,84 @@
+//! A TCP stream that knows when the kernel received what is read from it.
+//!
+//! The kernel notes when a packet came in, before anybody is woken up, and hands that out beside the
+//! bytes. Of several packets read at once it tells the last one's time.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt::ReceiveTimestampns,
+};
+use nix::sys::time::TimeSpec;
+
+use crate::clock::Moment;
+
+/// A stream, and when what was read from it last was received.
+pub(crate) struct Stamped {
+    stream: TcpStream,
+    /// Room for what the kernel says beside the bytes; none if it is not asked.
+    beside: Option<Vec<u8>>,
+    received: Option<Moment>,
+}
+
+impl Stamped {
+    /// A stream that says nothing of times.
+    pub(super) fn silent(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            beside: None,
+            received: None,
+        }
+    }
+
+    /// Asks the kernel for times.
+    pub(super) fn asking(stream: TcpStream) -> io::Result<Self> {
+        setsockopt(&stream, ReceiveTimestampns, &true)?;
+        Ok(Self {
+            beside: Some(nix::cmsg_space!(TimeSpec)),
+            ..Self::silent(stream)
+        })
+    }
+
+    /// When the kernel received what was read last, if it was asked and has said so.
+    pub(super) fn received(&self) -> Option<Moment> {
+        self.received
+    }
+}
+
+impl Read for Stamped {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(beside) = &mut self.beside else {
+            return self.stream.read(buffer);
+        };
+        let mut pieces = [IoSliceMut::new(buffer)];
+        let fd = self.stream.as_raw_fd();
+        let message = recvmsg::<()>(fd, &mut pieces, Some(beside), MsgFlags::empty())?;
+        self.received = message.cmsgs()?.find_map(|said| match said {
+            ControlMessageOwned::ScmTimestampns(time) => Moment::of(time.tv_sec(), time.tv_nsec()),
+            _ => None,
+        });
+        Ok(message.bytes)
+    }
+}
+
+impl Write for Stamped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.stream.write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+impl AsFd for Stamped {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
