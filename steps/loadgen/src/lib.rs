@@ -50,6 +50,6 @@ pub use run::{
 };
 pub use slo::Slo;
 pub use sse::{SseError, SseEvent, SseParser};
-pub use target::{Generation, Limits, OutputLength, Secret, Target, Timeouts};
+pub use target::{Generation, HttpVersion, Limits, OutputLength, Secret, Target, Timeouts};
 pub use verdict::{Check, Grade, Note, Reason, Thresholds, Verdict, judge};
 pub use workload::{Prompt, Request, Workload, WorkloadError};

@@ -210,6 +210,7 @@ mod tests {
                 address: "http://127.0.0.1:1".parse().unwrap(),
                 model: "m".into(),
                 protocol: Protocol::Completions,
+                http: crate::HttpVersion::One,
                 api_key: None,
                 generation: Generation::default(),
                 extra: Map::new(),

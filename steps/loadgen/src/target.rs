@@ -53,6 +53,19 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The version of HTTP that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HttpVersion {
+    /// HTTP/1.1: a connection for every request under way.
+    #[default]
+    #[serde(rename = "1.1")]
+    One,
+    /// HTTP/2: many requests over one connection, as many as the server allows. With TLS the server has to
+    /// choose it, without it is spoken unasked.
+    #[serde(rename = "2")]
+    Two,
+}
+
 /// Whom to ask and how.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -62,6 +75,8 @@ pub struct Target {
     pub model: String,
     /// The wire protocol.
     pub protocol: Protocol,
+    /// The version of HTTP.
+    pub http: HttpVersion,
     /// Sent as a bearer token.
     pub api_key: Option<Secret>,
     /// How answers are generated.
@@ -130,6 +145,7 @@ mod tests {
             address: "http://h".parse().unwrap(),
             model: "m".into(),
             protocol: Protocol::Chat,
+            http: HttpVersion::One,
             api_key: Some(Secret::new("hush")),
             generation: Generation::default(),
             extra: Map::new(),

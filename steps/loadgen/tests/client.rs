@@ -41,6 +41,7 @@ fn plan(address: impl std::fmt::Display, n: u32) -> RunPlan {
             address: format!("http://{address}").parse().unwrap(),
             model: "m".into(),
             protocol: Protocol::Completions,
+            http: loadgen::HttpVersion::One,
             api_key: None,
             generation: Generation::default(),
             extra: serde_json::Map::new(),

@@ -150,6 +150,7 @@ impl LoadCalibrate {
                     .map_err(|e: loadgen::AddressError| StepError::new(e.to_string()))?,
                 model: "default".to_owned(),
                 protocol: Protocol::Completions,
+                http: loadgen::HttpVersion::One,
                 api_key: None,
                 generation: Generation::default(),
                 extra: serde_json::Map::new(),

@@ -20,7 +20,7 @@ pub(crate) use warm::LoadWarm;
 
 use engine::service::Endpoint;
 use engine::step::{Grade, StepError, Verdict};
-use loadgen::{Address, EventTime, Generation, Protocol, Secret, Target};
+use loadgen::{Address, EventTime, Generation, HttpVersion, Protocol, Secret, Target};
 
 engine::choices! {
     /// How to talk to the server.
@@ -87,6 +87,7 @@ pub(crate) fn target(
         address,
         model,
         protocol,
+        http: HttpVersion::One,
         api_key,
         generation,
         extra: serde_json::Map::new(),

@@ -66,6 +66,7 @@ fn plan(port: u16, load: &Load, event_time: EventTime) -> RunPlan {
                 .expect("an address"),
             model: "m".into(),
             protocol: Protocol::Completions,
+            http: loadgen::HttpVersion::One,
             api_key: None,
             generation: Generation::default(),
             extra: serde_json::Map::new(),

@@ -3,24 +3,13 @@
 //! Pure: bytes in, parts of an answer out, as RFC 9112 frames them. A body is handed out as it
 //! lies in the bytes that were read, without being copied. Knows no socket and no event stream.
 
+use super::Head;
 use crate::{Class, protocol::Fault};
 
 /// Header fields that are looked at before an answer is refused.
 const MOST_HEADERS: usize = 128;
 /// The longest line of a chunk's size, extensions included, in bytes.
 const SIZE_LINE: usize = 1024;
-
-/// What the head of an answer says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) status: u16,
-    /// Whether the body claims to be an event stream.
-    pub(crate) is_event_stream: bool,
-    /// The content coding, if there is one that would have to be undone.
-    pub(crate) coding: Option<String>,
-    /// Where a redirection leads.
-    pub(crate) location: Option<String>,
-}
 
 /// A part of an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -246,12 +235,7 @@ fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
 
 /// What a head means for what follows it.
 fn understood(answer: &httparse::Response<'_, '_>) -> Result<(Head, State, bool), Fault> {
-    let mut head = Head {
-        status: answer.code.unwrap_or(0),
-        is_event_stream: false,
-        coding: None,
-        location: None,
-    };
+    let mut head = Head::of_status(answer.code.unwrap_or(0));
     let (mut length, mut chunked, mut other_coding) = (None::<u64>, false, false);
     let mut keep_alive = answer.version == Some(1);
     for field in answer.headers.iter() {
@@ -263,13 +247,6 @@ fn understood(answer: &httparse::Response<'_, '_>) -> Result<(Head, State, bool)
                 .any(|v| v.trim().eq_ignore_ascii_case(word))
         };
         match field.name.to_ascii_lowercase().as_str() {
-            "content-type" => {
-                head.is_event_stream = value.to_ascii_lowercase().starts_with("text/event-stream");
-            }
-            "content-encoding" if !value.eq_ignore_ascii_case("identity") => {
-                head.coding = Some(value.to_owned());
-            }
-            "location" => head.location = Some(value.to_owned()),
             "connection" if has("close") => keep_alive = false,
             "connection" if has("keep-alive") => keep_alive = true,
             "transfer-encoding" => {
@@ -287,7 +264,7 @@ fn understood(answer: &httparse::Response<'_, '_>) -> Result<(Head, State, bool)
                 }
                 length = Some(found);
             }
-            _ => {}
+            name => head.take(name, value),
         }
     }
     if other_coding {

@@ -13,6 +13,9 @@ use super::stamped::Stamped;
 use crate::EventTime;
 use crate::clock::Moment;
 
+/// What TLS calls HTTP/2.
+pub(super) const HTTP2: &[u8] = b"h2";
+
 /// TLS towards one server.
 #[derive(Clone)]
 pub(crate) struct Tls {
@@ -66,6 +69,14 @@ impl Socket {
             Ok(_) => Ok(!stream.conn.is_handshaking()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the other side speaks HTTP/2: with TLS it says so, without it is taken at its word.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(stream) => stream.conn.alpn_protocol() == Some(HTTP2),
         }
     }
 

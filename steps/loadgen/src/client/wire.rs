@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::socket::{Socket, Tls};
-use crate::{Address, Class, EventTime, PlanError, RunPlan, Secret, protocol::Fault};
+use super::socket::{HTTP2, Socket, Tls};
+use crate::{Address, Class, EventTime, HttpVersion, PlanError, RunPlan, Secret, protocol::Fault};
 
 const AGENT: &str = concat!("benchwright/", env!("CARGO_PKG_VERSION"));
 
@@ -21,8 +23,7 @@ pub(crate) struct Wire {
     addresses: Result<Vec<SocketAddr>, String>,
     tls: Option<Tls>,
     event_time: EventTime,
-    /// Every head, up to the length of the body.
-    head: Vec<u8>,
+    head: Template,
     /// What the names of this run's requests begin with, among those of other runs.
     run: String,
 }
@@ -41,12 +42,12 @@ impl Wire {
         };
         let tls = address
             .tls
-            .then(|| tls(&address.host))
+            .then(|| tls(&address.host, plan.target.http))
             .transpose()
             .map_err(bad)?;
         Ok(Self {
             authority: address.authority(),
-            head: head(plan)?,
+            head: Template::of(plan)?,
             run: run.to_owned(),
             addresses: look_up(address, plan.timeouts.connect).await,
             tls,
@@ -54,17 +55,36 @@ impl Wire {
         })
     }
 
+    /// Which version of HTTP is spoken.
+    pub(crate) fn http(&self) -> HttpVersion {
+        match self.head {
+            Template::One(_) => HttpVersion::One,
+            Template::Two(_) => HttpVersion::Two,
+        }
+    }
+
     /// The head of the run's request number `index`, whose body has so many bytes.
-    pub(crate) fn head(&self, index: u64, length: usize) -> Vec<u8> {
-        let mut head = Vec::with_capacity(self.head.len() + 64);
-        head.extend_from_slice(&self.head);
-        // A vector accepts every write.
-        let _ = write!(
-            head,
-            "{length}\r\nx-request-id: {}{index}\r\n\r\n",
-            self.run
-        );
-        head
+    pub(crate) fn head(&self, index: u64, length: usize) -> RequestHead {
+        let name = format!("{}{index}", self.run);
+        match &self.head {
+            Template::One(begins) => {
+                let mut head = Vec::with_capacity(begins.len() + 64);
+                head.extend_from_slice(begins);
+                // A vector accepts every write.
+                let _ = write!(head, "{length}\r\nx-request-id: {name}\r\n\r\n");
+                RequestHead::One(head)
+            }
+            Template::Two(request) => {
+                let mut request = request.clone();
+                let fields = request.headers_mut();
+                fields.insert(CONTENT_LENGTH, length.into());
+                // Letters, digits and dashes.
+                if let Ok(name) = HeaderValue::try_from(name) {
+                    fields.insert("x-request-id", name);
+                }
+                RequestHead::Two(Box::new(request))
+            }
+        }
     }
 
     /// Whether the server has an address number `n`.
@@ -119,37 +139,107 @@ async fn look_up(address: &Address, limit: Duration) -> Result<Vec<SocketAddr>, 
     }
 }
 
-fn head(plan: &RunPlan) -> Result<Vec<u8>, PlanError> {
-    let target = &plan.target;
-    let path = target.address.path(&target.protocol.path(&target.model));
-    let mut head = format!(
-        "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
-         accept: text/event-stream\r\naccept-encoding: identity\r\nuser-agent: {AGENT}\r\n",
-        target.address.authority()
-    );
-    if let Some(key) = target.api_key.as_ref().map(Secret::expose) {
-        if key.bytes().any(|b| b.is_ascii_control()) {
+/// The head of one request.
+pub(crate) enum RequestHead {
+    /// As it is written.
+    One(Vec<u8>),
+    /// As it is to be encoded.
+    Two(Box<http::Request<()>>),
+}
+
+impl RequestHead {
+    /// What is written of it; nothing where the connection encodes it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::One(bytes) => bytes,
+            Self::Two(_) => &[],
+        }
+    }
+}
+
+/// What the heads of all requests have in common.
+enum Template {
+    /// Everything up to the length of the body.
+    One(Vec<u8>),
+    Two(http::Request<()>),
+}
+
+impl Template {
+    fn of(plan: &RunPlan) -> Result<Self, PlanError> {
+        let target = &plan.target;
+        let key = target.api_key.as_ref().map(Secret::expose);
+        if key.is_some_and(|key| key.bytes().any(|b| b.is_ascii_control())) {
             return Err(PlanError::ApiKey);
         }
+        let path = target.address.path(&target.protocol.path(&target.model));
+        let authority = target.address.authority();
+        let fields = [
+            ("content-type", "application/json"),
+            ("accept", "text/event-stream"),
+            ("accept-encoding", "identity"),
+            ("user-agent", AGENT),
+        ];
+        match target.http {
+            HttpVersion::One => Ok(Self::One(first(&path, &authority, &fields, key))),
+            HttpVersion::Two => {
+                let scheme = if target.address.tls { "https" } else { "http" };
+                let to = format!("{scheme}://{authority}{path}");
+                let request = second(&to, &fields, key);
+                request.map(Self::Two).map_err(|error| PlanError::Address {
+                    address: target.address.to_string(),
+                    problem: error.to_string(),
+                })
+            }
+        }
+    }
+}
+
+fn first(path: &str, authority: &str, fields: &[(&str, &str)], key: Option<&str>) -> Vec<u8> {
+    let mut head = format!("POST {path} HTTP/1.1\r\nhost: {authority}\r\n");
+    for (name, value) in fields {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if let Some(key) = key {
         head.push_str(&format!("authorization: Bearer {key}\r\n"));
     }
     head.push_str("content-length: ");
-    Ok(head.into_bytes())
+    head.into_bytes()
+}
+
+fn second(
+    to: &str,
+    fields: &[(&str, &str)],
+    key: Option<&str>,
+) -> Result<http::Request<()>, http::Error> {
+    let mut request = http::Request::post(to).version(http::Version::HTTP_2);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    if let Some(key) = key {
+        let mut value = HeaderValue::try_from(format!("Bearer {key}"))?;
+        // Not to be kept in the tables that compress heads.
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
+    }
+    request.body(())
 }
 
 /// TLS towards `host`, whose certificate must lead to one of Mozilla's roots.
-fn tls(host: &str) -> Result<Tls, String> {
+fn tls(host: &str, http: HttpVersion) -> Result<Tls, String> {
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| format!("`{host}` is no name that a certificate can have"))?;
     let roots = RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };
     // Named, because the default is ambiguous once another crate brings a second provider.
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    if http == HttpVersion::Two {
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+    }
     Ok(Tls {
         config: Arc::new(config),
         name,

@@ -120,6 +120,7 @@ mod tests {
             address: "http://h".parse().unwrap(),
             model: "m".into(),
             protocol,
+            http: crate::HttpVersion::One,
             api_key: None,
             generation: Generation::default(),
             extra: extra.as_object().unwrap().clone(),

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use bytes::Bytes;
 use rustix::event::epoll::EventFlags;
 
-use crate::client::{Part, Reader, Socket};
+use crate::client::{Part, Reader, RequestHead, Socket};
 use crate::protocol::Fault;
 use crate::run::context::Job;
 use crate::run::gauge::Count;
@@ -14,8 +14,8 @@ use crate::run::sight::Sight;
 /// A request on its way and its answer so far.
 pub(super) struct Exchange {
     pub(super) job: Job,
-    head: Vec<u8>,
-    body: Bytes,
+    pub(super) head: RequestHead,
+    pub(super) body: Bytes,
     written: usize,
     /// Whether a byte of the answer came: from then on the server may have begun to work.
     pub(super) answered: bool,
@@ -23,7 +23,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(job: Job, head: Vec<u8>, body: Bytes, sight: Sight) -> Self {
+    pub(super) fn new(job: Job, head: RequestHead, body: Bytes, sight: Sight) -> Self {
         Self {
             job,
             head,
@@ -40,16 +40,17 @@ impl Exchange {
     }
 
     fn rest(&self) -> [IoSlice<'_>; 2] {
-        let head = self.written.min(self.head.len());
+        let bytes = self.head.bytes();
+        let head = self.written.min(bytes.len());
         let body = self.written - head;
         [
-            IoSlice::new(&self.head[head..]),
+            IoSlice::new(&bytes[head..]),
             IoSlice::new(&self.body[body..]),
         ]
     }
 
     pub(super) fn is_written(&self) -> bool {
-        self.written == self.head.len() + self.body.len()
+        self.written == self.head.bytes().len() + self.body.len()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Exchange, Phase};
 use super::{LONGEST_SLEEP, Lane};
 use crate::clock::nanoseconds;
 use crate::protocol::Fault;
@@ -37,6 +37,7 @@ impl Lane {
                 self.deliver(exchange, Err(fault), now);
             }
         }
+        self.look_at_shared(now, &too_late);
     }
 
     /// How long a lane may sleep so that nothing is found late much too late.
@@ -50,7 +51,7 @@ fn pause(timeouts: &Timeouts) -> Duration {
     (shortest / SHARE).clamp(SHORTEST_LOOK, LONGEST_SLEEP)
 }
 
-enum Late {
+pub(super) enum Late {
     Connecting,
     Whole,
     Silent,
@@ -66,7 +67,13 @@ fn lateness(connection: &Connection, now: u64, timeouts: &Timeouts) -> Option<La
         }
         _ => {}
     }
-    let sight = &connection.exchange.as_ref()?.sight;
+    of_answer(connection.exchange.as_ref()?, now, timeouts)
+}
+
+/// What of an exchange takes too long.
+pub(super) fn of_answer(exchange: &Exchange, now: u64, timeouts: &Timeouts) -> Option<Late> {
+    let is_over = |since: u64, limit: Duration| now.saturating_sub(since) >= nanoseconds(limit);
+    let sight = &exchange.sight;
     if is_over(sight.dispatched, timeouts.request) {
         return Some(Late::Whole);
     }
@@ -75,7 +82,7 @@ fn lateness(connection: &Connection, now: u64, timeouts: &Timeouts) -> Option<La
 }
 
 impl Late {
-    fn fault(&self, timeouts: &Timeouts, too_late: &Fault) -> Option<Fault> {
+    pub(super) fn fault(&self, timeouts: &Timeouts, too_late: &Fault) -> Option<Fault> {
         let Timeouts { request, idle, .. } = timeouts;
         let message = match self {
             Self::Draining => return None,

@@ -8,6 +8,7 @@
 mod connection;
 mod feed;
 mod lateness;
+mod shared;
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,10 +28,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::context::{Context, Job};
 use super::sight::Sight;
 use crate::client::Reader;
-use crate::clock::BesideWall;
+use crate::clock::{BesideWall, Moment};
 use crate::protocol::Fault;
-use crate::{EventTime, Outcome, Record};
+use crate::{EventTime, HttpVersion, Outcome, Record};
 use connection::{Connection, Exchange, Phase};
+use shared::Shared;
 
 pub(in crate::run) use feed::{Feed, Instants, Users};
 
@@ -74,6 +76,8 @@ pub(super) struct Lane {
     /// That instant, in nanoseconds of the run.
     armed: Option<u64>,
     connections: Slab<Connection>,
+    /// Connections that carry many exchanges each.
+    shared: Slab<Shared>,
     /// Last in, first out, so that few connections stay warm rather than many lukewarm.
     idle: Vec<usize>,
     buffer: Vec<u8>,
@@ -113,6 +117,7 @@ impl Lane {
             timer,
             armed: None,
             connections: Slab::new(),
+            shared: Slab::new(),
             idle: Vec::new(),
             buffer: vec![0; READ],
             admitted: VecDeque::new(),
@@ -277,6 +282,9 @@ impl Lane {
         self.busy += 1;
         let sight = Sight::new(dispatched, &context.plan);
         let mut exchange = Box::new(Exchange::new(job, head, body, sight));
+        if context.wire.http() == HttpVersion::Two {
+            return self.send_shared(exchange);
+        }
         match self.idle.pop() {
             Some(at) => {
                 exchange.sight.attempts = 1;
@@ -300,7 +308,7 @@ impl Lane {
             match context.wire.connect(address) {
                 Some(Ok(socket)) => {
                     let entry = self.connections.vacant_entry();
-                    self.generation = (self.generation + 1) & (u32::MAX >> 1);
+                    self.generation = next(self.generation);
                     let name = name(entry.key(), self.generation);
                     let data = EventData::new_u64(name);
                     let interest = EventFlags::OUT;
@@ -333,6 +341,9 @@ impl Lane {
     /// Something came on a connection, or there is room to write, or it broke.
     fn ready(&mut self, name: u64, flags: EventFlags) {
         let at = place(name);
+        if is_shared(name) {
+            return self.shared_ready(name, at);
+        }
         // One that was closed a moment ago may have told of itself before, and another has its place.
         let connection = self.connections.get_mut(at);
         let Some(connection) = connection.filter(|c| c.name == name) else {
@@ -438,9 +449,7 @@ impl Lane {
                 }
                 Ok(Some(n)) => {
                     let now = self.context.clock.now();
-                    let received = connection.socket.received();
-                    let received = received.and_then(|moment| self.beside_wall.when(moment));
-                    let now = received.unwrap_or(now);
+                    let now = received(connection.socket.received(), self.beside_wall, now);
                     let more = n == buffer.len() || connection.socket.reads_ahead();
                     self.feed_answer(at, &buffer[..n], now);
                     if !more {
@@ -579,6 +588,7 @@ impl Lane {
                 self.deliver(exchange, Ok(Outcome::Dropped), now);
             }
         }
+        self.drop_shared(now);
         for job in std::mem::take(&mut self.admitted) {
             self.drop_job(job);
         }
@@ -605,9 +615,27 @@ impl Lane {
     }
 }
 
+/// When something that was read at `now` came, by the kernel if it says so.
+fn received(moment: Option<Moment>, beside_wall: BesideWall, now: u64) -> u64 {
+    let received = moment.and_then(|moment| beside_wall.when(moment));
+    received.unwrap_or(now)
+}
+
 /// What the system calls a connection: its place, and which of those that had it.
 fn name(at: usize, generation: u32) -> u64 {
     u64::from(generation) << 32 | (at as u64 & u64::from(u32::MAX))
+}
+
+/// The generation after this one; the two highest bits are kept for kinds of names.
+fn next(generation: u32) -> u32 {
+    (generation + 1) & (u32::MAX >> 2)
+}
+
+/// Tells names of connections that carry many exchanges from those of others.
+const SHARED: u64 = 1 << 62;
+
+fn is_shared(name: u64) -> bool {
+    name & SHARED != 0
 }
 
 fn place(name: u64) -> usize {

@@ -1,0 +1,356 @@
+//! The load generator over HTTP/2, against a server that limits, refuses, breaks off and says goodbye.
+//! Nothing here depends on how long anything takes.
+
+#[expect(dead_code, reason = "a part of it is for the tests over HTTP/1.1")]
+mod server;
+
+use std::future::{Future, pending};
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use loadgen::{
+    Class, EventTime, Generation, HttpVersion, Limits, Load, NoObserver, Outcome, Prompt, Protocol,
+    Record, Request, Reuse, Run, RunPlan, Stop, Target, Threads, Timeouts, Workload, run,
+};
+use server::{DONE, FINISH, USAGE, piece};
+
+type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What a server has seen.
+#[derive(Default)]
+struct Seen {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    open: AtomicUsize,
+    most_open: AtomicUsize,
+    heads: Mutex<Vec<http::request::Parts>>,
+}
+
+struct Server {
+    address: SocketAddr,
+    seen: Arc<Seen>,
+}
+
+/// What to do with a request.
+enum Deed {
+    Answer(Box<dyn FnOnce(SendResponse<Bytes>) -> Answering + Send>),
+    /// Goes away in peace: this request is the last of the connection.
+    AnswerAndGo(Box<dyn FnOnce(SendResponse<Bytes>) -> Answering + Send>),
+}
+
+impl Server {
+    /// Allows so many streams a connection, and deals with request number `n` as `deed(n)` says.
+    async fn start(streams: u32, deed: impl Fn(usize) -> Deed + Send + Sync + 'static) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (deed, seen) = (Arc::new(deed), Arc::new(Seen::default()));
+        let log = seen.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                log.connections.fetch_add(1, Ordering::SeqCst);
+                stream.set_nodelay(true).unwrap();
+                tokio::spawn(connection(stream, streams, deed.clone(), log.clone()));
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn connection(
+    stream: tokio::net::TcpStream,
+    streams: u32,
+    deed: Arc<impl Fn(usize) -> Deed>,
+    seen: Arc<Seen>,
+) {
+    let mut builder = h2::server::Builder::new();
+    let handshake = builder.max_concurrent_streams(streams).handshake(stream);
+    let mut connection = handshake.await.unwrap();
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        let n = seen.requests.fetch_add(1, Ordering::SeqCst);
+        let (parts, mut body) = request.into_parts();
+        seen.heads.lock().unwrap().push(parts);
+        let open = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
+        seen.most_open.fetch_max(open, Ordering::SeqCst);
+        let (answer, goes) = match deed(n) {
+            Deed::Answer(answer) => (answer, false),
+            Deed::AnswerAndGo(answer) => (answer, true),
+        };
+        let seen = seen.clone();
+        tokio::spawn(async move {
+            while body.data().await.is_some() {}
+            answer(respond).await;
+            seen.open.fetch_sub(1, Ordering::SeqCst);
+        });
+        if goes {
+            connection.graceful_shutdown();
+        }
+    }
+}
+
+fn head(respond: &mut SendResponse<Bytes>) -> SendStream<Bytes> {
+    let head = http::Response::builder().header("content-type", "text/event-stream; charset=utf-8");
+    respond
+        .send_response(head.body(()).unwrap(), false)
+        .unwrap()
+}
+
+fn text() -> String {
+    [
+        piece("hé"),
+        piece("llo"),
+        FINISH.into(),
+        USAGE.into(),
+        DONE.into(),
+    ]
+    .concat()
+}
+
+/// A good answer in pieces of so many bytes.
+fn good(size: usize) -> Deed {
+    Deed::Answer(Box::new(move |respond| Box::pin(answer(respond, size))))
+}
+
+async fn answer(mut respond: SendResponse<Bytes>, size: usize) {
+    let mut body = head(&mut respond);
+    for piece in text().as_bytes().chunks(size) {
+        // A client that has what it wants may be gone.
+        let _ = body.send_data(Bytes::copy_from_slice(piece), false);
+        tokio::task::yield_now().await;
+    }
+    let _ = body.send_data(Bytes::new(), true);
+}
+
+fn plan(address: SocketAddr, n: u32, users: u32) -> RunPlan {
+    let request = |i: u32| Request {
+        id: format!("r{i}"),
+        conversation: None,
+        turn: 0,
+        arrival: None,
+        model: None,
+        prompt: Prompt::Text("a b c".into()),
+        input_tokens: 3,
+        output_tokens: NonZeroU32::new(2).unwrap(),
+        slo: None,
+        group: None,
+    };
+    RunPlan {
+        workload: Arc::new(Workload::new((0..n).map(request).collect()).unwrap()),
+        load: Load::closed(NonZeroU32::new(users).unwrap()),
+        stop: Stop::Requests(NonZeroU64::from(NonZeroU32::new(n).unwrap())),
+        reuse: Reuse::Once,
+        target: Target {
+            address: format!("http://{address}").parse().unwrap(),
+            model: "m".into(),
+            protocol: Protocol::Completions,
+            http: HttpVersion::Two,
+            api_key: Some(loadgen::Secret::new("hush")),
+            generation: Generation::default(),
+            extra: serde_json::Map::new(),
+        },
+        timeouts: Timeouts::default(),
+        limits: Limits::default(),
+        threads: Threads::default(),
+        event_time: EventTime::Read,
+    }
+}
+
+async fn go(plan: RunPlan) -> Run {
+    run(plan, &mut NoObserver, pending()).await.unwrap()
+}
+
+fn assert_good(record: &Record) {
+    assert!(record.completed(), "{:?}", record.error);
+    let usage = record.usage.unwrap();
+    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (3, 2));
+    assert_eq!(record.events.len(), 2);
+    let digest = blake3::hash("héllo".as_bytes()).to_hex().to_string();
+    assert_eq!(record.text_digest, Some(digest));
+    let mut instants = vec![record.scheduled, record.dispatched.unwrap()];
+    instants.extend(record.connected);
+    instants.extend(record.headers);
+    instants.extend(record.events.iter().map(|event| event.at));
+    instants.push(record.done);
+    assert!(instants.is_sorted(), "{instants:?}");
+}
+
+fn failure(record: &Record) -> (Class, &str) {
+    match record.outcome {
+        Outcome::Failed(class) => (class, record.error.as_deref().unwrap()),
+        _ => panic!("{record:?}"),
+    }
+}
+
+#[tokio::test]
+async fn answers_share_a_connection_however_they_are_cut() {
+    let length = text().len();
+    let server = Server::start(100, move |n| good(n % length + 1)).await;
+    let n = u32::try_from(length).unwrap();
+    let run = go(plan(server.address, n, 16)).await;
+    run.records.iter().for_each(assert_good);
+    assert_eq!(server.connections(), 1);
+    // Every user of the first wave waited for the connection, nobody later.
+    let made = run.records.iter().filter(|r| r.connected.is_some()).count();
+    assert_eq!(made, 16);
+    let heads = server.seen.heads.lock().unwrap();
+    let first = &heads[0];
+    assert_eq!(
+        (first.method.as_str(), first.uri.path()),
+        ("POST", "/v1/completions")
+    );
+    assert_eq!(first.headers["authorization"], "Bearer hush");
+    assert_eq!(first.headers["accept-encoding"], "identity");
+    let name = first.headers["x-request-id"].to_str().unwrap();
+    assert!(name.starts_with(&run.info.request_prefix));
+}
+
+/// The server's limit shows as more connections, not as requests that wait inside the client.
+#[tokio::test]
+async fn a_limit_of_streams_makes_more_connections() {
+    let users = 24;
+    let waiting = Arc::new(tokio::sync::Barrier::new(users));
+    let server = Server::start(8, move |_| {
+        let waiting = waiting.clone();
+        Deed::Answer(Box::new(move |respond| {
+            Box::pin(async move {
+                // Nobody is answered before all are there.
+                waiting.wait().await;
+                answer(respond, 7).await;
+            })
+        }))
+    })
+    .await;
+    let run = go(plan(server.address, 72, 24)).await;
+    run.records.iter().for_each(assert_good);
+    assert_eq!(server.seen.most_open.load(Ordering::SeqCst), users);
+    assert!(server.connections() >= 3, "{}", server.connections());
+}
+
+#[tokio::test]
+async fn what_the_server_refused_is_sent_again_once() {
+    let refuse = || {
+        Deed::Answer(Box::new(|mut respond: SendResponse<Bytes>| {
+            Box::pin(async move { respond.send_reset(Reason::REFUSED_STREAM) }) as Answering
+        }))
+    };
+    let server = Server::start(100, move |n| if n == 0 { refuse() } else { good(100) }).await;
+    let run = go(plan(server.address, 1, 1)).await;
+    assert_good(&run.records[0]);
+    assert_eq!(run.records[0].attempts, 2);
+
+    let server = Server::start(100, move |_| refuse()).await;
+    let run = go(plan(server.address, 1, 1)).await;
+    let (class, message) = failure(&run.records[0]);
+    assert_eq!(class, Class::Truncated, "{message}");
+    assert_eq!(server.seen.requests.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_truncated_with_its_instants() {
+    let server = Server::start(100, |_| {
+        Deed::Answer(Box::new(|mut respond| {
+            Box::pin(async move {
+                let mut body = head(&mut respond);
+                body.send_data(Bytes::from(piece("hé")), false).unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                body.send_reset(Reason::INTERNAL_ERROR);
+            })
+        }))
+    })
+    .await;
+    let run = go(plan(server.address, 1, 1)).await;
+    let record = &run.records[0];
+    let (class, message) = failure(record);
+    assert_eq!(class, Class::Truncated, "{message}");
+    assert_eq!((record.events.len(), record.attempts), (1, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_says_goodbye_loses_no_request() {
+    let go_away = |size| {
+        Deed::AnswerAndGo(Box::new(move |respond| {
+            Box::pin(answer(respond, size)) as Answering
+        }))
+    };
+    let server = Server::start(
+        100,
+        move |n| if n % 10 == 9 { go_away(50) } else { good(50) },
+    )
+    .await;
+    let run = go(plan(server.address, 200, 4)).await;
+    run.records.iter().for_each(assert_good);
+    assert!(server.connections() >= 10, "{}", server.connections());
+}
+
+#[tokio::test]
+async fn silence_times_out_and_others_go_on() {
+    let server = Server::start(100, |n| match n {
+        0 => Deed::Answer(Box::new(|mut respond| {
+            Box::pin(async move {
+                let mut body = head(&mut respond);
+                body.send_data(Bytes::from(piece("hé")), false).unwrap();
+                let gone = std::future::poll_fn(|context| body.poll_reset(context)).await;
+                assert_eq!(gone.unwrap(), Reason::CANCEL);
+            })
+        })),
+        _ => good(30),
+    })
+    .await;
+    let mut plan = plan(server.address, 40, 2);
+    plan.timeouts.idle = Duration::from_millis(50);
+    let run = go(plan).await;
+    let failed: Vec<&Record> = run.records.iter().filter(|r| !r.completed()).collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failure(failed[0]).0, Class::Timeout);
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_server_of_another_version_is_told_so() {
+    let server = server::Server::start(|_, stream| {
+        server::write(
+            stream,
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
+        );
+        server::Then::Close
+    });
+    // It takes the preface for the head of a request, with which HTTP/2 begins on purpose.
+    let run = go(plan(server.address, 1, 1)).await;
+    let (class, message) = failure(&run.records[0]);
+    assert_eq!(class, Class::Connect);
+    assert!(message.contains("HTTP/2"), "{message}");
+}
+
+#[tokio::test]
+async fn a_cancelled_run_drops_what_is_under_way() {
+    let server = Server::start(100, |_| {
+        Deed::Answer(Box::new(|mut respond| {
+            Box::pin(async move {
+                let mut body = head(&mut respond);
+                let _ = std::future::poll_fn(|context| body.poll_reset(context)).await;
+            })
+        }))
+    })
+    .await;
+    let seen = server.seen.clone();
+    let all_open = async move {
+        while seen.open.load(Ordering::SeqCst) < 5 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let run = run(plan(server.address, 50, 5), &mut NoObserver, all_open)
+        .await
+        .unwrap();
+    assert_eq!(run.records.len(), 5);
+    assert!(run.records.iter().all(|r| r.outcome == Outcome::Dropped));
+}
