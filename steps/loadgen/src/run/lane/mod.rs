@@ -396,16 +396,15 @@ impl Lane {
         let Some(connection) = self.connections.get_mut(at) else {
             return;
         };
+        let name = connection.name;
         match connection.write() {
             Ok(_) => self.want(at),
             Err(error) => {
                 // The server may have answered before it closed.
                 self.read(at);
-                if self
-                    .connections
-                    .get(at)
-                    .is_some_and(|c| c.exchange.is_some())
-                {
+                // If that has brought about another connection, its place may be the same.
+                let is_waiting = |c: &Connection| c.name == name && c.exchange.is_some();
+                if self.connections.get(at).is_some_and(is_waiting) {
                     self.broke(at, &error.to_string());
                 }
             }
