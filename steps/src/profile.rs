@@ -5,7 +5,7 @@
 //! them take part. Needs a server that records its forward steps, as the embedded one does.
 
 use crate::files;
-use crate::http;
+use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::load::target;
 use crate::result::{Definition, MeasuredFile, Row};
@@ -177,7 +177,7 @@ impl ProfilePhases {
 
     async fn profile(&self, context: &StepContext, window: Window) -> Result<Profiled, StepError> {
         let endpoint = context.endpoint(&self.server)?;
-        let before = steps_since(&endpoint.url, u64::MAX).await?.next;
+        let before = steps_since(Peer::of(endpoint), u64::MAX).await?.next;
         let n_requests = NonZeroU64::new(window.requests.len() as u64).unwrap_or(NonZeroU64::MIN);
         let concurrency = if window.phase == "prefill" {
             NonZeroU32::MIN
@@ -203,7 +203,7 @@ impl ProfilePhases {
         if context.is_cancelled() {
             return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
         }
-        let page = steps_since(&endpoint.url, before).await?;
+        let page = steps_since(Peer::of(endpoint), before).await?;
         let mut trouble = failures(&run.records);
         if page.dropped > 0 {
             trouble.push(format!(
@@ -232,8 +232,8 @@ impl ProfilePhases {
     }
 }
 
-async fn steps_since(url: &str, since: u64) -> Result<StepPage, StepError> {
-    let answer = http::get(url, &format!("/forward_steps?since={since}")).await?;
+async fn steps_since(server: Peer<'_>, since: u64) -> Result<StepPage, StepError> {
+    let answer = http::get(server, &format!("/forward_steps?since={since}")).await?;
     if answer.status != 200 {
         return Err(StepError::new(format!("this server does not record its forward steps: `/forward_steps` answers with status {}", answer.status))
             .help("`profile.phases` needs `server.embedded`"));

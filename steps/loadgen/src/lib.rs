@@ -17,6 +17,7 @@ mod arrivals;
 mod plan;
 mod schedule;
 mod target;
+mod trust;
 
 mod record;
 #[cfg(test)]
@@ -51,5 +52,6 @@ pub use run::{
 pub use slo::Slo;
 pub use sse::{SseError, SseEvent, SseParser};
 pub use target::{Generation, HttpVersion, Limits, OutputLength, Secret, Target, Timeouts};
+pub use trust::{Trust, TrustError};
 pub use verdict::{Check, Grade, Note, Reason, Thresholds, Verdict, judge};
 pub use workload::{Prompt, Request, Workload, WorkloadError};

@@ -185,7 +185,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Generation, Limits, Process, Prompt, Protocol, Request, Target, Timeouts, Workload,
+        Generation, Limits, Process, Prompt, Protocol, Request, Target, Timeouts, Trust, Workload,
     };
 
     fn plan(load: Load, stop: Stop, reuse: Reuse) -> RunPlan {
@@ -208,6 +208,7 @@ mod tests {
             reuse,
             target: Target {
                 address: "http://127.0.0.1:1".parse().unwrap(),
+                trust: Trust::default(),
                 model: "m".into(),
                 protocol: Protocol::Completions,
                 http: crate::HttpVersion::One,

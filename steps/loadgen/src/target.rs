@@ -8,7 +8,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Address, Protocol};
+use crate::{Address, Protocol, Trust};
 
 /// How long an answer is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,8 @@ pub enum HttpVersion {
 pub struct Target {
     /// Where the server listens.
     pub address: Address,
+    /// Whose certificates it may have, where it speaks TLS.
+    pub trust: Trust,
     /// The model asked for by requests that name none.
     pub model: String,
     /// The wire protocol.
@@ -143,6 +145,7 @@ mod tests {
     fn a_secret_is_never_shown() {
         let target = Target {
             address: "http://h".parse().unwrap(),
+            trust: Trust::default(),
             model: "m".into(),
             protocol: Protocol::Chat,
             http: HttpVersion::One,

@@ -2,6 +2,7 @@
 //! Nothing here depends on how long anything takes.
 
 mod server;
+mod tls;
 
 use std::{
     future::pending,
@@ -14,7 +15,7 @@ use std::{
 use loadgen::{
     Arrivals, Class, Ended, EventTime, Generation, Limits, Load, NoObserver, Observer,
     ObserverError, Outcome, Process, Progress, Prompt, Protocol, Rate, Record, Request, Reuse, Run,
-    RunError, RunPlan, Secret, Stop, Target, Timeouts, Workload, run,
+    RunError, RunPlan, Secret, Stop, Target, Timeouts, Trust, Workload, run,
 };
 use server::{DONE, FINISH, HEAD, Server, Then, USAGE, chunk, good, piece, until_closed, write};
 
@@ -39,6 +40,7 @@ fn plan(address: impl std::fmt::Display, n: u32) -> RunPlan {
         reuse: Reuse::Once,
         target: Target {
             address: format!("http://{address}").parse().unwrap(),
+            trust: Trust::default(),
             model: "m".into(),
             protocol: Protocol::Completions,
             http: loadgen::HttpVersion::One,

@@ -154,6 +154,7 @@ fn plan(address: SocketAddr, n: u32, users: u32) -> RunPlan {
             model: "m".into(),
             protocol: Protocol::Completions,
             http: HttpVersion::Two,
+            trust: loadgen::Trust::default(),
             api_key: Some(loadgen::Secret::new("hush")),
             generation: Generation::default(),
             extra: serde_json::Map::new(),

@@ -1,6 +1,6 @@
 //! Single questions to a server, and its answers as they came. Never on a measured path.
 
-use crate::http;
+use crate::http::{self, Peer};
 use engine::step::StepError;
 use loadgen::{SseError, SseParser};
 use serde_json::Value;
@@ -35,13 +35,13 @@ impl Said {
 
 /// Posts JSON, or whatever else `body` is.
 pub(super) async fn post(
-    url: &str,
+    server: Peer<'_>,
     path: &str,
     body: String,
     limit: Duration,
     api_key: Option<&str>,
 ) -> Result<Said, StepError> {
-    let (status, text) = http::post_text(url, path, body, limit, api_key).await?;
+    let (status, text) = http::post_text(server, path, body, limit, api_key).await?;
     Ok(Said { status, text })
 }
 

@@ -1,6 +1,7 @@
 //! `server.reset`: empties a server's prefix cache, and asks whether that happened.
 
 use super::ask::{self, usage};
+use crate::http::Peer;
 use crate::kinds::InferenceServer;
 use engine::step::{
     FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
@@ -59,7 +60,7 @@ impl Step for ServerReset {
         let key = self.api_key.as_ref().map(|k| context.text(k)).transpose()?;
         let endpoint = context.endpoint(&self.server)?;
         let asking = Asking {
-            url: &endpoint.url,
+            server: Peer::of(endpoint),
             model: endpoint.facts.get("model").map_or("", String::as_str),
             key: key.as_deref(),
             limit: self.request_timeout,
@@ -102,7 +103,7 @@ impl Step for ServerReset {
 
 /// Whom to ask.
 struct Asking<'a> {
-    url: &'a str,
+    server: Peer<'a>,
     model: &'a str,
     key: Option<&'a str>,
     limit: Duration,
@@ -113,7 +114,7 @@ impl Asking<'_> {
     async fn flush(&self) -> Result<&'static str, StepError> {
         let mut refusals = Vec::new();
         for route in ROUTES {
-            let said = ask::post(self.url, route, String::new(), self.limit, self.key).await?;
+            let said = ask::post(self.server, route, String::new(), self.limit, self.key).await?;
             match said.status {
                 200 => return Ok(route),
                 404 | 405 => refusals.push(route),
@@ -152,7 +153,7 @@ impl Asking<'_> {
             "temperature": 0,
         });
         let said = ask::post(
-            self.url,
+            self.server,
             "/v1/completions",
             body.to_string(),
             self.limit,
@@ -225,7 +226,7 @@ mod tests {
             }
         });
         let mut asking = Asking {
-            url: &url,
+            server: Peer::at(&url),
             model: "m",
             key: Some(KEY),
             limit: Duration::from_secs(20),

@@ -3,7 +3,7 @@
 
 use super::ask::{self, Said, usage};
 use crate::files;
-use crate::http;
+use crate::http::{self, Peer};
 use crate::kinds::InferenceServer;
 use crate::result::{Definition, MeasuredFile, Row};
 use engine::step::{
@@ -60,14 +60,14 @@ impl Step for ServerTest {
         let key = self.api_key.as_ref().map(|k| context.text(k)).transpose()?;
         let endpoint = context.endpoint(&self.server)?;
         let models = match self.models.is_empty() {
-            true => served(&endpoint.url, key.as_deref()).await?,
+            true => served(Peer::of(endpoint), key.as_deref()).await?,
             false => self.models.clone(),
         };
         let mut rows = Vec::new();
         let mut wrong = Vec::new();
         for model in &models {
             let asking = Asking {
-                url: &endpoint.url,
+                server: Peer::of(endpoint),
                 model,
                 key: key.as_deref(),
                 limit: self.request_timeout,
@@ -113,8 +113,8 @@ impl Step for ServerTest {
     }
 }
 
-async fn served(url: &str, api_key: Option<&str>) -> Result<Vec<String>, StepError> {
-    let answer = http::get_as(url, "/v1/models", api_key).await?;
+async fn served(server: Peer<'_>, api_key: Option<&str>) -> Result<Vec<String>, StepError> {
+    let answer = http::get_as(server, "/v1/models", api_key).await?;
     let listed = answer.body.get("data").and_then(Value::as_array);
     let names = listed.into_iter().flatten();
     let names = names.filter_map(|m| m.get("id")?.as_str().map(str::to_owned));
@@ -141,7 +141,7 @@ fn measured(rows: Vec<Row>, target: BTreeMap<String, String>) -> MeasuredFile {
 
 /// Whom to ask.
 struct Asking<'a> {
-    url: &'a str,
+    server: Peer<'a>,
     model: &'a str,
     key: Option<&'a str>,
     limit: Duration,
@@ -194,7 +194,7 @@ impl Asking<'_> {
     }
 
     async fn post(&self, path: &str, body: String) -> Result<Said, StepError> {
-        ask::post(self.url, path, body, self.limit, self.key).await
+        ask::post(self.server, path, body, self.limit, self.key).await
     }
 
     /// A word of the answer, as a stop string, ends it before that word.

@@ -4,6 +4,7 @@
 use super::EventTimeChoice;
 use super::arrivals::{ArrivalChoice, LoadOptions, StageOptions, ThinkChoice};
 use crate::files;
+use crate::http::Peer;
 use crate::kinds::Workload as WorkloadKind;
 use crate::result::{Definition, MeasuredFile, Row};
 use embedded_server::{AnswerTrace, ExecutorKind, ServeError, ServerOptions, Trace};
@@ -17,7 +18,7 @@ use engine::types::{Artifact, Nested, Positive};
 use engine::value::Table;
 use loadgen::{
     ClientError, Ended, Generation, Limits, NoObserver, Prompt, Protocol, Reuse, Run, RunPlan,
-    Stop, Target, Threads, Timeouts, Truth, Workload,
+    Stop, Target, Threads, Timeouts, Trust, Truth, Workload,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -148,6 +149,7 @@ impl LoadCalibrate {
                 address: format!("http://{at}")
                     .parse()
                     .map_err(|e: loadgen::AddressError| StepError::new(e.to_string()))?,
+                trust: Trust::default(),
                 model: "default".to_owned(),
                 protocol: Protocol::Completions,
                 http: loadgen::HttpVersion::One,
@@ -327,7 +329,7 @@ impl PacedServer {
     async fn is_ready(&self) -> Result<(), StepError> {
         let url = format!("http://{}", self.address);
         let asked = async {
-            while !crate::http::get(&url, "/health")
+            while !crate::http::get(Peer::at(&url), "/health")
                 .await
                 .is_ok_and(|a| a.status == 200)
             {

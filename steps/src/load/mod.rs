@@ -18,6 +18,7 @@ pub(crate) use search::LoadSearch;
 pub(crate) use test::LoadTest;
 pub(crate) use warm::LoadWarm;
 
+use crate::http::Peer;
 use engine::service::Endpoint;
 use engine::step::{Grade, StepError, Verdict};
 use loadgen::{Address, EventTime, Generation, HttpVersion, Protocol, Secret, Target};
@@ -85,6 +86,7 @@ pub(crate) fn target(
         .ok_or_else(|| StepError::new("the server did not say which model it serves"))?;
     Ok(Target {
         address,
+        trust: Peer::of(endpoint).trust()?,
         model,
         protocol,
         http: HttpVersion::One,

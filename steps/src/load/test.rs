@@ -5,10 +5,11 @@ use super::recompute::write_views;
 use super::records::RecordFiles;
 use super::{EventTimeChoice, ProtocolChoice, target, verdict};
 use crate::files;
-use crate::http;
+use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Measured, Workload as WorkloadKind};
 use crate::result::{Definition, MeasuredFile, Row};
 use engine::options::Parser;
+use engine::service::Endpoint;
 use engine::source::Place;
 use engine::step::{
     FailureClass, Figure, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport,
@@ -268,7 +269,7 @@ impl Step for LoadTest {
             .map_err(|e| StepError::new(e.to_string()))?;
         let plan = self.plan(context, workload)?;
         let endpoint = context.endpoint(&self.server)?;
-        let target = describe_target(&endpoint.url, &endpoint.facts).await;
+        let target = describe_target(endpoint).await;
         let mut files = RecordFiles::create(context.output("records"), context)?;
         let run = loadgen::run(plan, &mut files, context.cancelled()).await;
         let run = run.map_err(|e| StepError::new(e.to_string()))?;
@@ -381,13 +382,14 @@ fn figures(metrics: &Metrics) -> Vec<Figure> {
 }
 
 /// What the server says of itself, kept with the result.
-async fn describe_target(url: &str, facts: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut target: BTreeMap<String, String> = facts
+async fn describe_target(endpoint: &Endpoint) -> BTreeMap<String, String> {
+    let mut target: BTreeMap<String, String> = endpoint
+        .facts
         .iter()
-        .filter(|(k, _)| *k != "address_file")
+        .filter(|(k, _)| !["address_file", http::CA_CERTIFICATES].contains(&k.as_str()))
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();
-    if let Ok(answer) = http::get(url, "/server_info").await
+    if let Ok(answer) = http::get(Peer::of(endpoint), "/server_info").await
         && let serde_json::Value::Object(info) = answer.body
     {
         let plain = info

@@ -2,7 +2,7 @@
 
 use crate::command;
 use crate::diagnosis;
-use crate::http;
+use crate::http::{self, Peer};
 use crate::kinds::InferenceServer;
 use engine::logs::Diagnosis;
 use engine::options::Parser;
@@ -106,7 +106,7 @@ impl Service for ServerCommand {
     }
 
     async fn http_status(&self, endpoint: &Endpoint, path: &str) -> Result<u16, String> {
-        http::status(&endpoint.url, path).await
+        http::status(Peer::of(endpoint), path).await
     }
 
     fn health(&self) -> Option<String> {

@@ -1,7 +1,7 @@
 //! `server.embedded`: the built-in server, started as another process of this binary.
 
 use crate::diagnosis;
-use crate::http;
+use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Model};
 use engine::logs::Diagnosis;
 use engine::options::Parser;
@@ -199,7 +199,7 @@ impl Service for ServerEmbedded {
         let Some(url) = read_address(endpoint) else {
             return Probe::NotYet("it has not begun to listen yet".to_owned());
         };
-        match http::probe(&url, HEALTH).await {
+        match http::probe(Peer::at(&url), HEALTH).await {
             Probe::Ready(mut facts) => {
                 if let Some((_, port)) = url.rsplit_once(':') {
                     facts.insert("port".to_owned(), port.to_owned());
@@ -213,7 +213,7 @@ impl Service for ServerEmbedded {
 
     async fn http_status(&self, endpoint: &Endpoint, path: &str) -> Result<u16, String> {
         match read_address(endpoint) {
-            Some(url) => http::status(&url, path).await,
+            Some(url) => http::status(Peer::at(&url), path).await,
             None => Err("it has not begun to listen yet".to_owned()),
         }
     }

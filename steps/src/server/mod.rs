@@ -8,7 +8,7 @@ pub(crate) use command::ServerCommand;
 pub(crate) use embedded::ServerEmbedded;
 pub(crate) use external::ServerExternal;
 
-use crate::http;
+use crate::http::{self, Peer};
 use engine::service::{Endpoint, LaunchContext, Probe};
 use engine::step::{StepContext, StepError};
 use engine::types::Arguments;
@@ -53,7 +53,7 @@ fn port_released(endpoint: &Endpoint) -> Result<(), String> {
 /// Asks whether a server serves; a model that the plan names counts more than the first one that
 /// the server names.
 async fn probe(endpoint: &Endpoint, health: &str, model: Option<&str>) -> Probe {
-    match (http::probe(&endpoint.url, health).await, model) {
+    match (http::probe(Peer::of(endpoint), health).await, model) {
         (Probe::Ready(mut facts), Some(model)) => {
             facts.insert("model".to_owned(), model.to_owned());
             Probe::Ready(facts)
@@ -64,7 +64,7 @@ async fn probe(endpoint: &Endpoint, health: &str, model: Option<&str>) -> Probe 
 
 /// Empties the prefix cache of a server that can; one that cannot has nothing to reset.
 async fn flush_cache(endpoint: &Endpoint) -> Result<(), StepError> {
-    let answer = http::post(&endpoint.url, "/flush_cache").await?;
+    let answer = http::post(Peer::of(endpoint), "/flush_cache").await?;
     match answer.status {
         200 | 404 | 405 => Ok(()),
         status => Err(StepError::new(format!(

@@ -64,6 +64,7 @@ fn plan(port: u16, load: &Load, event_time: EventTime) -> RunPlan {
             address: format!("http://127.0.0.1:{port}")
                 .parse()
                 .expect("an address"),
+            trust: loadgen::Trust::default(),
             model: "m".into(),
             protocol: Protocol::Completions,
             http: loadgen::HttpVersion::One,

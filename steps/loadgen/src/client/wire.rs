@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
-use rustls::crypto::ring;
+use rustls::CertificateError::{BadSignature, UnknownIssuer};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 
 use super::socket::{HTTP2, Socket, Tls};
-use crate::{Address, Class, EventTime, HttpVersion, PlanError, RunPlan, Secret, protocol::Fault};
+use crate::{
+    Address, Class, EventTime, HttpVersion, PlanError, RunPlan, Secret, Target, protocol::Fault,
+};
 
 const AGENT: &str = concat!("benchwright/", env!("CARGO_PKG_VERSION"));
 
@@ -42,7 +43,7 @@ impl Wire {
         };
         let tls = address
             .tls
-            .then(|| tls(&address.host, plan.target.http))
+            .then(|| tls(&address.host, &plan.target))
             .transpose()
             .map_err(bad)?;
         Ok(Self {
@@ -111,7 +112,7 @@ impl Wire {
             std::io::ErrorKind::ConnectionRefused => Class::Refused,
             _ => Class::Connect,
         };
-        self.unreachable(class, &error.to_string())
+        self.unreachable(class, &(error.to_string() + mend(error)))
     }
 
     /// That none came in time.
@@ -127,6 +128,17 @@ impl Wire {
             class,
             message: format!("cannot connect to {}: {why}", self.authority),
         }
+    }
+}
+
+/// What helps against a certificate that nobody known has signed.
+fn mend(error: &std::io::Error) -> &'static str {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)) => {
+            "; help: name the file of the CA that signed it"
+        }
+        _ => "",
     }
 }
 
@@ -224,24 +236,14 @@ fn second(
     request.body(())
 }
 
-/// TLS towards `host`, whose certificate must lead to one of Mozilla's roots.
-fn tls(host: &str, http: HttpVersion) -> Result<Tls, String> {
+/// TLS towards `host`, whose certificate must lead to one that is trusted.
+fn tls(host: &str, target: &Target) -> Result<Tls, String> {
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| format!("`{host}` is no name that a certificate can have"))?;
-    let roots = RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
-    // Named, because the default is ambiguous once another crate brings a second provider.
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    if http == HttpVersion::Two {
+    let mut config = target.trust.client_config()?;
+    if target.http == HttpVersion::Two {
         config.alpn_protocols = vec![HTTP2.to_vec()];
     }
-    Ok(Tls {
-        config: Arc::new(config),
-        name,
-    })
+    let config = Arc::new(config);
+    Ok(Tls { config, name })
 }

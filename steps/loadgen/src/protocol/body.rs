@@ -113,11 +113,12 @@ fn merge(into: &mut Map<String, Value>, extra: &Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Generation;
+    use crate::{Generation, Trust};
 
     fn rendered(protocol: Protocol, prompt: Prompt, extra: Value) -> Value {
         let target = Target {
             address: "http://h".parse().unwrap(),
+            trust: Trust::default(),
             model: "m".into(),
             protocol,
             http: crate::HttpVersion::One,

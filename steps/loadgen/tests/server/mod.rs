@@ -70,7 +70,8 @@ impl Server {
     }
 }
 
-fn read_request(stream: &TcpStream) -> Option<(String, serde_json::Value)> {
+/// Reads one request; `None` where the client has gone.
+pub(crate) fn read_request(stream: impl Read) -> Option<(String, serde_json::Value)> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
