@@ -13,7 +13,7 @@ use std::{
 };
 
 use loadgen::{
-    Arrivals, Class, Ended, EventTime, Generation, Limits, Load, NoObserver, Observer,
+    Arrivals, Class, Ended, EventTime, Generation, Limits, Load, Metrics, NoObserver, Observer,
     ObserverError, Outcome, Process, Progress, Prompt, Protocol, Rate, Record, Request, Reuse, Run,
     RunError, RunPlan, Secret, Stop, Target, Timeouts, Trust, Workload, run,
 };
@@ -893,33 +893,63 @@ async fn sglang_and_triton_are_spoken() {
     );
 }
 
-#[tokio::test]
-async fn a_server_that_pauses_shows_in_what_users_waited() {
-    // One request every 5 ms; the server, which answers one at a time, stops for 300 ms once.
-    let pause = Duration::from_millis(300);
-    let server = Server::start(move |number, stream| {
-        if number == 10 {
-            std::thread::sleep(pause);
+/// How long a server stops that answers one request at a time, and at which request.
+const PAUSE: Duration = Duration::from_secs(2);
+const PAUSED_AT: usize = 10;
+
+/// 300 requests to a server that stops once.
+async fn during_a_pause(load: Load) -> Run {
+    let server = Server::start(|number, stream| {
+        if number == PAUSED_AT {
+            std::thread::sleep(PAUSE);
         }
         write(stream, good());
         Then::KeepAlive
     });
-    let mut plan = plan(server.address, 60);
-    plan.load = Load::Open {
+    let mut plan = plan(server.address, 300);
+    plan.load = load;
+    let result = go(plan).await;
+    result.records.iter().for_each(assert_good);
+    result
+}
+
+/// Requests that were waiting, counted from the instant `from`, when the pause ended.
+fn waited_through(run: &Run, from: fn(&Record) -> u64) -> usize {
+    let first = |r: &Record| r.events[0].at;
+    let paused = run.records.iter().find(|r| r.index == PAUSED_AT as u64);
+    let end = first(paused.unwrap());
+    let waited = |r: &&Record| from(r) < end && first(r) >= end;
+    run.records.iter().filter(waited).count()
+}
+
+#[tokio::test]
+async fn a_server_that_pauses_shows_in_what_users_of_an_open_loop_waited() {
+    // One request every 5 ms: all that follow the one that met the pause come before it ends.
+    let run = during_a_pause(Load::Open {
         arrivals: Arrivals::at(Process::Constant, Rate::per_second(200.0).unwrap()),
         seed: 0,
         max_in_flight: Some(NonZeroU32::MIN),
-    };
-    let result = go(plan).await;
-    let waited = |from: fn(&Record) -> u64| {
-        let slow = |r: &&Record| r.events[0].at - from(r) > 100_000_000;
-        result.records.iter().filter(slow).count()
-    };
-    // From its dispatch one request was slow; whoever came meanwhile waited, too.
-    // A busy machine may make a few others so.
-    let dispatched = waited(|r| r.dispatched.unwrap());
-    assert!((1..10).contains(&dispatched), "{dispatched}");
-    assert!(waited(|r| r.scheduled) >= 30, "{}", waited(|r| r.scheduled));
+    })
+    .await;
+    // From its dispatch only one request was slow: a client that counts so has seen nothing.
+    assert_eq!(waited_through(&run, |r| r.dispatched.unwrap()), 1);
+    assert_eq!(waited_through(&run, |r| r.scheduled), 300 - PAUSED_AT);
+    let metrics = Metrics::of(&run.info, &run.records);
+    let at_least = |value: Option<f64>, ms: f64| value.is_some_and(|value| value >= ms);
+    // Two thirds of the requests came in the first second of the pause, and waited for the second.
+    let waited = &metrics.ttft_scheduled.completed;
+    assert!(at_least(waited.p50, 1000.0), "{waited:?}");
+    assert!(at_least(waited.p99, 1900.0), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_closed_loop_hides_a_pause_from_all_but_one() {
+    let run = during_a_pause(Load::closed(NonZeroU32::MIN)).await;
+    // Its user sends nothing meanwhile: nobody is there who could have waited.
+    assert_eq!(waited_through(&run, |r| r.dispatched.unwrap()), 1);
+    assert_eq!(waited_through(&run, |r| r.scheduled), 1);
+    let slow = |r: &&Record| r.events[0].at - r.scheduled >= 2_000_000_000;
+    assert!(run.records.iter().any(|r| slow(&r)));
 }
 
 #[tokio::test]
