@@ -5,6 +5,8 @@ mod kills;
 mod misbehaving;
 mod other_servers;
 mod quickstart;
+mod resetting;
+mod scripted;
 mod truth;
 mod unhealthy;
 mod world;
