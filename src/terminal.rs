@@ -201,8 +201,15 @@ pub(crate) fn ask(question: impl Display) -> Option<String> {
     drop(err);
     let mut line = String::new();
     // Nobody types more than this.
-    let read = io::stdin().lock().take(1 << 16).read_line(&mut line).ok()?;
-    (read > 0).then(|| line.trim().to_owned())
+    let read = io::stdin().lock().take(1 << 16).read_line(&mut line);
+    if let Ok(1..) = read {
+        return Some(line.trim().to_owned());
+    }
+    // Who presses Ctrl-D is still there; a terminal that has hung up is none any more.
+    if read.is_err() || !io::stdin().is_terminal() {
+        error_line("\nerror: the terminal has hung up: nobody is left to answer");
+    }
+    None
 }
 
 /// Returns why standard output lost something, if it did.

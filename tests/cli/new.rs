@@ -7,6 +7,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::Child;
+use std::thread::JoinHandle;
 
 fn sound(folder: &Folder, file: &str) -> String {
     let said = folder.run(&["check", file]);
@@ -230,41 +233,97 @@ fn a_template_is_a_plan_of_ones_own() {
     );
 }
 
+/// A terminal, at which a test sits.
+struct Seat {
+    person: File,
+    path: PathBuf,
+}
+
+impl Seat {
+    fn new() -> Self {
+        // Only the test may hold this end: a command that had it too would never see it hang up.
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let person = openpt(flags).expect("a terminal");
+        grantpt(&person)
+            .and_then(|()| unlockpt(&person))
+            .expect("a terminal");
+        let name = ptsname(&person, Vec::new()).expect("its name");
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        let person = File::from(person);
+        Self { person, path }
+    }
+
+    /// The end that a command has.
+    fn other_end(&self) -> File {
+        let noctty = i32::try_from(OFlags::NOCTTY.bits()).expect("a flag");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(noctty);
+        options.open(&self.path).expect("its other end")
+    }
+
+    fn types(&mut self, answers: &str) {
+        self.person.write_all(answers.as_bytes()).expect("typed");
+    }
+
+    /// Reads what is to be seen until it ends so.
+    fn waits_for(&mut self, words: &str) {
+        let mut seen = Vec::new();
+        let mut byte = [0];
+        while !seen.ends_with(words.as_bytes()) {
+            self.person.read_exact(&mut byte).expect("the question");
+            seen.extend(byte);
+        }
+    }
+
+    /// Reads all that is to be seen, until the terminal is gone: once its commands have ended.
+    fn sees(&self) -> JoinHandle<String> {
+        let mut reader = self.person.try_clone().expect("the terminal");
+        std::thread::spawn(move || {
+            let mut seen = Vec::new();
+            let _ = reader.read_to_end(&mut seen);
+            String::from_utf8_lossy(&seen).replace('\r', "")
+        })
+    }
+}
+
+/// A command that ends with the test, however that ends.
+struct Seated(Child);
+
+impl Seated {
+    fn start(folder: &Folder, arguments: &[&str], stdin: &Seat, others: &Seat) -> Self {
+        let mut command = benchwright(&folder.path(""), arguments);
+        let command = command
+            .stdin(stdin.other_end())
+            .stdout(others.other_end())
+            .stderr(others.other_end());
+        Self(command.spawn().expect("the binary"))
+    }
+
+    fn code(&mut self) -> Option<i32> {
+        wait_until("the command to end", || {
+            self.0.try_wait().expect("a child").is_some()
+        });
+        self.0.wait().expect("its end").code()
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        // Only a failing test leaves it running.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs a command with its streams on a terminal, at which `answers` are typed; returns its exit
 /// code and all that was to be seen.
 fn at_terminal(folder: &Folder, arguments: &[&str], answers: &str) -> (Option<i32>, String) {
-    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&person)
-        .and_then(|()| unlockpt(&person))
-        .expect("a terminal");
-    let name = ptsname(&person, Vec::new()).expect("its name");
-    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
-    let noctty = i32::try_from(OFlags::NOCTTY.bits()).expect("a flag");
-    let open = || {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(noctty);
-        options.open(path).expect("its other end")
-    };
-    let mut child = benchwright(&folder.path(""), arguments)
-        .stdin(open())
-        .stdout(open())
-        .stderr(open())
-        .spawn()
-        .expect("the binary");
-    let mut person = File::from(person);
-    person.write_all(answers.as_bytes()).expect("typed");
-    let mut seen = Vec::new();
-    let mut reader = person.try_clone().expect("the terminal");
-    // The terminal is gone once the command has ended: that is the end of what is seen.
-    let reading = std::thread::spawn(move || {
-        let _ = reader.read_to_end(&mut seen);
-        String::from_utf8_lossy(&seen).replace('\r', "")
-    });
-    wait_until("the command to end", || {
-        child.try_wait().expect("a child").is_some()
-    });
-    let code = child.wait().expect("its end").code();
-    (code, reading.join().expect("what was seen"))
+    let mut seat = Seat::new();
+    let mut command = Seated::start(folder, arguments, &seat, &seat);
+    seat.types(answers);
+    let seen = seat.sees();
+    let code = command.code();
+    (code, seen.join().expect("what was seen"))
 }
 
 #[test]
@@ -312,6 +371,21 @@ fn a_person_who_leaves_ends_it() {
         "1\n\u{4}\u{4}",
     );
     assert_eq!(code, Some(2), "{seen}");
+    assert!(!folder.path("mine.toml").exists());
+}
+
+#[test]
+fn a_terminal_that_hangs_up_ends_it_and_that_is_said() {
+    let folder = Folder::new();
+    let (answers, mut errors) = (Seat::new(), Seat::new());
+    let arguments = ["new", "mine", "--step", "load.test"];
+    let mut command = Seated::start(&folder, &arguments, &answers, &errors);
+    errors.waits_for("which? [1]: ");
+    let seen = errors.sees();
+    drop(answers);
+    assert_eq!(command.code(), Some(2));
+    let seen = seen.join().expect("what was seen");
+    assert!(seen.contains("error: the terminal has hung up"), "{seen}");
     assert!(!folder.path("mine.toml").exists());
 }
 
