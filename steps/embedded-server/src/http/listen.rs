@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -43,24 +43,68 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, mut stop: watc
     }
 }
 
+/// Serves a connection to its end, or until `stop` says so and its answers are over. Errors are the
+/// client's: it went away or sent no HTTP.
+macro_rules! until_told {
+    ($connection:expr, $stop:expr) => {{
+        let mut connection = std::pin::pin!($connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = is_told(&mut $stop) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }};
+}
+
 async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
     // A token must not wait for the acknowledgement of the one before. Failing to say so only
     // costs latency.
     let _ = stream.set_nodelay(true);
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
+    let version = tokio::select! {
+        version = tokio::time::timeout(HEAD_TIMEOUT, version(&stream)) => version,
+        () = is_told(&mut stop) => return,
+    };
     let service = TowerToHyperService::new(router);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    // Errors are the client's: it went away or sent no HTTP.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = is_told(&mut stop) => {}
+    let io = TokioIo::new(stream);
+    match version {
+        Ok(Ok(Version::One)) => {
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT);
+            until_told!(builder.serve_connection(io, service), stop);
+        }
+        Ok(Ok(Version::Two)) => {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .keep_alive_interval(HEAD_TIMEOUT);
+            until_told!(builder.serve_connection(io, service), stop);
+        }
+        // It is gone, or has nothing to say.
+        Ok(Err(_)) | Err(_) => {}
     }
-    connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+}
+
+enum Version {
+    One,
+    Two,
+}
+
+/// The version of HTTP by how a connection begins: `PRI` is no method of HTTP/1.1.
+async fn version(stream: &TcpStream) -> std::io::Result<Version> {
+    let mut begins = [0; 3];
+    loop {
+        stream.readable().await?;
+        match stream.peek(&mut begins).await? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n if !b"PRI".starts_with(&begins[..n]) => return Ok(Version::One),
+            3 => return Ok(Version::Two),
+            // The rest is on its way, and nothing tells of it while these lie there.
+            _ => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
 }
 
 /// Resolves when the server shall stop, or is gone itself.
