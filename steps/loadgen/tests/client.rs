@@ -1,6 +1,7 @@
 //! The load generator against a server that misbehaves in every way a real one does.
 //! Nothing here depends on how long anything takes.
 
+mod http2;
 mod server;
 mod tls;
 

@@ -23,13 +23,13 @@ use crate::server::{Then, good, read_request};
 use crate::{assert_good, failure, go, plan};
 
 /// A CA of its own.
-struct Authority {
+pub(crate) struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut parameters = CertificateParams::new(Vec::new()).unwrap();
         parameters.distinguished_name.push(DnType::CommonName, name);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -41,7 +41,7 @@ impl Authority {
     }
 
     /// What a server of this name shows.
-    fn sign(&self, name: &str) -> Arc<ServerConfig> {
+    pub(crate) fn sign(&self, name: &str) -> Arc<ServerConfig> {
         let parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
@@ -55,7 +55,7 @@ impl Authority {
     }
 
     /// Trusts this one by a file that begins with other words.
-    fn trusted(&self) -> Trust {
+    pub(crate) fn trusted(&self) -> Trust {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.pem");
         std::fs::write(&file, format!("# ours\n\n{}", self.pem)).unwrap();

@@ -1,12 +1,8 @@
-//! The load generator over HTTP/2, against a server that limits, refuses, breaks off and says goodbye.
-//! Nothing here depends on how long anything takes.
+//! The same client over HTTP/2, against a server that limits, refuses, breaks off and says goodbye.
 
-#[expect(dead_code, reason = "a part of it is for the tests over HTTP/1.1")]
-mod server;
-
-use std::future::{Future, pending};
+use std::future::Future;
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,11 +11,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
-use loadgen::{
-    Class, EventTime, Generation, HttpVersion, Limits, Load, NoObserver, Outcome, Prompt, Protocol,
-    Record, Request, Reuse, Run, RunPlan, Stop, Target, Threads, Timeouts, Workload, run,
-};
-use server::{DONE, FINISH, USAGE, piece};
+use loadgen::{Class, HttpVersion, Load, NoObserver, Outcome, Record, RunPlan, Secret, run};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::server::{self, DONE, FINISH, USAGE, piece};
+use crate::tls::Authority;
+use crate::{assert_good, failure, go};
 
 type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -48,7 +48,15 @@ enum Deed {
 impl Server {
     /// Allows so many streams a connection, and deals with request number `n` as `deed(n)` says.
     async fn start(streams: u32, deed: impl Fn(usize) -> Deed + Send + Sync + 'static) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::with(streams, deed, None).await
+    }
+
+    async fn with(
+        streams: u32,
+        deed: impl Fn(usize) -> Deed + Send + Sync + 'static,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (deed, seen) = (Arc::new(deed), Arc::new(Seen::default()));
         let log = seen.clone();
@@ -56,7 +64,16 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 log.connections.fetch_add(1, Ordering::SeqCst);
                 stream.set_nodelay(true).unwrap();
-                tokio::spawn(connection(stream, streams, deed.clone(), log.clone()));
+                let (deed, log, tls) = (deed.clone(), log.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => connection(stream, streams, deed, log).await,
+                        Some(tls) => {
+                            let stream = TlsAcceptor::from(tls).accept(stream).await.unwrap();
+                            connection(stream, streams, deed, log).await;
+                        }
+                    }
+                });
             }
         });
         Self { address, seen }
@@ -68,14 +85,17 @@ impl Server {
 }
 
 async fn connection(
-    stream: tokio::net::TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     streams: u32,
     deed: Arc<impl Fn(usize) -> Deed>,
     seen: Arc<Seen>,
 ) {
     let mut builder = h2::server::Builder::new();
     let handshake = builder.max_concurrent_streams(streams).handshake(stream);
-    let mut connection = handshake.await.unwrap();
+    // A client that does not want it goes away.
+    let Ok(mut connection) = handshake.await else {
+        return;
+    };
     while let Some(Ok((request, respond))) = connection.accept().await {
         let n = seen.requests.fetch_add(1, Ordering::SeqCst);
         let (parts, mut body) = request.into_parts();
@@ -131,65 +151,13 @@ async fn answer(mut respond: SendResponse<Bytes>, size: usize) {
     let _ = body.send_data(Bytes::new(), true);
 }
 
+/// `n` requests of so many users over HTTP/2.
 fn plan(address: SocketAddr, n: u32, users: u32) -> RunPlan {
-    let request = |i: u32| Request {
-        id: format!("r{i}"),
-        conversation: None,
-        turn: 0,
-        arrival: None,
-        model: None,
-        prompt: Prompt::Text("a b c".into()),
-        input_tokens: 3,
-        output_tokens: NonZeroU32::new(2).unwrap(),
-        slo: None,
-        group: None,
-    };
-    RunPlan {
-        workload: Arc::new(Workload::new((0..n).map(request).collect()).unwrap()),
-        load: Load::closed(NonZeroU32::new(users).unwrap()),
-        stop: Stop::Requests(NonZeroU64::from(NonZeroU32::new(n).unwrap())),
-        reuse: Reuse::Once,
-        target: Target {
-            address: format!("http://{address}").parse().unwrap(),
-            model: "m".into(),
-            protocol: Protocol::Completions,
-            http: HttpVersion::Two,
-            trust: loadgen::Trust::default(),
-            api_key: Some(loadgen::Secret::new("hush")),
-            generation: Generation::default(),
-            extra: serde_json::Map::new(),
-        },
-        timeouts: Timeouts::default(),
-        limits: Limits::default(),
-        threads: Threads::default(),
-        event_time: EventTime::Read,
-    }
-}
-
-async fn go(plan: RunPlan) -> Run {
-    run(plan, &mut NoObserver, pending()).await.unwrap()
-}
-
-fn assert_good(record: &Record) {
-    assert!(record.completed(), "{:?}", record.error);
-    let usage = record.usage.unwrap();
-    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (3, 2));
-    assert_eq!(record.events.len(), 2);
-    let digest = blake3::hash("héllo".as_bytes()).to_hex().to_string();
-    assert_eq!(record.text_digest, Some(digest));
-    let mut instants = vec![record.scheduled, record.dispatched.unwrap()];
-    instants.extend(record.connected);
-    instants.extend(record.headers);
-    instants.extend(record.events.iter().map(|event| event.at));
-    instants.push(record.done);
-    assert!(instants.is_sorted(), "{instants:?}");
-}
-
-fn failure(record: &Record) -> (Class, &str) {
-    match record.outcome {
-        Outcome::Failed(class) => (class, record.error.as_deref().unwrap()),
-        _ => panic!("{record:?}"),
-    }
+    let mut plan = crate::plan(address, n);
+    plan.load = Load::closed(NonZeroU32::new(users).unwrap());
+    plan.target.http = HttpVersion::Two;
+    plan.target.api_key = Some(Secret::new("hush"));
+    plan
 }
 
 #[tokio::test]
@@ -354,4 +322,29 @@ async fn a_cancelled_run_drops_what_is_under_way() {
         .unwrap();
     assert_eq!(run.records.len(), 5);
     assert!(run.records.iter().all(|r| r.outcome == Outcome::Dropped));
+}
+
+/// With TLS it is the server who chooses the version.
+#[tokio::test]
+async fn tls_has_to_choose_http2() {
+    let authority = Authority::new("ours");
+    let mut config = (*authority.sign("127.0.0.1")).clone();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let server = Server::with(100, |n| good(n + 1), Some(Arc::new(config.clone()))).await;
+    let secure = |server: &Server| {
+        let mut plan = plan(server.address, 60, 6);
+        plan.target.address = format!("https://{}", server.address).parse().unwrap();
+        plan.target.trust = authority.trusted();
+        plan
+    };
+    let run = go(secure(&server)).await;
+    run.records.iter().for_each(assert_good);
+    assert_eq!(server.connections(), 1);
+
+    config.alpn_protocols = Vec::new();
+    let server = Server::with(100, |_| good(1), Some(Arc::new(config))).await;
+    let run = go(secure(&server)).await;
+    let (class, message) = failure(&run.records[0]);
+    assert_eq!(class, Class::Connect);
+    assert!(message.contains("did not choose it"), "{message}");
 }
