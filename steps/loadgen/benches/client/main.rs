@@ -11,9 +11,10 @@
 //! arrivals a second), `many` (10,000 streams at once).
 //!
 //! Client and server are processes of their own, the server on the first processor, the client on the
-//! second. `FOLDER` holds what peers there are: `sglang-bench` (SGLang's Rust client: a script that
-//! calls `_bench.run_argv` of its wheel), `aiperf`, and `tokenizer/` for those that want one. `RUNS`
-//! says how many runs are interleaved.
+//! second. `FOLDER` holds scripts of what peers there are: `sglang-bench` (SGLang's Rust client,
+//! `_bench.run_argv` of its wheel), and with `PEERS=slow` also `aiperf`, `sglang-py`
+//! (`python -m sglang.bench_serving`), `vllm` (`vllm bench serve`) and `guidellm`; and `tokenizer/` for
+//! those that want one. `RUNS` says how many runs are interleaved.
 
 /// Writes a line to standard output, which is what a benchmark is for.
 macro_rules! say {

@@ -60,6 +60,8 @@ struct Connection {
     blocked: bool,
     /// The answer that is being written: tokens asked for, tokens written.
     answer: Option<(u32, u32)>,
+    /// Whether the answer ends with what it used, which some clients cannot read unasked.
+    wants_usage: bool,
     due: u64,
     truth: Truth,
 }
@@ -193,6 +195,7 @@ impl Server {
                 written: 0,
                 blocked: false,
                 answer: None,
+                wants_usage: false,
                 due: 0,
                 truth: Truth::default(),
             });
@@ -233,6 +236,8 @@ impl Server {
                         sent: Vec::with_capacity(tokens as usize),
                     };
                     connection.answer = Some((tokens.max(1), 0));
+                    connection.wants_usage =
+                        memchr::memmem::find(body, b"\"include_usage\"").is_some();
                     connection.due = connection.truth.received + self.pace.ttft;
                     self.due.push(Reverse((connection.due, at)));
                     self.open += 1;
@@ -279,7 +284,10 @@ impl Server {
                 connection.due += self.pace.tpot * u64::from(next - told);
                 self.due.push(Reverse((connection.due, at)));
             } else {
-                end(&mut connection.output, asked);
+                end(
+                    &mut connection.output,
+                    connection.wants_usage.then_some(asked),
+                );
                 connection.answer = None;
                 self.open -= 1;
                 self.done.push(std::mem::take(&mut connection.truth));
@@ -382,15 +390,21 @@ fn event(output: &mut Vec<u8>, last: bool) {
     chunk(output, if last { LAST } else { PIECE });
 }
 
-fn end(output: &mut Vec<u8>, tokens: u32) {
+fn end(output: &mut Vec<u8>, used: Option<u32>) {
+    if let Some(tokens) = used {
+        usage(output, tokens);
+    }
+    chunk(output, "data: [DONE]\n\n");
+    output.extend_from_slice(b"0\r\n\r\n");
+}
+
+fn usage(output: &mut Vec<u8>, tokens: u32) {
     let usage = format!(
         "data: {{\"id\":\"cmpl-8a9be2c1\",\"object\":\"text_completion\",\"created\":1790000000,\"model\":\"m\",\
          \"choices\":[],\"usage\":{{\"prompt_tokens\":32,\"total_tokens\":{},\"completion_tokens\":{tokens}}}}}\n\n",
         tokens + 32
     );
     chunk(output, &usage);
-    chunk(output, "data: [DONE]\n\n");
-    output.extend_from_slice(b"0\r\n\r\n");
 }
 
 fn chunk(output: &mut Vec<u8>, data: &str) {

@@ -15,7 +15,7 @@ pub(crate) struct Peer {
     reported: fn(&Path) -> Option<(f64, f64)>,
 }
 
-const PEERS: [Peer; 2] = [
+const PEERS: [Peer; 5] = [
     Peer {
         name: "sglang-bench",
         arguments: sglang,
@@ -25,6 +25,21 @@ const PEERS: [Peer; 2] = [
         name: "aiperf",
         arguments: aiperf,
         reported: aiperf_reported,
+    },
+    Peer {
+        name: "sglang-py",
+        arguments: sglang_py,
+        reported: sglang_reported,
+    },
+    Peer {
+        name: "vllm",
+        arguments: vllm,
+        reported: vllm_reported,
+    },
+    Peer {
+        name: "guidellm",
+        arguments: guidellm,
+        reported: guidellm_reported,
     },
 ];
 
@@ -37,9 +52,13 @@ pub(crate) fn all() -> Vec<Peer> {
     let Some(folder) = folder() else {
         return Vec::new();
     };
+    // Without `PEERS=slow` only the one that comes near.
+    let with_slow = std::env::var("PEERS").is_ok_and(|which| which == "slow");
+    let there = |peer: &Peer| folder.join(peer.name).exists();
+    let wanted = |peer: &Peer| with_slow || peer.name == PEERS[0].name;
     PEERS
         .into_iter()
-        .filter(|peer| folder.join(peer.name).exists())
+        .filter(|p| there(p) && wanted(p))
         .collect()
 }
 
@@ -143,4 +162,67 @@ fn aiperf_reported(out: &Path) -> Option<(f64, f64)> {
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
     let of = |name: &str| value[name]["avg"].as_f64();
     Some((of("time_to_first_token")?, of("inter_token_latency")?))
+}
+
+fn sglang_py(load: &Load, port: u16, folder: &Path, out: &Path) -> Vec<String> {
+    let (tokens, requests, streams) = (load.tokens, load.requests, load.streams);
+    let mut all = words(&format!(
+        "--backend vllm --base-url http://127.0.0.1:{port} --model m --dataset-name random-ids \
+         --random-input-len 32 --random-output-len {tokens} --random-range-ratio 1 \
+         --num-prompts {requests} --max-concurrency {streams} --disable-tqdm --warmup-requests 0"
+    ));
+    all.extend(pairs(folder, "--tokenizer", "tokenizer"));
+    all.extend(pairs(out, "--output-file", "out.jsonl"));
+    all
+}
+
+fn vllm(load: &Load, port: u16, folder: &Path, out: &Path) -> Vec<String> {
+    let (tokens, requests, streams) = (load.tokens, load.requests, load.streams);
+    let mut all = words(&format!(
+        "--backend openai --base-url http://127.0.0.1:{port} --model m --dataset-name random \
+         --random-input-len 32 --random-output-len {tokens} --num-prompts {requests} \
+         --max-concurrency {streams} --ignore-eos --disable-tqdm --save-result \
+         --result-filename out.json"
+    ));
+    all.extend(pairs(folder, "--tokenizer", "tokenizer"));
+    all.extend(["--result-dir".into(), out.display().to_string()]);
+    all
+}
+
+fn vllm_reported(out: &Path) -> Option<(f64, f64)> {
+    let text = std::fs::read_to_string(out.join("out.json")).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Some((
+        value["mean_ttft_ms"].as_f64()?,
+        value["mean_itl_ms"].as_f64()?,
+    ))
+}
+
+fn guidellm(load: &Load, port: u16, folder: &Path, out: &Path) -> Vec<String> {
+    let (tokens, requests, streams) = (load.tokens, load.requests, load.streams);
+    let tokenizer = folder.join("tokenizer").display().to_string();
+    let result = out.join("out.json").display().to_string();
+    words(&format!(
+        "run --disable-console --backend kind=openai_http,target=http://127.0.0.1:{port},model=m,request_format=/v1/completions \
+         --profile kind=concurrent,streams={streams} --constraint kind=max_requests,count={requests} \
+         --tokenizer kind=hf_auto,model={tokenizer} \
+         --data kind=synthetic_text,prompt_tokens=32,output_tokens={tokens} \
+         --output kind=json,path={result}"
+    ))
+}
+
+fn guidellm_reported(out: &Path) -> Option<(f64, f64)> {
+    let text = std::fs::read_to_string(out.join("out.json")).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let metrics = &value["benchmarks"][0]["metrics"];
+    let mean = |name: &str| metrics[name]["successful"]["mean"].as_f64();
+    Some((
+        mean("time_to_first_token_ms")?,
+        mean("inter_token_latency_ms")?,
+    ))
+}
+
+/// An option that names a file of a folder.
+fn pairs(folder: &Path, option: &str, file: &str) -> [String; 2] {
+    [option.to_owned(), folder.join(file).display().to_string()]
 }
