@@ -35,6 +35,8 @@ pub mod types;
 pub mod service;
 pub mod step;
 
+pub mod notes;
+
 pub mod library;
 
 pub mod schema;

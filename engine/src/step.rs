@@ -4,6 +4,7 @@
 //! retries, tear-down) is the engine's. Knows no plan text.
 
 use crate::graph::{Link, NodeId};
+use crate::notes::Notes;
 use crate::options::{Options, Parser, Walk};
 use crate::process::{Process, ProcessSpec, Supervisor};
 use crate::secrets::SecretSource;
@@ -373,6 +374,8 @@ pub struct StepContext {
     pub resolved: Resolved,
     /// Facts about this machine.
     pub environment: Arc<crate::environment::Environment>,
+    /// What is kept beyond this run.
+    pub notes: Notes,
     /// The plan.
     pub plan: Arc<PlanText>,
     /// What it was given of the machine's pools: names of devices, numbers of ports.

@@ -7,6 +7,7 @@ mod other_servers;
 mod quickstart;
 mod resetting;
 mod scripted;
+mod searching;
 mod truth;
 mod unhealthy;
 mod world;

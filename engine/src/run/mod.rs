@@ -31,6 +31,7 @@ use crate::event::{Event, Listener, NodeSummary, Outcome};
 use crate::expand::Expanded;
 use crate::freshness::Wish;
 use crate::graph::{Graph, NodeId, StepNode};
+use crate::notes::Notes;
 use crate::process::Supervisor;
 use crate::schedule::{Action, Because, Decision, Happened, Schedule};
 use crate::secrets::Redactor;
@@ -514,6 +515,8 @@ impl Run {
         let name = self.graph.node(node).name.clone();
         let environment = self.environment.clone();
         let (plan, supervisor) = (self.plan.clone(), self.supervisor.clone());
+        let work = self.ledger.recheck(node).map(|(key, _)| key);
+        let notes = Notes::new(self.store.clone(), work);
         let sender = self.sender.clone();
         // A full queue drops progress, never a result.
         let progress: Arc<dyn Fn(Progress) + Send + Sync> =
@@ -526,6 +529,7 @@ impl Run {
             logs: logs.clone(),
             resolved: resolved.clone(),
             environment: environment.clone(),
+            notes: notes.clone(),
             plan: plan.clone(),
             supervisor: supervisor.clone(),
             claims: BTreeMap::new(),

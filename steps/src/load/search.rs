@@ -6,6 +6,7 @@ use super::{ProtocolChoice, target};
 use crate::files;
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::result::{Definition, MeasuredFile, Row};
+use engine::notes::Notes;
 use engine::options::Parser;
 use engine::source::Place;
 use engine::step::{
@@ -20,9 +21,7 @@ use loadgen::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,14 +125,30 @@ impl StepType for LoadSearch {
 /// One trial, as it is written down.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Trial {
-    /// Tells trials of other searches and of other boots apart.
-    search: String,
     value: f64,
     repeat: u32,
     met: u64,
     of: u64,
     /// What else was measured.
     values: BTreeMap<String, f64>,
+}
+
+/// What a trial came to.
+struct Made {
+    tally: Tally,
+    values: BTreeMap<String, f64>,
+}
+
+impl Made {
+    fn numbered(self, value: f64, repeat: u32) -> Trial {
+        Trial {
+            value,
+            repeat,
+            met: self.tally.met,
+            of: self.tally.of,
+            values: self.values,
+        }
+    }
 }
 
 impl LoadSearch {
@@ -144,15 +159,6 @@ impl LoadSearch {
             e2el: self.slo_e2el,
         };
         (slo != Slo::default()).then_some(slo)
-    }
-
-    /// What trials of this search are told from others by.
-    fn name(&self, context: &StepContext, workload: &Workload) -> String {
-        let boot = context.environment.boot_id.as_str();
-        let options = format!("{self:?} {}", workload.digest());
-        blake3::hash(format!("{boot} {options}").as_bytes())
-            .to_hex()
-            .to_string()
     }
 
     fn load(&self, value: f64, trial: u64) -> Result<Load, StepError> {
@@ -240,7 +246,7 @@ impl LoadSearch {
         workload: &Workload,
         value: f64,
         trial: u64,
-    ) -> Result<(Tally, BTreeMap<String, f64>), StepError> {
+    ) -> Result<Made, StepError> {
         let plan = self.plan(context, workload, value, trial)?;
         let run = loadgen::run(plan, &mut NoObserver, context.cancelled()).await;
         let run = run.map_err(|e| StepError::new(e.to_string()))?;
@@ -258,7 +264,7 @@ impl LoadSearch {
                 met: slo.met,
                 of: slo.requests,
             };
-            return Ok((tally, values));
+            return Ok(Made { tally, values });
         }
         let judged = loadgen::judge(
             &run.info,
@@ -278,7 +284,7 @@ impl LoadSearch {
             met: u64::from(keeps_up),
             of: 1,
         };
-        Ok((tally, values))
+        Ok(Made { tally, values })
     }
 
     /// The last answers come when nothing arrives any more: that time is no fault of the server.
@@ -304,47 +310,46 @@ impl LoadSearch {
     }
 }
 
-/// Trials that were written down, so that a search that was cut off goes on.
-struct Log {
-    path: PathBuf,
-    search: String,
-    known: Vec<Trial>,
+/// The trials of a search that was cut off, as it left them.
+#[derive(Default, Serialize, Deserialize)]
+struct Unfinished {
+    /// The boot of the machine in which they were made: after another they would be mixed with what
+    /// may have changed.
+    boot: String,
+    trials: Vec<Trial>,
 }
 
-impl Log {
-    fn open(context: &StepContext, search: String) -> Self {
-        let folder = context.logs.parent().unwrap_or(&context.logs);
-        let path = folder.join("trials.jsonl");
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let trials = text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        let known = trials
-            .filter(|trial: &Trial| trial.search == search)
-            .collect();
+/// Trials that are written down as they end, so that a search that was cut off goes on.
+struct Log<'a> {
+    notes: &'a Notes,
+    known: Unfinished,
+}
+
+impl<'a> Log<'a> {
+    fn open(context: &'a StepContext) -> Self {
+        let boot = &context.environment.boot_id;
+        let left: Option<Unfinished> = context.notes.unfinished();
+        let known = left.filter(|left| left.boot == *boot);
         Self {
-            path,
-            search,
-            known,
+            notes: &context.notes,
+            known: known.unwrap_or_else(|| Unfinished {
+                boot: boot.clone(),
+                trials: Vec::new(),
+            }),
         }
     }
 
-    fn find(&self, value: f64, repeat: u32) -> Option<&Trial> {
+    fn find(&self, value: f64, repeat: u32) -> Option<Trial> {
         let is_it =
             |t: &&Trial| t.repeat == repeat && (t.value - value).abs() < f64::EPSILON * value;
-        self.known.iter().find(is_it)
+        let found = self.known.trials.iter().find(is_it)?.clone();
+        // Reading a number that was written may cost it its last digit.
+        Some(Trial { value, ..found })
     }
 
     fn add(&mut self, trial: Trial) -> Result<(), StepError> {
-        let failed = |e: std::io::Error| StepError::because("could not write down a trial", e);
-        let mut line = serde_json::to_string(&trial).unwrap_or_default();
-        line.push('\n');
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.create(true).append(true).open(&self.path);
-        file.and_then(|mut f| f.write_all(line.as_bytes()))
-            .map_err(failed)?;
-        self.known.push(trial);
-        Ok(())
+        self.known.trials.push(trial);
+        self.notes.leave_unfinished(&self.known)
     }
 }
 
@@ -353,7 +358,7 @@ impl Step for LoadSearch {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let workload = Workload::read(&context.path(&self.workload)?)
             .map_err(|e| StepError::new(e.to_string()))?;
-        let mut log = Log::open(context, self.name(context, &workload));
+        let mut log = Log::open(context);
         let whole = matches!(self.over, SearchChoice::Concurrency);
         let mut bisection = Bisection::new(self.lowest.0, self.highest.0, self.resolution.0, whole);
         let mut trials = Vec::new();
@@ -362,18 +367,11 @@ impl Step for LoadSearch {
             for repeat in 0.. {
                 context.doing(format!("trial {} at {value:.3}", trials.len() + 1));
                 let trial = match log.find(value, repeat) {
-                    Some(known) => known.clone(),
+                    Some(known) => known,
                     None => {
                         let number = trials.len() as u64;
-                        let (found, values) = self.trial(context, &workload, value, number).await?;
-                        let trial = Trial {
-                            search: log.search.clone(),
-                            value,
-                            repeat,
-                            met: found.met,
-                            of: found.of,
-                            values,
-                        };
+                        let made = self.trial(context, &workload, value, number).await?;
+                        let trial = made.numbered(value, repeat);
                         log.add(trial.clone())?;
                         trial
                     }
@@ -390,6 +388,7 @@ impl Step for LoadSearch {
         let (held, broke) = bisection.found();
         let result = self.measured(held, broke, &trials);
         files::write_json(&context.output("result.json"), &result)?;
+        context.notes.finished()?;
         Ok(self.report(held, broke, trials.len()))
     }
 }
