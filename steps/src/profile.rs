@@ -15,8 +15,8 @@ use engine::step::{
 };
 use engine::types::{Artifact, Lease};
 use loadgen::{
-    Generation, Limits, Load, NoObserver, Protocol, Record, Request, Reuse, RunPlan, Stop,
-    Timeouts, Workload,
+    Generation, HttpVersion, Limits, Load, NoObserver, Protocol, Record, Request, Reuse, RunPlan,
+    Stop, Timeouts, Workload,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -191,7 +191,13 @@ impl ProfilePhases {
             load: Load::closed(concurrency),
             stop: Stop::Requests(n_requests),
             reuse: Reuse::Once,
-            target: target(endpoint, Protocol::Completions, Generation::default(), None)?,
+            target: target(
+                endpoint,
+                Protocol::Completions,
+                HttpVersion::One,
+                Generation::default(),
+                None,
+            )?,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             threads: loadgen::Threads::default(),

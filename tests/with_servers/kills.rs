@@ -37,7 +37,7 @@ with = { argv = ["sh", "-c", "sleep 0.2; echo served > answer", "${services.serv
 
 [steps.load]
 use = "load.test"
-with = { server = "${services.server}", workload = "${steps.prompts.workload}", concurrency = 2 }
+with = { server = "${services.server}", workload = "${steps.prompts.workload}", concurrency = 2, calibration = "none" }
 samples = { target = 2, replacements = 0 }
 "#;
 

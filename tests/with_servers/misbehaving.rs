@@ -31,9 +31,10 @@ with = {{ server = "${{services.server}}", workload = "${{steps.prompts.workload
 
 pub(crate) const EMBEDDED: &str =
     "use = \"server.embedded\"\nwith = { model = \"${steps.model.dir}\" }";
-pub(crate) const FEW: &str = "concurrency = 2";
+pub(crate) const FEW: &str = "concurrency = 2, calibration = \"none\"";
 /// Goes on until somebody ends it.
-pub(crate) const ENDLESS: &str = "concurrency = 2, reuse = \"cycle\", duration = \"10m\"";
+pub(crate) const ENDLESS: &str =
+    "concurrency = 2, reuse = \"cycle\", duration = \"10m\", calibration = \"none\"";
 
 /// Runs a plan that must fail, and returns what it said.
 pub(crate) fn failing(world: &World, plan: &str) -> String {
@@ -214,7 +215,7 @@ fn a_relative_output_folder_is_the_same_for_every_process() {
 fn another_load_does_not_hide_that_a_server_died() {
     let world = World::new();
     let two = plan_with(EMBEDDED, ENDLESS)
-        + "\n[steps.other]\nuse = \"load.test\"\nwith = { server = \"${services.server}\", workload = \"${steps.prompts.workload}\", concurrency = 1 , reuse = \"cycle\", duration = \"9m\" }\n";
+        + "\n[steps.other]\nuse = \"load.test\"\nwith = { server = \"${services.server}\", workload = \"${steps.prompts.workload}\", concurrency = 1, calibration = \"none\", reuse = \"cycle\", duration = \"9m\" }\n";
     let plan = world.plan(&two);
     let running = start_and_kill_server(&world, &plan);
     let finished = running.finish();

@@ -37,7 +37,7 @@ with = {{ server = "${{services.server}}", requests = 2, protocol = "chat" }}
 [steps.load]
 use = "load.test"
 after = ["warm"]
-with = {{ server = "${{services.server}}", workload = "${{steps.prompts.workload}}", concurrency = 2, protocol = "chat" }}
+with = {{ server = "${{services.server}}", workload = "${{steps.prompts.workload}}", concurrency = 2, protocol = "chat", calibration = "none" }}
 "#
     )
 }

@@ -67,7 +67,7 @@ impl Search {
 
 [steps.most]
 use = "load.search"
-with = {{ server = "${{services.server}}", workload = "workload.jsonl", over = "concurrency", lowest = 1, highest = 64, requests = {REQUESTS}, repeats = 1, slo_e2el = "10m", percentile = 90 }}
+with = {{ server = "${{services.server}}", workload = "workload.jsonl", over = "concurrency", lowest = 1, highest = 64, requests = {REQUESTS}, repeats = 1, slo_e2el = "10m", percentile = 90, calibration = "none" }}
 "#,
             server.service()
         ));

@@ -38,7 +38,41 @@ pub struct ClientError {
     pub lag: Summary,
 }
 
+/// The number that the client distorts most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Distortion {
+    /// Its name, such as `ttft_p99`.
+    pub name: &'static str,
+    /// What the client adds to it, in milliseconds.
+    pub added_ms: f64,
+    /// That as a share of what was measured.
+    pub share: f64,
+}
+
 impl ClientError {
+    /// Finds what is distorted most of what was `measured`, in milliseconds, under the names `ttft_p50`,
+    /// `ttft_p99`, `itl_p50` and `itl_p99`.
+    #[must_use]
+    pub fn worst(&self, measured: impl Fn(&str) -> Option<f64>) -> Option<Distortion> {
+        let added = [
+            ("ttft_p50", self.ttft.p50),
+            ("ttft_p99", self.ttft.p99),
+            ("itl_p50", self.itl.p50),
+            ("itl_p99", self.itl.p99),
+        ];
+        let distortion = |(name, added): (&'static str, Option<f64>)| {
+            let (added_ms, signal) = (added?, measured(name)?);
+            let share = added_ms.abs() / signal.max(f64::MIN_POSITIVE);
+            Some(Distortion {
+                name,
+                added_ms,
+                share,
+            })
+        };
+        let all = added.into_iter().filter_map(distortion);
+        all.max_by(|a, b| a.share.total_cmp(&b.share))
+    }
+
     /// Sets records beside the truth.
     #[must_use]
     pub fn of(info: &RunInfo, records: &[Record], truths: &[Truth]) -> Self {

@@ -37,7 +37,7 @@ mod verdict;
 pub mod views;
 
 pub use arrivals::{Arrivals, Process, Profile, Rate, RateError, Stage};
-pub use calibration::{ClientError, Truth};
+pub use calibration::{ClientError, Distortion, Truth};
 pub use client::{Address, AddressError};
 pub use metrics::{
     Better, Counts, Definition, Distribution, Metrics, Second, SloResults, Summary, Throughput,

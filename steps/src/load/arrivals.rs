@@ -78,6 +78,24 @@ struct Contradiction {
 }
 
 impl LoadOptions<'_> {
+    /// A plan that says nothing of its load but what random numbers start from.
+    pub(super) fn none(seed: u64) -> Self {
+        Self {
+            request_rate: None,
+            arrivals: None,
+            burstiness: None,
+            stages: &[],
+            speed: None,
+            max_in_flight: None,
+            concurrency: None,
+            think_time: None,
+            think: ThinkChoice::Constant,
+            sessions: false,
+            has_end: true,
+            seed,
+        }
+    }
+
     /// Reports what does not go together.
     pub(super) fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
         let at = |option: &str| table.get(option).map_or(place, |v| &v.place).clone();

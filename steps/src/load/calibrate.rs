@@ -1,39 +1,24 @@
 //! `load.calibrate`: the same load against a server of known truth on the same machine, so that
 //! what the client itself adds stands beside what it measures.
 
-use super::EventTimeChoice;
 use super::arrivals::{ArrivalChoice, LoadOptions, StageOptions, ThinkChoice};
+use super::rehearsal::Rehearsal;
+use super::{EventTimeChoice, HttpChoice};
 use crate::files;
-use crate::http::Peer;
 use crate::kinds::Workload as WorkloadKind;
 use crate::result::{Definition, MeasuredFile, Row};
-use embedded_server::{AnswerTrace, ExecutorKind, ServeError, ServerOptions, Trace};
 use engine::options::Parser;
 use engine::source::Place;
 use engine::step::{
-    FailureClass, Figure, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport,
-    StepType, Verdict,
+    Figure, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
+    Verdict,
 };
 use engine::types::{Artifact, Nested, Positive};
 use engine::value::Table;
-use loadgen::{
-    ClientError, Ended, Generation, Limits, NoObserver, Prompt, Protocol, Reuse, Run, RunPlan,
-    Stop, Target, Threads, Timeouts, Trust, Truth, Workload,
-};
+use loadgen::{ClientError, Reuse, Run, Stop, Threads, Workload};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
-
-/// Threads that talk to the client.
-const HTTP_THREADS: usize = 2;
-/// How long the server may take to begin and to end.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Requests that may be under way at once.
-const MOST_REQUESTS: usize = 100_000;
 
 engine::options! {
     /// Options of `load.calibrate`.
@@ -70,6 +55,8 @@ engine::options! {
         client_cores: Vec<u32> = Vec::new();
         /// Whose time events get.
         event_time: EventTimeChoice = EventTimeChoice::Read;
+        /// The version of HTTP; with TLS the server has to choose 2, without it is spoken unasked.
+        http: HttpChoice = HttpChoice::One;
     }
 }
 
@@ -116,27 +103,15 @@ impl LoadCalibrate {
         }
     }
 
-    fn server_options(&self, trace: PathBuf) -> ServerOptions {
-        ServerOptions {
-            executor: ExecutorKind::Sim,
-            sim_ttft_ms: self.ttft.as_secs_f64() * 1e3,
-            sim_tpot_ms: self.tpot.as_secs_f64() * 1e3,
-            trace: Some(trace),
-            queue_limit: MOST_REQUESTS,
-            max_running_requests: MOST_REQUESTS,
-            ..ServerOptions::default()
-        }
-    }
-
-    fn plan(&self, context: &StepContext, at: SocketAddr) -> Result<RunPlan, StepError> {
-        let failed = |e: loadgen::WorkloadError| StepError::new(e.to_string());
-        let workload = Workload::read(&context.path(&self.workload)?).map_err(failed)?;
+    fn rehearsal(&self, context: &StepContext) -> Result<Rehearsal, StepError> {
+        let workload = Workload::read(&context.path(&self.workload)?)
+            .map_err(|e| StepError::new(e.to_string()))?;
         let lasts = match self.stages.is_empty() {
             true => self.duration,
             false => self.stages.iter().map(|stage| stage.0.duration).sum(),
         };
-        Ok(RunPlan {
-            workload: Arc::new(Workload::new(alike(&workload)).map_err(failed)?),
+        Ok(Rehearsal {
+            requests: workload.requests().to_vec(),
             load: self.load().load(context.sample)?,
             stop: Stop::After(lasts),
             // The server keeps nothing that a repeated prompt could meet.
@@ -145,25 +120,14 @@ impl LoadCalibrate {
             } else {
                 Reuse::Cycle
             },
-            target: Target {
-                address: format!("http://{at}")
-                    .parse()
-                    .map_err(|e: loadgen::AddressError| StepError::new(e.to_string()))?,
-                trust: Trust::default(),
-                model: "default".to_owned(),
-                protocol: Protocol::Completions,
-                http: loadgen::HttpVersion::One,
-                api_key: None,
-                generation: Generation::default(),
-                extra: serde_json::Map::new(),
-            },
-            timeouts: Timeouts::default(),
-            limits: Limits::default(),
             threads: Threads {
                 count: self.client_threads,
                 cores: self.client_cores.clone(),
             },
             event_time: self.event_time.into(),
+            http: self.http.into(),
+            ttft: self.ttft,
+            tpot: self.tpot,
         })
     }
 
@@ -172,33 +136,11 @@ impl LoadCalibrate {
     }
 }
 
-/// Requests of the same lengths whose words the server knows.
-fn alike(workload: &Workload) -> Vec<loadgen::Request> {
-    let request = |request: &loadgen::Request| loadgen::Request {
-        model: None,
-        slo: None,
-        prompt: Prompt::Text(vec!["word"; request.input_tokens as usize].join(" ")),
-        ..request.clone()
-    };
-    workload.requests().iter().map(request).collect()
-}
-
 #[async_trait::async_trait]
 impl Step for LoadCalibrate {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let trace = context.folder.join("trace.jsonl");
-        let server = PacedServer::start(self.server_options(trace.clone())).await?;
-        let plan = self.plan(context, server.address)?;
-        let run = loadgen::run(plan, &mut NoObserver, context.cancelled()).await;
-        server.stop().await?;
-        let run = run.map_err(|e| StepError::new(e.to_string()))?;
-        if run.info.ended == Ended::Interrupted {
-            return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
-        }
-        let error = ClientError::of(&run.info, &run.records, &truths(&trace)?);
+        let (run, error) = self.rehearsal(context)?.perform(context).await?;
         files::write_json(&context.output("result.json"), &measured(&run, &error))?;
-        // It is as large as the run, and nobody needs it any more.
-        let _ = std::fs::remove_file(&trace);
         let figures = figures(&error);
         Ok(StepReport {
             summary: Some(crate::figures::line(&figures)),
@@ -206,17 +148,6 @@ impl Step for LoadCalibrate {
             figures,
         })
     }
-}
-
-fn truths(trace: &Path) -> Result<Vec<Truth>, StepError> {
-    let answers = Trace::read(trace)
-        .map_err(|e| StepError::because("could not read what the server wrote down", e))?;
-    let truth = |answer: AnswerTrace| Truth {
-        request: answer.request,
-        received: answer.received_ns,
-        sent: answer.sent_ns,
-    };
-    Ok(answers.into_iter().map(truth).collect())
 }
 
 fn measured(run: &Run, error: &ClientError) -> MeasuredFile {
@@ -269,83 +200,4 @@ fn verdict(run: &Run, error: &ClientError) -> Verdict {
         ),
     };
     Verdict { grade, reasons }
-}
-
-/// The server of known truth, on threads of its own.
-struct PacedServer {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    ended: oneshot::Receiver<Result<(), ServeError>>,
-}
-
-impl PacedServer {
-    async fn start(options: ServerOptions) -> Result<Self, StepError> {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (tell, told) = oneshot::channel();
-        let (end, ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("paced-server".into())
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(HTTP_THREADS)
-                    .enable_all()
-                    .build();
-                let served = match runtime {
-                    Ok(runtime) => runtime.block_on(embedded_server::serve(
-                        options,
-                        stopped,
-                        // Nobody waits any more: then it is about to be stopped.
-                        |address| {
-                            let _ = tell.send(address);
-                        },
-                    )),
-                    Err(source) => Err(ServeError::Thread { source }),
-                };
-                let _ = end.send(served);
-            })
-            .map_err(|e| StepError::because("could not start the server's threads", e))?;
-        match tokio::time::timeout(PATIENCE, told).await {
-            Ok(Ok(address)) => {
-                let server = Self {
-                    address,
-                    stop,
-                    ended,
-                };
-                server.is_ready().await?;
-                Ok(server)
-            }
-            _ => {
-                drop(stop);
-                Err(match tokio::time::timeout(PATIENCE, ended).await {
-                    Ok(Ok(Err(error))) => {
-                        StepError::because("the paced server did not start", error)
-                    }
-                    _ => StepError::new("the paced server did not start"),
-                })
-            }
-        }
-    }
-
-    async fn is_ready(&self) -> Result<(), StepError> {
-        let url = format!("http://{}", self.address);
-        let asked = async {
-            while !crate::http::get(Peer::at(&url), "/health")
-                .await
-                .is_ok_and(|a| a.status == 200)
-            {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let late = |_| StepError::new("the paced server was not ready in time");
-        tokio::time::timeout(PATIENCE, asked).await.map_err(late)
-    }
-
-    async fn stop(self) -> Result<(), StepError> {
-        drop(self.stop);
-        match tokio::time::timeout(PATIENCE, self.ended).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(StepError::because("the paced server failed", error)),
-            _ => Err(StepError::new("the paced server did not end")),
-        }
-    }
 }

@@ -3,8 +3,10 @@
 mod arrivals;
 mod bisect;
 mod calibrate;
+mod calibration;
 mod recompute;
 mod records;
+mod rehearsal;
 mod schedule;
 mod search;
 mod test;
@@ -57,6 +59,25 @@ impl From<EventTimeChoice> for EventTime {
     }
 }
 
+engine::choices! {
+    /// The version of HTTP.
+    pub enum HttpChoice {
+        /// A connection for every request under way.
+        One = "1.1",
+        /// Many requests over one connection, as many as the server allows.
+        Two = "2",
+    }
+}
+
+impl From<HttpChoice> for HttpVersion {
+    fn from(choice: HttpChoice) -> Self {
+        match choice {
+            HttpChoice::One => HttpVersion::One,
+            HttpChoice::Two => HttpVersion::Two,
+        }
+    }
+}
+
 impl From<ProtocolChoice> for Protocol {
     fn from(choice: ProtocolChoice) -> Self {
         match choice {
@@ -72,6 +93,7 @@ impl From<ProtocolChoice> for Protocol {
 pub(crate) fn target(
     endpoint: &Endpoint,
     protocol: Protocol,
+    http: HttpVersion,
     generation: Generation,
     api_key: Option<Secret>,
 ) -> Result<Target, StepError> {
@@ -89,7 +111,7 @@ pub(crate) fn target(
         trust: Peer::of(endpoint).trust()?,
         model,
         protocol,
-        http: HttpVersion::One,
+        http,
         api_key,
         generation,
         extra: serde_json::Map::new(),

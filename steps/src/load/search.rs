@@ -1,8 +1,10 @@
 //! `load.search`: the highest request rate, or the most users, at which a server keeps its
 //! objectives, or, without any, at which it keeps up.
 
+use super::arrivals::LoadOptions;
 use super::bisect::{Bisection, Tally};
-use super::{ProtocolChoice, target};
+use super::calibration::{Calibration, Measurement};
+use super::{EventTimeChoice, HttpChoice, ProtocolChoice, target};
 use crate::files;
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::result::{Definition, MeasuredFile, Row};
@@ -16,8 +18,8 @@ use engine::step::{
 use engine::types::{Artifact, Lease, Positive, Text};
 use engine::value::Table;
 use loadgen::{
-    Arrivals, Check, Ended, Generation, Limits, Load, Metrics, NoObserver, Process, Rate, Reuse,
-    RunPlan, Secret, Slo, Stop, Thresholds, Timeouts, Workload,
+    Arrivals, Check, ClientError, Ended, Generation, Limits, Load, Metrics, NoObserver, Process,
+    Rate, Reuse, RunPlan, Secret, Slo, Stop, Threads, Thresholds, Timeouts, Workload,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -77,15 +79,28 @@ engine::options! {
         api_key: Option<Text>;
         /// Longest wait for one answer.
         request_timeout: Duration = Duration::from_secs(600);
+        /// What the client adds under the highest load that held; it stands beside the result, and counts
+        /// in the verdict. `automatic` rehearses that load for two seconds against a built-in server when
+        /// the search has ended, a minute at most, unless one of its shape did so within the last hour;
+        /// or samples of a `load.calibrate` that the plan has.
+        calibration: Calibration = Calibration::Automatic;
         /// Starts the random numbers of arrivals.
         seed: u64 = 42;
+        /// Threads that send and receive; one for every four processors if absent.
+        client_threads: Option<NonZeroU32>;
+        /// Processors that these threads are kept on, in turn.
+        client_cores: Vec<u32> = Vec::new();
+        /// Whose time events get.
+        event_time: EventTimeChoice = EventTimeChoice::Read;
+        /// The version of HTTP; with TLS the server has to choose 2, without it is spoken unasked.
+        http: HttpChoice = HttpChoice::One;
     }
 }
 
 impl StepType for LoadSearch {
     const NAME: &'static str = "load.search";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Finds the highest request rate, or the most users, at which a server keeps its objectives, or keeps up.";
 
     fn outputs() -> &'static [OutputSpec] {
@@ -171,17 +186,7 @@ impl LoadSearch {
                 seed: self.seed.wrapping_add(trial),
                 max_in_flight: None,
             }),
-            SearchChoice::Concurrency => {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "the search asks for whole, positive numbers of users"
-                )]
-                let users = value.round() as u32;
-                Ok(Load::closed(
-                    NonZeroU32::new(users).unwrap_or(NonZeroU32::MIN),
-                ))
-            }
+            SearchChoice::Concurrency => Ok(Load::closed(users(value))),
         }
     }
 
@@ -208,6 +213,13 @@ impl LoadSearch {
         Workload::new(requests.collect()).map_err(|e| StepError::new(e.to_string()))
     }
 
+    fn threads(&self) -> Threads {
+        Threads {
+            count: self.client_threads,
+            cores: self.client_cores.clone(),
+        }
+    }
+
     fn plan(
         &self,
         context: &StepContext,
@@ -227,6 +239,7 @@ impl LoadSearch {
             target: target(
                 context.endpoint(&self.server)?,
                 self.protocol.into(),
+                self.http.into(),
                 Generation::default(),
                 api_key.transpose()?,
             )?,
@@ -235,8 +248,8 @@ impl LoadSearch {
                 ..Timeouts::default()
             },
             limits: Limits::default(),
-            threads: loadgen::Threads::default(),
-            event_time: loadgen::EventTime::Read,
+            threads: self.threads(),
+            event_time: self.event_time.into(),
         })
     }
 
@@ -308,6 +321,41 @@ impl LoadSearch {
         let sure = tally.decides(wanted, self.confidence.0);
         sure.or_else(|| is_last.then(|| tally.share() >= wanted))
     }
+}
+
+/// A value of a search for users.
+fn users(value: f64) -> NonZeroU32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the search asks for whole, positive numbers of users"
+    )]
+    let users = value.round() as u32;
+    NonZeroU32::new(users).unwrap_or(NonZeroU32::MIN)
+}
+
+/// Adds to a verdict what the client adds to the numbers of the load that held, where that is much.
+fn distorted(mut verdict: Verdict, error: Option<&ClientError>, result: &MeasuredFile) -> Verdict {
+    let values = result.rows.first().map(|row| &row.values);
+    let measured =
+        |name: &str| values.and_then(|v| v.get(&format!("{name}_ms")).copied().flatten());
+    let Some(worst) = error.and_then(|error| error.worst(measured)) else {
+        return verdict;
+    };
+    let (degraded, invalid) = Thresholds::default().client_error;
+    let grade = match worst.share {
+        share if share > invalid => Grade::Invalid,
+        share if share > degraded => Grade::Degraded,
+        _ => return verdict,
+    };
+    verdict.grade = verdict.grade.max(grade);
+    verdict.reasons.push(format!(
+        "the client adds {:.3} ms to `{}` at the load that held, {:.0} % of what was measured (give the client processors of its own)",
+        worst.added_ms,
+        worst.name,
+        worst.share * 100.0
+    ));
+    verdict
 }
 
 /// The trials of a search that was cut off, as it left them.
@@ -386,15 +434,53 @@ impl Step for LoadSearch {
             }
         }
         let (held, broke) = bisection.found();
-        let result = self.measured(held, broke, &trials);
+        let error = self.client_error(context, &workload, held).await?;
+        let result = self.measured(held, broke, &trials, error.as_ref());
         files::write_json(&context.output("result.json"), &result)?;
         context.notes.finished()?;
-        Ok(self.report(held, broke, trials.len()))
+        let mut report = self.report(held, broke, trials.len());
+        report.verdict = report
+            .verdict
+            .map(|verdict| distorted(verdict, error.as_ref(), &result));
+        Ok(report)
     }
 }
 
 impl LoadSearch {
-    fn measured(&self, held: Option<f64>, broke: Option<f64>, trials: &[Trial]) -> MeasuredFile {
+    /// What the client adds under the load that held. The trials are over: no load is on the server.
+    async fn client_error(
+        &self,
+        context: &StepContext,
+        workload: &Workload,
+        held: Option<f64>,
+    ) -> Result<Option<ClientError>, StepError> {
+        let Some(held) = held else {
+            return Ok(None);
+        };
+        let is_open = matches!(self.over, SearchChoice::RequestRate);
+        let measurement = Measurement {
+            load: LoadOptions {
+                request_rate: is_open.then_some(Positive(held)),
+                concurrency: (!is_open).then(|| users(held)),
+                ..LoadOptions::none(self.seed)
+            },
+            workload,
+            requests: Some(self.requests.into()),
+            threads: self.threads(),
+            event_time: self.event_time.into(),
+            http: self.http.into(),
+        };
+        let calibrated = self.calibration.of(&measurement, context).await?;
+        Ok(calibrated.map(|calibrated| calibrated.error))
+    }
+
+    fn measured(
+        &self,
+        held: Option<f64>,
+        broke: Option<f64>,
+        trials: &[Trial],
+        error: Option<&ClientError>,
+    ) -> MeasuredFile {
         let mut row = Row::default();
         let name = self.over.word();
         row.set(format!("highest_{name}"), held.unwrap_or(f64::NAN));
@@ -404,6 +490,9 @@ impl LoadSearch {
         let at_best = trials.iter().rev().find(|t| Some(t.value) == held);
         for (name, value) in at_best.map(|t| &t.values).into_iter().flatten() {
             row.set(name.clone(), *value);
+        }
+        for (name, value) in error.map(ClientError::values).into_iter().flatten() {
+            row.set(name, value);
         }
         let unit = match self.over {
             SearchChoice::RequestRate => "requests/s",
@@ -429,6 +518,13 @@ impl LoadSearch {
             unit: d.unit.to_owned(),
             formula: d.formula.to_owned(),
         }));
+        definitions.extend(error.iter().flat_map(|_| ClientError::definitions()).map(
+            |(name, formula)| Definition {
+                name: name.to_owned(),
+                unit: "ms".to_owned(),
+                formula: formula.to_owned(),
+            },
+        ));
         MeasuredFile {
             rows: vec![row],
             definitions,

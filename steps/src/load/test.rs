@@ -1,25 +1,25 @@
 //! `load.test`: one sample of a server under a stated load.
 
 use super::arrivals::{ArrivalChoice, LoadOptions, StageOptions, ThinkChoice};
+use super::calibration::{Calibration, Measurement};
 use super::recompute::write_views;
 use super::records::RecordFiles;
-use super::{EventTimeChoice, ProtocolChoice, target, verdict};
+use super::{EventTimeChoice, HttpChoice, ProtocolChoice, target, verdict};
 use crate::files;
 use crate::http::{self, Peer};
-use crate::kinds::{InferenceServer, Measured, Workload as WorkloadKind};
+use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::result::{Definition, MeasuredFile, Row};
 use engine::options::Parser;
 use engine::service::Endpoint;
 use engine::source::Place;
 use engine::step::{
-    FailureClass, Figure, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport,
-    StepType,
+    FailureClass, Figure, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
 };
-use engine::types::{Artifact, Json, Lease, Nested, Positive, Samples, Text};
+use engine::types::{Artifact, Json, Lease, Nested, Positive, Text};
 use engine::value::Table;
 use loadgen::{
     ClientError, Ended, Generation, Limits, Metrics, OutputLength, Reuse, RunPlan, Secret, Stop,
-    Thresholds, Timeouts, Workload,
+    Threads, Thresholds, Timeouts, Workload,
 };
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -93,9 +93,11 @@ engine::options! {
         api_key: Option<Text>;
         /// Longest wait for one answer.
         request_timeout: Duration = Duration::from_secs(600);
-        /// What the client adds under this load, as `load.calibrate` has measured it; it stands beside
-        /// the results, and counts in the verdict.
-        calibration: Option<Samples<Measured>>;
+        /// What the client adds under this load; it stands beside the results, and counts in the
+        /// verdict. `automatic` rehearses the load for two seconds against a built-in server before it
+        /// begins, a minute at most, unless one of its shape did so within the last hour; or
+        /// samples of a `load.calibrate` that the plan has.
+        calibration: Calibration = Calibration::Automatic;
         /// Starts the random numbers of arrivals; the sample's index is added.
         seed: u64 = 42;
         /// Threads that send and receive; one for every four processors if absent.
@@ -104,13 +106,15 @@ engine::options! {
         client_cores: Vec<u32> = Vec::new();
         /// Whose time events get.
         event_time: EventTimeChoice = EventTimeChoice::Read;
+        /// The version of HTTP; with TLS the server has to choose 2, without it is spoken unasked.
+        http: HttpChoice = HttpChoice::One;
     }
 }
 
 impl StepType for LoadTest {
     const NAME: &'static str = "load.test";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str =
         "Measures a server under an open or closed load, with every request recorded.";
 
@@ -181,30 +185,11 @@ impl LoadTest {
         }
     }
 
-    /// What the client adds, by the newest calibration that can be believed.
-    fn client_error(&self, context: &StepContext) -> Result<Option<ClientError>, StepError> {
-        let Some(calibration) = &self.calibration else {
-            return Ok(None);
-        };
-        let samples = context.samples(calibration);
-        let believed = samples.iter().filter(|s| s.verdict.grade != Grade::Invalid);
-        let Some(newest) = believed.max_by_key(|s| s.drawn_at) else {
-            let error = StepError::new("no calibration of the client can be believed");
-            return Err(error.help("look at the reasons of the `load.calibrate` step's verdict"));
-        };
-        let path = newest.outputs.get("result");
-        let path =
-            path.ok_or_else(|| StepError::new(format!("`{}` left no result", newest.node)))?;
-        let file: MeasuredFile = files::read_json(path)?;
-        let error = file
-            .details
-            .get("client_error")
-            .cloned()
-            .unwrap_or_default();
-        serde_json::from_value(error).map(Some).map_err(|_| {
-            StepError::new(format!("`{}` is no calibration of the client", newest.node))
-                .help("refer to the samples of a `load.calibrate` step")
-        })
+    fn threads(&self) -> Threads {
+        Threads {
+            count: self.client_threads,
+            cores: self.client_cores.clone(),
+        }
     }
 
     fn plan(&self, context: &StepContext, workload: Workload) -> Result<RunPlan, StepError> {
@@ -224,6 +209,7 @@ impl LoadTest {
         let mut target = target(
             context.endpoint(&self.server)?,
             self.protocol.into(),
+            self.http.into(),
             generation,
             api_key,
         )?;
@@ -253,10 +239,7 @@ impl LoadTest {
             target,
             timeouts,
             limits: Limits::default(),
-            threads: loadgen::Threads {
-                count: self.client_threads,
-                cores: self.client_cores.clone(),
-            },
+            threads: self.threads(),
             event_time: self.event_time.into(),
         })
     }
@@ -267,6 +250,16 @@ impl Step for LoadTest {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let workload = Workload::read(&context.path(&self.workload)?)
             .map_err(|e| StepError::new(e.to_string()))?;
+        let measurement = Measurement {
+            load: self.load(),
+            workload: &workload,
+            requests: self.requests,
+            threads: self.threads(),
+            event_time: self.event_time.into(),
+            http: self.http.into(),
+        };
+        // Before the server has any load: the two never run beside each other.
+        let calibrated = self.calibration.of(&measurement, context).await?;
         let plan = self.plan(context, workload)?;
         let endpoint = context.endpoint(&self.server)?;
         let target = describe_target(endpoint).await;
@@ -278,7 +271,7 @@ impl Step for LoadTest {
             return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
         }
         let metrics = Metrics::of(&run.info, &run.records);
-        let error = self.client_error(context)?;
+        let error = calibrated.as_ref().map(|calibrated| calibrated.error);
         let judged = loadgen::judge(
             &run.info,
             &run.records,
@@ -286,7 +279,9 @@ impl Step for LoadTest {
             error.as_ref(),
             &Thresholds::default(),
         );
-        let result = measured(&run.info, &metrics, &judged, error.as_ref(), target)?;
+        let mut result = measured(&run.info, &metrics, &judged, error.as_ref(), target)?;
+        let note = calibrated.and_then(|calibrated| calibrated.note(&run.records));
+        result.notes.extend(note);
         files::write_json(&context.output("result.json"), &result)?;
         files::create_dir(&context.output("views"))?;
         write_views(&context.output("views"), &run.info, &run.records)?;

@@ -1,6 +1,6 @@
 //! `load.warm`: requests whose only purpose is that later ones do not pay for first times.
 
-use super::{ProtocolChoice, target};
+use super::{HttpChoice, ProtocolChoice, target};
 use crate::kinds::InferenceServer;
 use engine::step::{
     FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
@@ -29,6 +29,8 @@ engine::options! {
         output_tokens: NonZeroU32 = NonZeroU32::new(16).unwrap_or(NonZeroU32::MIN), in "tokens";
         /// How to talk to the server.
         protocol: ProtocolChoice = ProtocolChoice::Completions;
+        /// The version of HTTP; with TLS the server has to choose 2, without it is spoken unasked.
+        http: HttpChoice = HttpChoice::One;
         /// Sent as a bearer token; write `${secret.NAME}`.
         api_key: Option<Text>;
         /// Longest wait for one answer.
@@ -103,6 +105,7 @@ impl Step for LoadWarm {
             target: target(
                 endpoint,
                 self.protocol.into(),
+                self.http.into(),
                 Generation::default(),
                 api_key,
             )?,

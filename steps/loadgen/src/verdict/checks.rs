@@ -238,29 +238,24 @@ impl Case<'_> {
     }
 
     fn client_error(&self) -> Option<Reason> {
-        let error = self.error?;
         let (ttft, itl) = (&self.metrics.ttft.completed, &self.metrics.itl.completed);
-        let pairs = [
-            ("ttft_p50", error.ttft.p50, ttft.p50),
-            ("ttft_p99", error.ttft.p99, ttft.p99),
-            ("itl_p50", error.itl.p50, itl.p50),
-            ("itl_p99", error.itl.p99, itl.p99),
-        ];
-        let share = |(name, error, signal): (&'static str, Option<f64>, Option<f64>)| {
-            let (error, signal) = (error?, signal?);
-            Some((error.abs() / signal.max(f64::MIN_POSITIVE), name, error))
-        };
-        let shares = pairs.into_iter().filter_map(share);
-        let (share, name, error) = shares.max_by(|a, b| a.0.total_cmp(&b.0))?;
-        let (grade, threshold) = graded(share, self.limits.client_error)?;
+        let worst = self.error?.worst(|name| match name {
+            "ttft_p50" => ttft.p50,
+            "ttft_p99" => ttft.p99,
+            "itl_p50" => itl.p50,
+            _ => itl.p99,
+        })?;
+        let (grade, threshold) = graded(worst.share, self.limits.client_error)?;
         Some(Reason {
             check: Check::ClientError,
             grade,
-            measured: Some(share),
+            measured: Some(worst.share),
             threshold,
             message: format!(
-                "the client adds {error:.3} ms to `{name}` under this load, {} of what was measured",
-                percent(share)
+                "the client adds {:.3} ms to `{}` under this load, {} of what was measured",
+                worst.added_ms,
+                worst.name,
+                percent(worst.share)
             ),
             help: "give the client processors of its own, or lower the load".into(),
         })

@@ -4,6 +4,11 @@
 //! otherwise another one is made: the server's limit shows as more connections, never as a queue
 //! inside the client.
 
+#![expect(
+    clippy::vec_box,
+    reason = "exchanges are boxed everywhere else, and move from one list to another"
+)]
+
 use std::os::fd::AsFd;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
