@@ -1003,6 +1003,29 @@ async fn users_hold_their_conversations_turn_by_turn_and_think() {
 }
 
 #[tokio::test]
+async fn a_user_without_a_session_takes_no_turn_from_others() {
+    let server = Server::start(|_, stream| {
+        write(stream, good());
+        Then::KeepAlive
+    });
+    let mut plan = plan(server.address, 4);
+    let mut requests = plan.workload.requests().to_vec();
+    // The first is a conversation by itself: its user is through long before the other one.
+    for (request, turn) in requests[1..].iter_mut().zip(0..) {
+        request.conversation = Some("long".into());
+        request.turn = turn;
+    }
+    plan.workload = Arc::new(Workload::new(requests).unwrap());
+    plan.load = Load::Closed {
+        concurrency: NonZeroU32::new(2).unwrap(),
+        think: None,
+        sessions: true,
+    };
+    let indices: Vec<u64> = go(plan).await.records.iter().map(|r| r.index).collect();
+    assert_eq!(indices, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
 async fn several_threads_share_the_work_and_lose_nothing() {
     let server = Server::start(|_, stream| {
         write(stream, good());

@@ -187,10 +187,8 @@ impl Users {
             if scheduled >= end {
                 continue;
             }
-            let index = context.taken.fetch_add(1, Ordering::Relaxed);
-            let request = self.request(user, index, context);
-            match request.filter(|_| self.most.is_none_or(|most| index < most)) {
-                Some(request) => {
+            match self.next(user, context) {
+                Some((index, request)) => {
                     return Some(Job {
                         index,
                         request,
@@ -207,13 +205,23 @@ impl Users {
         None
     }
 
-    /// The request that a user sends next, as the run's number `index`.
-    fn request(&mut self, user: usize, index: u64, context: &Context) -> Option<u64> {
-        let Some(sessions) = &self.sessions else {
-            return Some(index);
+    /// What a user sends next: its number in the run, and the request. A user for whom no session
+    /// is left takes no number from those who still have turns to send.
+    fn next(&mut self, user: usize, context: &Context) -> Option<(u64, u64)> {
+        let turn = match &self.sessions {
+            Some(sessions) => Some(self.users.get_mut(user)?.turn(sessions, context)?),
+            None => None,
         };
-        let who = self.users.get_mut(user)?;
-        let (session, turn) = match who.session {
+        let index = context.taken.fetch_add(1, Ordering::Relaxed);
+        let is_within = self.most.is_none_or(|most| index < most);
+        is_within.then(|| (index, turn.unwrap_or(index)))
+    }
+}
+
+impl User {
+    /// The next turn of the user's session, or the first of another one.
+    fn turn(&mut self, sessions: &[Vec<u64>], context: &Context) -> Option<u64> {
+        let (session, turn) = match self.session {
             Some((session, turn)) if turn < sessions[session].len() => (session, turn),
             _ => {
                 let next = context.sessions_taken.fetch_add(1, Ordering::Relaxed);
@@ -221,7 +229,7 @@ impl Users {
             }
         };
         let request = sessions.get(session)?.get(turn).copied();
-        who.session = Some((session, turn + 1));
+        self.session = Some((session, turn + 1));
         request
     }
 }
