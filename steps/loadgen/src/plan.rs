@@ -192,6 +192,18 @@ pub enum PlanError {
         /// The mend.
         help: &'static str,
     },
+    /// A request names a model that is not the target's, and the protocol cannot say so.
+    #[error(
+        "request `{id}` asks for the model `{model}`, which the {protocol} protocol cannot name; help: use the completions or the chat protocol, or remove `model` from the workload"
+    )]
+    OtherModel {
+        /// The request.
+        id: String,
+        /// The model that it asks for.
+        model: String,
+        /// The protocol.
+        protocol: &'static str,
+    },
     /// The extra body overrides what the load generator itself must decide.
     #[error("the extra body sets `{0}`; help: leave it out, the load generator decides it")]
     ReservedKey(String),

@@ -6,7 +6,8 @@
 use std::{collections::HashMap, num::NonZeroU64, time::Duration};
 
 use crate::{
-    Arrivals, Load, PlanError, Rate, Reuse, RunPlan, Stop, arrivals::paced, protocol::RESERVED,
+    Arrivals, Load, PlanError, Rate, Reuse, RunPlan, Stop, Target, arrivals::paced,
+    protocol::RESERVED,
 };
 
 /// More arrivals than this would need gigabytes just to be listed.
@@ -22,7 +23,10 @@ impl RunPlan {
             return Err(PlanError::ReservedKey(key.to_owned()));
         }
         for request in self.workload.requests() {
-            self.target.protocol.accepts(request)?;
+            let Target {
+                protocol, model, ..
+            } = &self.target;
+            protocol.accepts(request, model)?;
         }
         match &self.load {
             Load::Open { arrivals, seed, .. } => self.open(arrivals, *seed).map(Schedule::Open),

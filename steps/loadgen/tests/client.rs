@@ -228,6 +228,44 @@ async fn the_key_is_sent_and_chat_is_spoken() {
 }
 
 #[tokio::test]
+async fn a_request_may_ask_for_a_model_of_its_own() {
+    let server = Server::start(|_, stream| {
+        write(stream, good());
+        Then::KeepAlive
+    });
+    let mut plan = plan(server.address, 3);
+    let mut requests = plan.workload.requests().to_vec();
+    requests[1].model = Some("other".into());
+    plan.workload = Arc::new(Workload::new(requests).unwrap());
+    let records = go(plan.clone()).await.records;
+    let sent: Vec<_> = server
+        .asked()
+        .iter()
+        .map(|asked| asked.body["model"].clone())
+        .collect();
+    assert_eq!(sent, ["m", "other", "m"]);
+    let recorded: Vec<&str> = records.iter().map(|record| record.model.as_str()).collect();
+    assert_eq!(recorded, ["m", "other", "m"]);
+
+    // A body that cannot name a model would ask for another one than the record says.
+    let mut requests = plan.workload.requests().to_vec();
+    requests[1].prompt = Prompt::Text("x".into());
+    plan.workload = Arc::new(Workload::new(vec![requests.remove(1)]).unwrap());
+    plan.stop = Stop::Requests(NonZeroU64::MIN);
+    for protocol in [Protocol::Sglang, Protocol::Triton] {
+        plan.target.protocol = protocol;
+        let error = plan.check().unwrap_err().to_string();
+        assert!(
+            error.contains("request `r1` asks for the model `other`"),
+            "{error}"
+        );
+        plan.target.model = "other".into();
+        plan.check().unwrap();
+        plan.target.model = "m".into();
+    }
+}
+
+#[tokio::test]
 async fn errors_inside_a_stream_are_failures() {
     let error = "data: {\"error\":{\"message\":\"out of memory\",\"code\":500}}\n\n";
     let record = answered([HEAD, &chunk(&piece("a")), &chunk(error)].concat()).await;

@@ -57,7 +57,24 @@ impl Protocol {
         self != Self::Triton
     }
 
-    pub(crate) fn accepts(self, request: &Request) -> Result<(), PlanError> {
+    /// Whether a body says which model is asked. SGLang's own protocol has no word for it, and
+    /// Triton's has it in the path, which is one for all requests of a run.
+    fn names_model(self) -> bool {
+        matches!(self, Self::Completions | Self::Chat)
+    }
+
+    /// Whether `request` can be sent to a server of `model`.
+    pub(crate) fn accepts(self, request: &Request, model: &str) -> Result<(), PlanError> {
+        if let Some(asked) = &request.model
+            && asked != model
+            && !self.names_model()
+        {
+            return Err(PlanError::OtherModel {
+                id: request.id.clone(),
+                model: asked.clone(),
+                protocol: self.name(),
+            });
+        }
         let (prompt, help) = match (self, &request.prompt) {
             (Self::Completions, Prompt::Messages(_)) => (
                 "messages",
