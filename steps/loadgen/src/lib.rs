@@ -40,8 +40,8 @@ pub use arrivals::{Arrivals, Process, Profile, Rate, RateError, Stage};
 pub use calibration::{ClientError, Distortion, Truth};
 pub use client::{Address, AddressError};
 pub use metrics::{
-    Better, Counts, Definition, Distribution, Metrics, Second, SloResults, Summary, Throughput,
-    Window, WindowKind,
+    Better, Breakdown, By, Counts, Definition, Distribution, Metrics, Part, Second, SloResults,
+    Summary, Throughput, Window, WindowKind,
 };
 pub use plan::{EventTime, Load, PlanError, Reuse, RunPlan, Stop, Think, Threads};
 pub use protocol::Protocol;

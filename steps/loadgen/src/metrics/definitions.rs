@@ -165,6 +165,7 @@ pub(super) const ALL: &[Definition] = &[
         "requests",
         "most requests between dispatched and done at one time",
     ),
+    load("requests", "requests", "completed + failed"),
     load(
         "completed",
         "requests",

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use statistics::{Sorted, Weighted};
 
+use super::add;
+
 /// The summary of all values and of those of completed requests alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Distribution {
@@ -67,8 +69,7 @@ impl Distribution {
     pub(super) fn values(&self, name: &str, to: &mut Vec<(String, f64)>) {
         for (view, summary) in [("", &self.all), ("_completed", &self.completed)] {
             for (statistic, value) in summary.statistics() {
-                let value = value.filter(|value| !value.is_nan());
-                to.extend(value.map(|value| (format!("{name}_{statistic}{view}_ms"), value)));
+                add(to, format!("{name}_{statistic}{view}_ms"), value);
             }
         }
     }

@@ -1,30 +1,26 @@
 //! Latencies of requests and of tokens.
 
-use super::{Distribution, ms};
+use super::{Distribution, Records, ms};
 use crate::{Outcome, Record};
 
-/// Every latency distribution of a run.
+/// The latencies that each request has one of, failures counted as `+inf`.
 pub(super) struct Latencies {
     pub(super) ttft: Distribution,
     pub(super) ttft_scheduled: Distribution,
     pub(super) tpot: Distribution,
-    pub(super) itl: Distribution,
     pub(super) e2el: Distribution,
     pub(super) e2el_scheduled: Distribution,
-    pub(super) client_lag: Distribution,
-    pub(super) connect: Distribution,
 }
 
 impl Latencies {
-    pub(super) fn of(records: &[Record]) -> Self {
+    pub(super) fn of<'a>(records: impl Records<'a>) -> Self {
         let failed = || {
-            records
-                .iter()
-                .filter(|record| matches!(record.outcome, Outcome::Failed(_)))
+            let failed = |record: &&Record| matches!(record.outcome, Outcome::Failed(_));
+            records.clone().filter(failed)
         };
         let failures = failed().count();
         let each = |value: fn(&Record) -> Option<f64>, failures| {
-            let completed = records.iter().filter(|record| record.completed());
+            let completed = records.clone().filter(|record| record.completed());
             Distribution::per_request(completed.filter_map(value).collect(), failures)
         };
         // A failed request that was to give one token would have had no time per token.
@@ -35,11 +31,8 @@ impl Latencies {
             ttft: each(ttft, failures),
             ttft_scheduled: each(ttft_scheduled, failures),
             tpot: each(tpot, without_tpot),
-            itl: itl(records),
             e2el: each(e2el, failures),
             e2el_scheduled: each(e2el_scheduled, failures),
-            client_lag: known(records, lag),
-            connect: known(records, connect),
         }
     }
 }
@@ -64,11 +57,11 @@ pub(super) fn e2el_scheduled(record: &Record) -> Option<f64> {
     since(Some(record.scheduled), record.last_content())
 }
 
-fn lag(record: &Record) -> Option<f64> {
+pub(super) fn lag(record: &Record) -> Option<f64> {
     since(Some(record.scheduled), record.dispatched)
 }
 
-fn connect(record: &Record) -> Option<f64> {
+pub(super) fn connect(record: &Record) -> Option<f64> {
     since(record.dispatched, record.connected)
 }
 
@@ -83,7 +76,7 @@ pub(super) fn tpot(record: &Record) -> Option<f64> {
 }
 
 /// What the client knows of every request it dispatched, failed ones included.
-fn known(records: &[Record], value: fn(&Record) -> Option<f64>) -> Distribution {
+pub(super) fn known(records: &[Record], value: fn(&Record) -> Option<f64>) -> Distribution {
     let sent = || {
         records
             .iter()
@@ -95,7 +88,7 @@ fn known(records: &[Record], value: fn(&Record) -> Option<f64>) -> Distribution 
 
 /// Pools the gaps of all requests; a failed one adds, beside the gaps it had, `+inf` for every
 /// token that it was asked for and did not deliver.
-fn itl(records: &[Record]) -> Distribution {
+pub(super) fn itl(records: &[Record]) -> Distribution {
     let (mut all, mut completed) = (Vec::new(), Vec::new());
     for record in records {
         match record.outcome {

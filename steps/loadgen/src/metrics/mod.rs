@@ -13,10 +13,13 @@ mod rates;
 mod series;
 mod steady;
 
+mod breakdown;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Record, RunInfo};
 
+pub use breakdown::{Breakdown, By, Part};
 pub use definitions::{Better, Definition};
 pub use distribution::{Distribution, Summary};
 pub use rates::{Counts, SloResults, Throughput, Window, WindowKind};
@@ -73,24 +76,24 @@ impl Metrics {
     #[must_use]
     pub fn of(info: &RunInfo, records: &[Record]) -> Self {
         let window = steady::window(&info.load, records);
-        let latencies = latency::Latencies::of(records);
+        let latencies = latency::Latencies::of(records.iter());
         let (offered_rate, achieved_rate) = rates::offered_and_achieved(&info.load, records);
         Self {
-            counts: Counts::of(records),
+            counts: Counts::of(records.iter()),
             ttft: latencies.ttft,
             ttft_scheduled: latencies.ttft_scheduled,
             tpot: latencies.tpot,
-            itl: latencies.itl,
+            itl: latency::itl(records),
             e2el: latencies.e2el,
             e2el_scheduled: latencies.e2el_scheduled,
-            client_lag: latencies.client_lag,
-            connect: latencies.connect,
-            steady: Throughput::within(window, records),
-            whole: Throughput::within(Window::whole(records), records),
+            client_lag: latency::known(records, latency::lag),
+            connect: latency::known(records, latency::connect),
+            steady: Throughput::within(window, records.iter()),
+            whole: Throughput::within(Window::whole(records), records.iter()),
             offered_rate,
             achieved_rate,
-            slo: SloResults::of(window, records),
-            cache_hit_rate: rates::cache_hit_rate(records),
+            slo: SloResults::of(window, records.iter()),
+            cache_hit_rate: rates::cache_hit_rate(records.iter()),
             concurrency_mean: rates::in_flight_mean(window, records),
             concurrency_peak: rates::in_flight_peak(records),
             series: series::series(records),
@@ -107,31 +110,16 @@ impl Metrics {
         for (name, distribution) in self.distributions() {
             distribution.values(name, &mut values);
         }
-        let mut add = |name: &str, value: Option<f64>| {
-            // A NaN can only come from a deserialised file.
-            values.extend(
-                value
-                    .filter(|v| !v.is_nan())
-                    .map(|value| (name.to_owned(), value)),
-            );
-        };
-        for (suffix, rates) in [("", &self.steady), ("_whole", &self.whole)] {
-            add(&format!("request_throughput{suffix}"), rates.requests);
-            add(&format!("output_throughput{suffix}"), rates.output_tokens);
-            add(&format!("total_throughput{suffix}"), rates.total_tokens);
-        }
-        let slo = self.slo.as_ref();
-        add("goodput", slo.and_then(|slo| slo.goodput));
-        add("attainment", slo.and_then(|slo| slo.attainment));
-        add("token_attainment", slo.and_then(|slo| slo.token_attainment));
-        add("offered_rate", self.offered_rate);
-        add("achieved_rate", self.achieved_rate);
-        add("cache_hit_rate", self.cache_hit_rate);
-        add("concurrency_mean", self.concurrency_mean);
-        add("concurrency_peak", Some(f64::from(self.concurrency_peak)));
-        add("completed", Some(self.counts.completed as f64));
-        add("failed", Some(self.counts.failed as f64));
-        add("error_rate", self.counts.error_rate());
+        self.steady.values("", &mut values);
+        self.whole.values("_whole", &mut values);
+        SloResults::values(self.slo.as_ref(), &mut values);
+        add(&mut values, "offered_rate", self.offered_rate);
+        add(&mut values, "achieved_rate", self.achieved_rate);
+        add(&mut values, "cache_hit_rate", self.cache_hit_rate);
+        add(&mut values, "concurrency_mean", self.concurrency_mean);
+        let peak = f64::from(self.concurrency_peak);
+        add(&mut values, "concurrency_peak", Some(peak));
+        self.counts.values(&mut values);
         values
     }
 
@@ -153,6 +141,20 @@ impl Metrics {
             ("connect", &self.connect),
         ]
     }
+}
+
+/// Records that can be gone through again and again: all of a run, or a part of them.
+trait Records<'a>: Iterator<Item = &'a Record> + Clone {}
+
+impl<'a, I: Iterator<Item = &'a Record> + Clone> Records<'a> for I {}
+
+/// Appends a number if there is one; a NaN can only come from a deserialised file.
+fn add(to: &mut Vec<(String, f64)>, name: impl Into<String>, value: Option<f64>) {
+    to.extend(
+        value
+            .filter(|value| !value.is_nan())
+            .map(|value| (name.into(), value)),
+    );
 }
 
 /// Nanoseconds as milliseconds.

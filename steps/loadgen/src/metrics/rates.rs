@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::latency::{carried, e2el_scheduled, tpot, ttft_scheduled};
+use super::{
+    Records, add,
+    latency::{carried, e2el_scheduled, tpot, ttft_scheduled},
+};
 use crate::{Arrivals, Load, Outcome, Record, Slo};
 
 /// Where a window came from.
@@ -37,7 +40,7 @@ impl Window {
     /// The steady window: while requests arrive. In a closed loop, whose arrivals are users
     /// becoming free, it ends when the last request is scheduled: from then on users leave.
     pub(super) fn of(records: &[Record]) -> Self {
-        let scheduled = || arrived(records).map(|record| record.scheduled);
+        let scheduled = || arrived(records.iter()).map(|record| record.scheduled);
         match (scheduled().min(), scheduled().max()) {
             (Some(start), Some(end)) if start < end => Self {
                 start,
@@ -85,14 +88,12 @@ impl Window {
 }
 
 /// Requests that were not taken back by an interruption.
-fn arrived(records: &[Record]) -> impl Iterator<Item = &Record> + Clone {
-    records
-        .iter()
-        .filter(|record| record.outcome != Outcome::Dropped)
+pub(super) fn arrived<'a>(records: impl Records<'a>) -> impl Records<'a> {
+    records.filter(|record| record.outcome != Outcome::Dropped)
 }
 
-fn completed(records: &[Record]) -> impl Iterator<Item = &Record> {
-    records.iter().filter(|record| record.completed())
+fn completed<'a>(records: impl Records<'a>) -> impl Records<'a> {
+    records.filter(|record| record.completed())
 }
 
 /// Rates within one window, per second; absent where the window is empty. Only completed
@@ -110,7 +111,7 @@ pub struct Throughput {
 }
 
 impl Throughput {
-    pub(super) fn within(window: Window, records: &[Record]) -> Self {
+    pub(super) fn within<'a>(window: Window, records: impl Records<'a>) -> Self {
         let (mut requests, mut output, mut input) = (0.0, 0.0, 0.0);
         for record in completed(records) {
             let inside = |at: Option<u64>| at.is_some_and(|at| window.holds(at));
@@ -127,6 +128,13 @@ impl Throughput {
             output_tokens: window.rate(output),
             total_tokens: window.rate(input + output),
         }
+    }
+
+    /// Appends `request_throughput` and the like, each name followed by `suffix`.
+    pub(super) fn values(&self, suffix: &str, to: &mut Vec<(String, f64)>) {
+        add(to, format!("request_throughput{suffix}"), self.requests);
+        add(to, format!("output_throughput{suffix}"), self.output_tokens);
+        add(to, format!("total_throughput{suffix}"), self.total_tokens);
     }
 }
 
@@ -154,12 +162,10 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub(super) fn of(records: &[Record]) -> Self {
-        let mut counts = Self {
-            arrived: records.len() as u64,
-            ..Self::default()
-        };
+    pub(super) fn of<'a>(records: impl Records<'a>) -> Self {
+        let mut counts = Self::default();
         for record in records {
+            counts.arrived += 1;
             counts.sent += u64::from(record.dispatched.is_some());
             counts.resent += u64::from(record.attempts > 1);
             *counts
@@ -184,6 +190,14 @@ impl Counts {
     pub fn error_rate(&self) -> Option<f64> {
         share(self.failed as f64, (self.failed + self.completed) as f64)
     }
+
+    /// Appends `requests`, `completed`, `failed` and `error_rate`.
+    pub(super) fn values(&self, to: &mut Vec<(String, f64)>) {
+        add(to, "requests", Some((self.completed + self.failed) as f64));
+        add(to, "completed", Some(self.completed as f64));
+        add(to, "failed", Some(self.failed as f64));
+        add(to, "error_rate", self.error_rate());
+    }
 }
 
 fn share(part: f64, whole: f64) -> Option<f64> {
@@ -206,9 +220,9 @@ pub struct SloResults {
 }
 
 impl SloResults {
-    pub(super) fn of(window: Window, records: &[Record]) -> Option<Self> {
+    pub(super) fn of<'a>(window: Window, records: impl Records<'a>) -> Option<Self> {
         let judged = || {
-            arrived(records).filter_map(|record| {
+            arrived(records.clone()).filter_map(|record| {
                 let slo = record.slo.filter(|slo| *slo != Slo::default())?;
                 Some((record, met(record, slo)))
             })
@@ -227,6 +241,14 @@ impl SloResults {
                 judged().map(|(r, _)| tokens(r)).sum(),
             ),
         })
+    }
+
+    /// Appends `goodput`, `attainment` and `token_attainment`, where there are objectives.
+    pub(super) fn values(results: Option<&Self>, to: &mut Vec<(String, f64)>) {
+        let Some(results) = results else { return };
+        add(to, "goodput", results.goodput);
+        add(to, "attainment", results.attainment);
+        add(to, "token_attainment", results.token_attainment);
     }
 }
 
@@ -248,10 +270,10 @@ pub(super) fn offered_and_achieved(load: &Load, records: &[Record]) -> (Option<f
     if !matches!(load, Load::Open { arrivals, .. } if *arrivals != Arrivals::AllAtOnce) {
         return (None, None);
     }
-    let scheduled = arrived(records).map(|record| record.scheduled);
+    let scheduled = arrived(records.iter()).map(|record| record.scheduled);
     (
         rate(scheduled),
-        rate(arrived(records).filter_map(|record| record.dispatched)),
+        rate(arrived(records.iter()).filter_map(|record| record.dispatched)),
     )
 }
 
@@ -261,7 +283,7 @@ fn rate(instants: impl Iterator<Item = u64> + Clone) -> Option<f64> {
 }
 
 /// Over completed requests whose server says how much of the prompt was cached.
-pub(super) fn cache_hit_rate(records: &[Record]) -> Option<f64> {
+pub(super) fn cache_hit_rate<'a>(records: impl Records<'a>) -> Option<f64> {
     let reported = completed(records).filter_map(|record| {
         let usage = record.usage?;
         Some((
