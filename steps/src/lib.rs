@@ -10,6 +10,8 @@ mod kinds;
 
 mod result;
 
+mod breakdown;
+
 mod command;
 mod diagnosis;
 pub mod figures;

@@ -5,6 +5,7 @@ mod in_browser;
 mod kills;
 mod misbehaving;
 mod other_servers;
+mod parts;
 mod quickstart;
 mod resetting;
 mod scripted;

@@ -2,6 +2,7 @@
 //! from them.
 
 use super::{records, test};
+use crate::breakdown;
 use crate::files;
 use crate::result::MeasuredFile;
 use engine::step::StepError;
@@ -19,7 +20,7 @@ pub struct Recomputed {
 }
 
 /// Computes the result of a load test anew from what lies in `sample`, and writes it to `to`, with
-/// the same records in the words of vLLM and of SGLang.
+/// the same records by model, turn and group and in the words of vLLM and of SGLang.
 ///
 /// # Errors
 /// If the sample is none of a load test, or a file cannot be read or written.
@@ -37,6 +38,7 @@ pub fn recompute(sample: &Path, to: &Path) -> Result<Recomputed, StepError> {
     files::create_dir(to)?;
     files::write_json(&to.join("result.json"), &new)?;
     write_views(to, &info, &records)?;
+    breakdown::write(&to.join("breakdown.parquet"), &metrics, &records)?;
     let values = |rows: &[crate::result::Row]| rows.first().map(|r| r.values.clone());
     let then = values(&old.rows).unwrap_or_default();
     let now = values(&new.rows).unwrap_or_default();

@@ -5,6 +5,7 @@ use super::calibration::{Calibration, Measurement};
 use super::recompute::write_views;
 use super::records::RecordFiles;
 use super::{EventTimeChoice, HttpChoice, ProtocolChoice, target, verdict};
+use crate::breakdown;
 use crate::files;
 use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
@@ -137,6 +138,12 @@ impl StepType for LoadTest {
                 file: "views",
                 kind: "files",
                 doc: "The same in the JSON of `vllm bench serve` and of SGLang's `bench_serving`, by their arithmetic.",
+            },
+            OutputSpec {
+                name: "breakdown",
+                file: "breakdown.parquet",
+                kind: "table",
+                doc: "The headline numbers by model, by turn and by group, where requests differ in them.",
             },
         ]
     }
@@ -285,6 +292,7 @@ impl Step for LoadTest {
         files::write_json(&context.output("result.json"), &result)?;
         files::create_dir(&context.output("views"))?;
         write_views(&context.output("views"), &run.info, &run.records)?;
+        breakdown::write(&context.output("breakdown.parquet"), &metrics, &run.records)?;
         let figures = figures(&metrics);
         Ok(StepReport {
             summary: Some(crate::figures::line(&figures)),

@@ -6,6 +6,7 @@ mod points;
 
 pub(crate) use bars::PlotBars;
 pub(crate) use lines::PlotLines;
+pub(crate) use points::believed;
 
 use crate::files;
 use charts::{Chart, Theme};

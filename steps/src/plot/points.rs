@@ -222,52 +222,50 @@ fn cell_text(cell: &Cell) -> String {
     }
 }
 
-/// Summarises one group: the median of the samples that can be believed, and their range.
+/// Summarises one group of rows.
 fn reading(group: &Table, value: &str) -> Result<Reading, tables::TableError> {
     let (values, grades) = (group.column(value)?, group.column(GRADE)?);
-    let rows: Vec<(f64, f64)> = (0..group.n_rows())
-        .filter_map(|i| {
-            Some((
-                values.get(i).number()?,
-                grades.get(i).number().unwrap_or(2.0),
-            ))
-        })
-        .collect();
-    let believed: Vec<f64> = rows
-        .iter()
-        .filter(|(_, g)| *g < 2.0)
-        .map(|(v, _)| *v)
-        .collect();
-    let used = if believed.is_empty() {
-        rows.iter().map(|(v, _)| *v).collect()
-    } else {
-        believed
+    let row = |i: usize| {
+        let grade = match grades.get(i).number() {
+            Some(0.0) => Grade::Valid,
+            Some(1.0) => Grade::Degraded,
+            _ => Grade::Invalid,
+        };
+        Some((values.get(i).number()?, grade))
+    };
+    let rows: Vec<(f64, Grade)> = (0..group.n_rows()).filter_map(row).collect();
+    Ok(believed(&rows))
+}
+
+/// Summarises one value of several samples: the median of those that can be believed, and their
+/// range.
+pub(crate) fn believed(rows: &[(f64, Grade)]) -> Reading {
+    let is_believed = |(_, grade): &&(f64, Grade)| *grade != Grade::Invalid;
+    let values = |rows: &mut dyn Iterator<Item = &(f64, Grade)>| -> Vec<f64> {
+        rows.map(|(value, _)| *value).collect()
+    };
+    let valid = values(&mut rows.iter().filter(is_believed));
+    let used = match valid.is_empty() {
+        true => values(&mut rows.iter()),
+        false => valid,
     };
     let Some(median) = statistics::median(&used) else {
-        return Ok(Reading::missing("not measured"));
+        return Reading::missing("not measured");
     };
-    let worst = rows
-        .iter()
-        .map(|(_, g)| *g)
-        .filter(|g| *g < 2.0)
-        .fold(None, |a: Option<f64>, g| Some(a.map_or(g, |a| a.max(g))));
-    let grade = match worst {
-        None => Grade::Invalid,
-        Some(g) if g > 0.0 => Grade::Degraded,
-        Some(_) => Grade::Valid,
-    };
+    let grades = rows.iter().filter(is_believed).map(|(_, grade)| *grade);
+    let worst = grades.max();
     let low = used.iter().copied().fold(f64::INFINITY, f64::min);
     let high = used.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let mut reading = Reading::new(median).samples(used.len() as u64).grade(grade);
+    let mut reading = Reading::new(median)
+        .samples(used.len() as u64)
+        .grade(worst.unwrap_or(Grade::Invalid));
     if used.len() > 1 && low.is_finite() {
         reading = reading.interval(low, high);
     }
-    let left_out = rows.len() - used.len();
-    Ok(if left_out > 0 {
-        reading.note(format!("{left_out} invalid left out"))
-    } else {
-        reading
-    })
+    match rows.len() - used.len() {
+        0 => reading,
+        left_out => reading.note(format!("{left_out} invalid left out")),
+    }
 }
 
 /// Writes a column's name for people: `ttft_p50_ms` as `TTFT p50`.

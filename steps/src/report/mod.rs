@@ -1,5 +1,6 @@
 //! `report.page`: one page that shows what was measured and how far it can be believed.
 
+mod parts;
 mod sections;
 
 use crate::files;
@@ -7,6 +8,7 @@ use crate::kinds::{Chart as ChartKind, Measured};
 use charts::{Chart, Page};
 use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
 use engine::types::{Artifact, Samples};
+use parts::parts_section;
 use sections::{
     Data, charts_section, definitions_section, environment_section, plan_section, results_section,
     summary_section,
@@ -62,7 +64,9 @@ impl Step for ReportPage {
             .subtitle(context.plan.description.clone())
             .section(summary_section(&data))
             .section(charts_section(charts))
-            .section(results_section(&data, &self.columns))
+            .section(results_section(&data, &self.columns));
+        let page = parts_section(&data).into_iter().fold(page, Page::section);
+        let page = page
             .section(definitions_section(&data))
             .section(environment_section(context, &data))
             .section(plan_section(context));

@@ -1,5 +1,6 @@
 //! The sections of the page, each from the same samples.
 
+use crate::breakdown::{self, Part};
 use crate::files;
 use crate::result::{Definition, MeasuredFile, definition};
 use charts::{Cell, Chart, Column, FileLink, Grade, Language, Section, Table, Tile, Tone, Verdict};
@@ -9,6 +10,8 @@ use std::collections::BTreeSet;
 /// Samples of one measurement with their results.
 pub(super) struct Data {
     samples: Vec<(Sample, MeasuredFile)>,
+    /// What each sample shows by model, turn and group, as far as it was taken apart.
+    parts: Vec<Vec<Part>>,
 }
 
 impl Data {
@@ -20,9 +23,23 @@ impl Data {
                 .ok_or_else(|| StepError::new(format!("`{}` left no result", sample.node)))?;
             Ok((sample.clone(), files::read_json(path)?))
         };
+        let parts = |sample: &Sample| {
+            let path = sample.outputs.get("breakdown");
+            path.map_or(Ok(Vec::new()), |path| breakdown::read(path))
+        };
         Ok(Self {
             samples: samples.iter().map(read).collect::<Result<_, StepError>>()?,
+            parts: samples
+                .iter()
+                .map(parts)
+                .collect::<Result<_, StepError>>()?,
         })
+    }
+
+    /// The samples with their parts.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&Sample, &[Part])> {
+        let samples = self.samples.iter().map(|(sample, _)| sample);
+        samples.zip(self.parts.iter().map(Vec::as_slice))
     }
 
     /// When the newest sample was drawn, seconds since 1970.
@@ -30,13 +47,13 @@ impl Data {
         self.samples.iter().map(|(s, _)| s.drawn_at).max()
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.samples.first().map_or_else(String::new, |(s, _)| {
             s.node.split('[').next().unwrap_or("").to_owned()
         })
     }
 
-    fn axes(&self) -> Vec<String> {
+    pub(super) fn axes(&self) -> Vec<String> {
         self.samples
             .first()
             .map(|(s, _)| s.axes.iter().map(|(name, _)| name.clone()).collect())
@@ -53,7 +70,7 @@ impl Data {
         all.into_iter().cloned().collect()
     }
 
-    fn definitions(&self) -> &[Definition] {
+    pub(super) fn definitions(&self) -> &[Definition] {
         self.samples.first().map_or(&[], |(_, f)| &f.definitions)
     }
 
@@ -100,7 +117,7 @@ pub(super) fn default_columns() -> Vec<String> {
     .to_vec()
 }
 
-fn grade(grade: step::Grade) -> Grade {
+pub(super) fn grade(grade: step::Grade) -> Grade {
     match grade {
         step::Grade::Valid => Grade::Valid,
         step::Grade::Degraded => Grade::Degraded,
@@ -237,7 +254,7 @@ fn table(data: &Data, wanted: &[String]) -> Table {
     table
 }
 
-fn axis_cell(value: &step::AxisValue) -> Cell {
+pub(super) fn axis_cell(value: &step::AxisValue) -> Cell {
     match value {
         step::AxisValue::Number(n) => Cell::number(*n),
         other => Cell::text(other.to_string()),
