@@ -168,6 +168,11 @@ impl Sight {
         Ok(tokens)
     }
 
+    /// Events with content so far.
+    pub(super) fn n_events(&self) -> usize {
+        self.events.len()
+    }
+
     /// Whether the server said that nothing more follows.
     pub(super) fn has_ended(&self) -> bool {
         self.decoder.ended

@@ -252,10 +252,13 @@ impl Case<'_> {
             measured: Some(worst.share),
             threshold,
             message: format!(
-                "the client adds {:.3} ms to `{}` under this load, {} of what was measured",
+                "the client adds {:.3} ms to `{}` under this load, {}",
                 worst.added_ms,
                 worst.name,
-                percent(worst.share)
+                match worst.share.is_finite() {
+                    true => format!("{} of what was measured", percent(worst.share)),
+                    false => "which was measured as 0".to_owned(),
+                }
             ),
             help: "give the client processors of its own, or lower the load".into(),
         })

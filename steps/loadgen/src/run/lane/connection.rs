@@ -138,6 +138,11 @@ impl Connection {
         }
     }
 
+    /// Events with content that its answer has brought so far.
+    pub(super) fn n_events(&self) -> usize {
+        self.exchange.as_ref().map_or(0, |e| e.sight.n_events())
+    }
+
     /// Whether it can take another request.
     pub(super) fn is_reusable(&self) -> bool {
         !self.is_broken && self.reader.keep_alive()

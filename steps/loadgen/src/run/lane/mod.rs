@@ -57,8 +57,11 @@ const TIMER: u64 = u64::MAX - 1;
 /// A body is rendered ahead only so long before the next instant: one takes less, short of prompts
 /// of hundreds of thousands of tokens.
 const MARGIN: Duration = Duration::from_millis(1);
-/// How often sockets are read, in nanoseconds, where the kernel takes the time.
-const COLLECT: u64 = 1_000_000;
+/// How long a lane rests between reading its sockets where the kernel takes the time, at most, in
+/// nanoseconds.
+const LONGEST_REST: u64 = 1_000_000;
+/// By how much longer it rests next time if nothing spoke against it, in nanoseconds.
+const MORE_REST: u64 = 20_000;
 /// The longest that a lane sleeps: what nobody tells it, it looks up.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
@@ -91,6 +94,10 @@ pub(super) struct Lane {
     next_look: u64,
     /// Until when it rested last.
     rested: u64,
+    /// How long it rests now, in nanoseconds.
+    rest: u64,
+    /// Whether a read has brought several events of one answer since then.
+    has_merged: bool,
     /// Places the kernel's times on the clock of the run.
     beside_wall: BesideWall,
 }
@@ -125,6 +132,8 @@ impl Lane {
             generation: 0,
             next_look: 0,
             rested: 0,
+            rest: LONGEST_REST,
+            has_merged: false,
             beside_wall: BesideWall::default(),
         })
     }
@@ -176,14 +185,21 @@ impl Lane {
     }
 
     /// Where the kernel takes the time of what comes in: sleeps until there may be several packets
-    /// to read at one go, but over no arrival.
+    /// to read at one go, but over no arrival. Of several packets of one connection the kernel tells
+    /// the last one's time only: where that happens it rests less, to nothing in the end.
     fn rest(&mut self) {
-        if self.context.plan.event_time == EventTime::Read || self.busy == 0 {
+        let plan = &self.context.plan;
+        let has_one_each = plan.target.http == HttpVersion::One;
+        if plan.event_time == EventTime::Read || !has_one_each || self.busy == 0 {
             return;
         }
+        self.rest = match std::mem::take(&mut self.has_merged) {
+            true => self.rest / 2,
+            false => LONGEST_REST.min(self.rest + MORE_REST),
+        };
         let clock = self.context.clock;
         let now = clock.now();
-        let until = self.rested + COLLECT;
+        let until = self.rested + self.rest;
         self.rested = until.max(now);
         let until = self.feed.next_due().map_or(until, |due| due.min(until));
         if until > now {
@@ -467,7 +483,9 @@ impl Lane {
     /// Takes bytes of an answer, read at `now`.
     fn feed_answer(&mut self, at: usize, mut bytes: &[u8], now: u64) {
         let connection = &mut self.connections[at];
+        let before = connection.n_events();
         let outcome = connection.take(&mut bytes, now, &self.context.gauge.tokens);
+        self.has_merged |= connection.n_events() > before + 1;
         // Nobody asked for more than the answer: what follows would be taken for the next one.
         connection.is_broken |= !bytes.is_empty();
         if let Some(result) = outcome {
