@@ -3,7 +3,7 @@
 use crate::exit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use embedded_server::{ExecutorKind, LoadFormat};
+use embedded_server::{ExecutorKind, LoadFormat, Policy, WritePolicy};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -588,12 +588,20 @@ pub(crate) struct Server {
     /// Longest prompt and output together, tokens [default: what the model supports]
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context_length: Option<usize>,
-    /// Size of the key-value cache, tokens [default: what `--cache-memory-mib` holds]
+    /// Size of the key-value cache, tokens [default: what `--device-memory` leaves for it, or what
+    /// `--cache-memory-mib` holds]
     #[arg(long, value_name = "TOKENS")]
     pub(crate) max_total_tokens: Option<usize>,
     /// Memory for the key-value cache, MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub(crate) cache_memory_mib: u64,
+    /// Memory of the device that is accounted for, such as `24GiB`: the cache gets
+    /// `--mem-fraction-static` of it less the weights
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) device_memory: Option<u64>,
+    /// Share of `--device-memory` for weights and cache
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
+    pub(crate) mem_fraction_static: f64,
     /// Tokens per block of the key-value cache
     #[arg(long, value_name = "TOKENS", default_value_t = 16)]
     pub(crate) page_size: usize,
@@ -614,6 +622,34 @@ pub(crate) struct Server {
     /// Tokens of one prefill step, beyond which no further prompt joins it
     #[arg(long, value_name = "TOKENS", default_value_t = 16_384)]
     pub(crate) max_prefill_tokens: usize,
+    /// Which waiting request goes next: `fcfs`, first come first served, or `lpm`, first what finds
+    /// most of its prompt in the cache
+    #[arg(long, value_name = "POLICY", default_value = "fcfs", value_parser = schedule_policy)]
+    pub(crate) schedule_policy: Policy,
+    /// Scales how much output running requests are expected to write: above 1 fewer are admitted,
+    /// below 1 more have to be retracted
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub(crate) schedule_conservativeness: f64,
+    /// Keep nothing in the cache once nobody uses it
+    #[arg(long)]
+    pub(crate) disable_radix_cache: bool,
+    /// Keep prefixes in host memory too, behind the cache
+    #[arg(long)]
+    pub(crate) enable_hierarchical_cache: bool,
+    /// Host memory for prefixes, in sizes of the cache
+    #[arg(long, value_name = "RATIO", default_value_t = 2.0)]
+    pub(crate) hicache_ratio: f64,
+    /// Host memory for prefixes, GB; counts instead of `--hicache-ratio`
+    #[arg(long, value_name = "GB")]
+    pub(crate) hicache_size: Option<f64>,
+    /// When prefixes are copied to host memory: `write_through`, `write_through_selective` (once
+    /// they are used again) or `write_back` (once they are evicted)
+    #[arg(long, value_name = "POLICY", default_value = "write_through", value_parser = write_policy)]
+    pub(crate) hicache_write_policy: WritePolicy,
+    /// Make copies to and from host memory take as long as at so many GB/s, each way [default: as
+    /// long as they take]
+    #[arg(long, value_name = "GB/S")]
+    pub(crate) hicache_bandwidth: Option<f64>,
     /// Threads that compute; one leaves the other cores to whoever measures
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) threads: usize,
@@ -645,6 +681,23 @@ fn load_format(text: &str) -> Result<LoadFormat, String> {
         "dummy" => Ok(LoadFormat::Dummy),
         "dummy-scaled" => Ok(LoadFormat::DummyScaled),
         _ => Err("expected `auto`, `safetensors`, `dummy` or `dummy-scaled`".to_owned()),
+    }
+}
+
+fn schedule_policy(text: &str) -> Result<Policy, String> {
+    match text {
+        "fcfs" => Ok(Policy::Fcfs),
+        "lpm" => Ok(Policy::Lpm),
+        _ => Err("expected `fcfs` or `lpm`".to_owned()),
+    }
+}
+
+fn write_policy(text: &str) -> Result<WritePolicy, String> {
+    match text {
+        "write_through" => Ok(WritePolicy::WriteThrough),
+        "write_through_selective" => Ok(WritePolicy::WriteThroughSelective),
+        "write_back" => Ok(WritePolicy::WriteBack),
+        _ => Err("expected `write_through`, `write_through_selective` or `write_back`".to_owned()),
     }
 }
 

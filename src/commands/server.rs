@@ -59,11 +59,22 @@ fn options(arguments: &Server) -> Result<ServerOptions, Failure> {
         load_format: arguments.load_format,
         max_total_tokens: arguments.max_total_tokens,
         cache_memory_bytes: arguments.cache_memory_mib << 20,
+        device_memory_bytes: arguments.device_memory,
+        mem_fraction_static: arguments.mem_fraction_static,
         block_tokens: arguments.page_size,
         max_running_requests: arguments.max_running_requests,
         chunked_prefill_size: chunk,
         max_prefill_tokens: arguments.max_prefill_tokens,
         context_length: arguments.context_length,
+        schedule_policy: arguments.schedule_policy,
+        schedule_conservativeness: arguments.schedule_conservativeness,
+        disable_radix_cache: arguments.disable_radix_cache,
+        enable_hierarchical_cache: arguments.enable_hierarchical_cache,
+        hicache_ratio: arguments.hicache_ratio,
+        // Sizes that are no number of bytes are refused with the other options.
+        hicache_size_bytes: arguments.hicache_size.map(|gb| (gb * 1e9) as u64),
+        hicache_write_policy: arguments.hicache_write_policy,
+        hicache_bandwidth: arguments.hicache_bandwidth.map(|gb| gb * 1e9),
         queue_limit: arguments.max_queued_requests,
         threads: arguments.threads,
         deterministic: arguments.deterministic,
@@ -179,11 +190,26 @@ mod tests {
             "dummy",
             "--random-seed",
             "7",
+            "--schedule-policy",
+            "lpm",
+            "--enable-hierarchical-cache",
+            "--hicache-write-policy",
+            "write_through_selective",
+            "--hicache-bandwidth",
+            "2",
+            "--device-memory",
+            "24GiB",
         ]);
         assert_eq!(options.block_tokens, 32);
         assert_eq!(options.chunked_prefill_size, None);
         assert_eq!(options.load_format, embedded_server::LoadFormat::Dummy);
         assert_eq!(options.seed, 7);
+        assert_eq!(options.schedule_policy, embedded_server::Policy::Lpm);
+        assert!(options.enable_hierarchical_cache && !options.disable_radix_cache);
+        let policy = embedded_server::WritePolicy::WriteThroughSelective;
+        assert_eq!(options.hicache_write_policy, policy);
+        assert_eq!(options.hicache_bandwidth, Some(2e9));
+        assert_eq!(options.device_memory_bytes, Some(24 << 30));
     }
 
     #[test]

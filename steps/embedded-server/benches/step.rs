@@ -44,6 +44,7 @@ fn main() {
     let options = CpuOptions {
         cache_tokens,
         block_tokens: BLOCK_TOKENS,
+        host_blocks: 0,
         threads,
     };
     let mut executor = CpuExecutor::new(config, weights, options).expect("an executor");

@@ -41,6 +41,12 @@ impl Nanos {
 pub trait Clock: Send + Sync {
     /// The present instant.
     fn now(&self) -> Nanos;
+    /// Returns once it is `instant`, at once if that has passed.
+    fn sleep_until(&self, instant: Nanos) {
+        while self.now() < instant {
+            std::thread::sleep(instant.since(self.now()));
+        }
+    }
 }
 
 /// `CLOCK_MONOTONIC` of this machine.
@@ -64,6 +70,14 @@ mod tests {
         let instants: Vec<_> = (0..1000).map(|_| MonotonicClock.now()).collect();
         assert!(instants.is_sorted());
         assert!(instants[0].0 > 0);
+    }
+
+    #[test]
+    fn sleeping_ends_no_sooner_than_it_should() {
+        let instant = MonotonicClock.now().after(Duration::from_micros(200));
+        MonotonicClock.sleep_until(instant);
+        assert!(MonotonicClock.now() >= instant);
+        MonotonicClock.sleep_until(Nanos(0));
     }
 
     #[test]

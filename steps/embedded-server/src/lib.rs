@@ -6,8 +6,8 @@
 //! [`tokenizer`] and [`chat`] turn text into ids and back, `http` speaks OpenAI's protocol, and
 //! [`serve`] puts it all together from [`ServerOptions`].
 //!
-//! It batches continuously over a paged key-value cache. Nothing is kept in that cache between
-//! requests, there is one model, and one order of admission.
+//! It batches continuously over a paged key-value cache, which keeps the prefixes of prompts and
+//! answers in a tree, on the device and behind it in host memory. There is one model.
 
 #![deny(unsafe_code)]
 
@@ -29,7 +29,9 @@ pub mod steplog;
 pub mod tokenizer;
 mod trace;
 
+pub use cache::WritePolicy;
 pub use load::{Computing, LoadedModel, load};
 pub use options::{ExecutorKind, LoadFormat, ServerOptions};
+pub use scheduler::Policy;
 pub use server::{ServeError, serve, serve_loaded};
 pub use trace::{AnswerTrace, Trace};

@@ -10,7 +10,7 @@ use crate::executor::Executor;
 use crate::executor::cpu::{CpuExecutor, CpuOptions};
 use crate::memory;
 use crate::model::{LoadFormat as WeightSource, ModelConfig, Weights};
-use crate::options::{ExecutorKind, LoadFormat, ServerOptions};
+use crate::options::{ExecutorKind, LoadFormat, ModelSize, ServerOptions};
 use crate::server::ServeError;
 use crate::tokenizer::Tokenizer;
 
@@ -111,16 +111,24 @@ fn load_model(options: &ServerOptions) -> Result<LoadedModel, ServeError> {
     let max_positions = config.max_position_embeddings;
     let context_length = options.context_for(max_positions)?;
     let bytes_per_token = config.key_value_bytes_per_token(BYTES_PER_VALUE);
-    let cache_tokens = options.cache_tokens_for(context_length, bytes_per_token)?;
+    let cache_tokens = options.cache_tokens_for(ModelSize {
+        context_length,
+        bytes_per_token,
+        weight_bytes: config.parameter_bytes(BYTES_PER_VALUE),
+    })?;
+    let n_blocks = cache_tokens / options.block_tokens;
+    let block_bytes = bytes_per_token * options.block_tokens as u64;
+    let host_blocks = options.host_blocks_for(n_blocks, block_bytes);
     check_memory(
         &config,
-        cache_tokens as u64 * bytes_per_token,
+        (n_blocks as u64 + u64::from(host_blocks)).saturating_mul(block_bytes),
         memory::available_bytes(),
     )?;
     let weights = Weights::load(&config, &weight_source(options, folder))?;
     let cpu = CpuOptions {
         cache_tokens,
         block_tokens: options.block_tokens,
+        host_blocks,
         // `ServerOptions::check` refuses 0.
         threads: NonZeroUsize::new(options.threads).unwrap_or(NonZeroUsize::MIN),
     };

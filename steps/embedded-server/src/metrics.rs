@@ -114,8 +114,26 @@ pub struct Metrics {
     pub prompt_tokens: Figure,
     /// Tokens sampled.
     pub generation_tokens: Figure,
-    /// Prompt tokens that need not be computed.
+    /// Prompt tokens that need not be computed, of requests that reached their first token.
     pub cached_tokens: Figure,
+    /// Those of them that came from host memory.
+    pub host_cached_tokens: Figure,
+    /// Tokens that retracted requests found in the cache when they ran again.
+    pub recached_tokens: Figure,
+    /// Cache blocks of prefixes that nobody uses.
+    pub n_evictable_blocks: Figure,
+    /// Blocks of host memory in use.
+    pub n_used_host_blocks: Figure,
+    /// Blocks of host memory in all.
+    pub n_host_blocks: Figure,
+    /// Blocks that left the cache for want of room.
+    pub evicted_blocks: Figure,
+    /// Blocks copied to host memory.
+    pub backed_up_blocks: Figure,
+    /// Blocks copied back from host memory.
+    pub loaded_blocks: Figure,
+    /// Blocks that left host memory for want of room.
+    pub host_evicted_blocks: Figure,
     /// From arrival at the engine to the first token.
     pub ttft: Histogram,
     /// Between the tokens of one request.
@@ -138,6 +156,15 @@ impl Default for Metrics {
             prompt_tokens: Figure::default(),
             generation_tokens: Figure::default(),
             cached_tokens: Figure::default(),
+            host_cached_tokens: Figure::default(),
+            recached_tokens: Figure::default(),
+            n_evictable_blocks: Figure::default(),
+            n_used_host_blocks: Figure::default(),
+            n_host_blocks: Figure::default(),
+            evicted_blocks: Figure::default(),
+            backed_up_blocks: Figure::default(),
+            loaded_blocks: Figure::default(),
+            host_evicted_blocks: Figure::default(),
             ttft: Histogram::new(TTFT_BOUNDS_S),
             itl: Histogram::new(ITL_BOUNDS_S),
             e2el: Histogram::new(E2E_BOUNDS_S),
@@ -146,7 +173,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Share of the cache's blocks in use, 0 to 1.
+    /// Cached over all prompt tokens since the start, 0 to 1.
+    #[must_use]
+    pub fn cache_hit_rate(&self) -> f64 {
+        self.cached_tokens.get() as f64 / self.prompt_tokens.get().max(1) as f64
+    }
+
+    /// Share of the cache's blocks in use, 0 to 1; prefixes that nobody uses are not.
     #[must_use]
     pub fn cache_usage(&self) -> f64 {
         self.n_used_blocks.get() as f64 / self.n_blocks.get().max(1) as f64
@@ -183,33 +216,53 @@ impl Metrics {
     }
 
     fn render_gauges(&self, out: &mut String, label: &str) {
-        let used_tokens = self.n_used_blocks.get() * self.block_tokens.get();
-        let max_tokens = self.n_blocks.get() * self.block_tokens.get();
+        let tokens = |blocks: &Figure| (blocks.get() * self.block_tokens.get()) as f64;
+        let requests = |figure: &Figure| figure.get() as f64;
         for (name, help, value) in [
             (
                 "num_running_reqs",
                 "Sequences that hold cache blocks.",
-                self.n_running.get() as f64,
+                requests(&self.n_running),
             ),
             (
                 "num_queue_reqs",
                 "Sequences that wait.",
-                self.n_queued.get() as f64,
+                requests(&self.n_queued),
             ),
             (
                 "num_used_tokens",
                 "Cache slots in blocks in use.",
-                used_tokens as f64,
+                tokens(&self.n_used_blocks),
+            ),
+            (
+                "evictable_tokens",
+                "Cache slots of prefixes that nobody uses.",
+                tokens(&self.n_evictable_blocks),
             ),
             (
                 "max_total_num_tokens",
                 "Cache slots in all.",
-                max_tokens as f64,
+                tokens(&self.n_blocks),
             ),
             (
                 "token_usage",
                 "Share of the cache in use.",
                 self.cache_usage(),
+            ),
+            (
+                "cache_hit_rate",
+                "Cached over all prompt tokens since the start.",
+                self.cache_hit_rate(),
+            ),
+            (
+                "hicache_host_used_tokens",
+                "Slots of host memory in use.",
+                tokens(&self.n_used_host_blocks),
+            ),
+            (
+                "hicache_host_total_tokens",
+                "Slots of host memory in all.",
+                tokens(&self.n_host_blocks),
             ),
         ] {
             let name = head(out, name, "gauge", help);
@@ -218,7 +271,7 @@ impl Metrics {
     }
 
     fn render_counters(&self, out: &mut String, label: &str) {
-        for (name, help, figure) in [
+        let requests = [
             (
                 "num_requests_total",
                 "Requests that ended by themselves.",
@@ -234,6 +287,20 @@ impl Metrics {
                 "Running sequences sent back to wait.",
                 &self.retractions,
             ),
+        ];
+        for (name, help, figure) in requests.into_iter().chain(self.token_counters()) {
+            let name = head(out, name, "counter", help);
+            line(out, &format!("{name}{{{label}}}"), figure.get());
+        }
+        for (name, help, blocks) in self.block_counters() {
+            let name = head(out, name, "counter", help);
+            let tokens = blocks.get() * self.block_tokens.get();
+            line(out, &format!("{name}{{{label}}}"), tokens);
+        }
+    }
+
+    fn token_counters(&self) -> [(&'static str, &'static str, &Figure); 5] {
+        [
             (
                 "prompt_tokens_total",
                 "Prompt tokens taken in.",
@@ -249,10 +316,43 @@ impl Metrics {
                 "Prompt tokens found in the cache.",
                 &self.cached_tokens,
             ),
-        ] {
-            let name = head(out, name, "counter", help);
-            line(out, &format!("{name}{{{label}}}"), figure.get());
-        }
+            (
+                "host_cached_tokens_total",
+                "Those of them found in host memory.",
+                &self.host_cached_tokens,
+            ),
+            (
+                "retracted_cached_tokens_total",
+                "Tokens that retracted requests found in the cache, not counted as cached.",
+                &self.recached_tokens,
+            ),
+        ]
+    }
+
+    /// Counted in blocks, told in tokens.
+    fn block_counters(&self) -> [(&'static str, &'static str, &Figure); 4] {
+        [
+            (
+                "evicted_tokens_total",
+                "Slots evicted from the cache.",
+                &self.evicted_blocks,
+            ),
+            (
+                "backed_up_tokens_total",
+                "Slots copied to host memory.",
+                &self.backed_up_blocks,
+            ),
+            (
+                "load_back_tokens_total",
+                "Slots copied back from host memory.",
+                &self.loaded_blocks,
+            ),
+            (
+                "host_evicted_tokens_total",
+                "Slots evicted from host memory.",
+                &self.host_evicted_blocks,
+            ),
+        ]
     }
 }
 

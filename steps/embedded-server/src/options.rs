@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::{HostOptions, Keeping, WritePolicy};
 use crate::executor::CacheShape;
 use crate::model::has_weights;
 use crate::scheduler::{Limits, Policy};
@@ -58,11 +59,17 @@ pub struct ServerOptions {
     pub port: u16,
     /// Where the weights come from.
     pub load_format: LoadFormat,
-    /// Tokens of the key-value cache; `None`: what `cache_memory_bytes` holds, but not more than
-    /// all running requests can fill.
+    /// Tokens of the key-value cache; `None`: what `device_memory_bytes` leaves for it, or what
+    /// `cache_memory_bytes` holds.
     pub max_total_tokens: Option<usize>,
-    /// Memory for the key-value cache where `max_total_tokens` is not given, bytes.
+    /// Memory for the key-value cache where neither `max_total_tokens` nor `device_memory_bytes`
+    /// is given, bytes.
     pub cache_memory_bytes: u64,
+    /// Memory of the device that is accounted for, bytes. The cache gets `mem_fraction_static` of
+    /// it less the weights, at most `max_total_tokens`.
+    pub device_memory_bytes: Option<u64>,
+    /// Share of `device_memory_bytes` for weights and cache.
+    pub mem_fraction_static: f64,
     /// Tokens per block of the cache.
     pub block_tokens: usize,
     /// Requests that run at once.
@@ -75,6 +82,20 @@ pub struct ServerOptions {
     pub context_length: Option<usize>,
     /// The order in which waiting requests are admitted.
     pub schedule_policy: Policy,
+    /// Scales how much output running requests are expected to write.
+    pub schedule_conservativeness: f64,
+    /// Whether nothing is kept once nobody uses it.
+    pub disable_radix_cache: bool,
+    /// Whether prefixes are kept in host memory too.
+    pub enable_hierarchical_cache: bool,
+    /// Host memory for prefixes, in sizes of the device's cache.
+    pub hicache_ratio: f64,
+    /// Host memory for prefixes, bytes; counts instead of the ratio.
+    pub hicache_size_bytes: Option<u64>,
+    /// When prefixes are copied to the host.
+    pub hicache_write_policy: WritePolicy,
+    /// Bytes per second between device and host, each way; `None`: what the machine does.
+    pub hicache_bandwidth: Option<f64>,
     /// Requests that may wait; more are refused with status 429.
     pub queue_limit: usize,
     /// Largest request body, bytes; more is refused with status 413.
@@ -104,12 +125,21 @@ impl Default for ServerOptions {
             load_format: LoadFormat::default(),
             max_total_tokens: None,
             cache_memory_bytes: 256 << 20,
+            device_memory_bytes: None,
+            mem_fraction_static: 0.9,
             block_tokens: 16,
             max_running_requests: 64,
             chunked_prefill_size: Some(2048),
             max_prefill_tokens: 16_384,
             context_length: None,
             schedule_policy: Policy::default(),
+            schedule_conservativeness: 1.0,
+            disable_radix_cache: false,
+            enable_hierarchical_cache: false,
+            hicache_ratio: 2.0,
+            hicache_size_bytes: None,
+            hicache_write_policy: WritePolicy::default(),
+            hicache_bandwidth: None,
             queue_limit: 1024,
             max_body_bytes: 32 << 20,
             threads: 1,
@@ -139,15 +169,38 @@ impl ServerOptions {
         }
     }
 
-    /// The bounds of a step.
+    /// The bounds of a step, over host memory of so many blocks.
     #[must_use]
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self, n_host_blocks: u32) -> Limits {
         Limits {
             max_running_requests: self.max_running_requests,
             chunked_prefill_size: self.chunked_prefill_size,
             max_prefill_tokens: self.max_prefill_tokens,
             policy: self.schedule_policy,
+            conservativeness: self.schedule_conservativeness,
+            keeping: match (self.disable_radix_cache, n_host_blocks) {
+                (true, _) => Keeping::Nothing,
+                (false, 0) => Keeping::Prefixes,
+                (false, n_blocks) => Keeping::PrefixesAndHost(HostOptions {
+                    n_blocks,
+                    policy: self.hicache_write_policy,
+                }),
+            },
         }
+    }
+
+    /// Blocks of host memory behind a cache of `n_blocks`, each of so many bytes.
+    #[must_use]
+    pub fn host_blocks_for(&self, n_blocks: usize, block_bytes: u64) -> u32 {
+        if !self.enable_hierarchical_cache || self.disable_radix_cache {
+            return 0;
+        }
+        let n_blocks = match self.hicache_size_bytes {
+            Some(bytes) => bytes / block_bytes.max(1),
+            // Ratios are positive and small: `check` refuses others.
+            None => (n_blocks as f64 * self.hicache_ratio) as u64,
+        };
+        u32::try_from(n_blocks).unwrap_or(u32::MAX)
     }
 
     /// Prompt and output tokens of one request, for a model that supports `max_positions`.
@@ -164,38 +217,50 @@ impl ServerOptions {
         }
     }
 
-    /// Tokens of the cache, for a model with that context and so many bytes of keys and values
-    /// per token. Always whole blocks.
+    /// Tokens of the cache, for a model of that size. Always whole blocks.
     ///
     /// # Errors
     /// [`ServeError::Option`] when that is not even one block.
-    pub fn cache_tokens_for(
-        &self,
-        context_length: usize,
-        bytes_per_token: u64,
-    ) -> Result<usize, ServeError> {
+    pub fn cache_tokens_for(&self, size: ModelSize) -> Result<usize, ServeError> {
         let block = self.block_tokens;
-        let blocks = match self.max_total_tokens {
-            Some(tokens) => tokens / block,
-            None => {
-                let within_memory = self.cache_memory_bytes / bytes_per_token.max(1) / block as u64;
-                let useful = context_length
-                    .div_ceil(block)
-                    .saturating_mul(self.max_running_requests);
-                usize::try_from(within_memory)
-                    .unwrap_or(usize::MAX)
-                    .min(useful)
+        let in_bytes = |bytes: u64| bytes / size.bytes_per_token.max(1) / block as u64;
+        let (name, value, n_blocks) = match (self.device_memory_bytes, self.max_total_tokens) {
+            (None, Some(tokens)) => ("max_total_tokens", tokens as u64, (tokens / block) as u64),
+            (None, None) => {
+                let useful = self.useful_blocks(size.context_length);
+                let n_blocks = in_bytes(self.cache_memory_bytes).min(useful);
+                ("cache_memory_bytes", self.cache_memory_bytes, n_blocks)
+            }
+            (Some(device), asked) => {
+                let most = asked.map_or(u64::MAX, |tokens| (tokens / block) as u64);
+                let n_blocks = in_bytes(self.ledger(device, size.weight_bytes)).min(most);
+                ("device_memory_bytes", device, n_blocks)
             }
         };
-        if blocks == 0 {
-            let (name, value) = match self.max_total_tokens {
-                Some(tokens) => ("max_total_tokens", tokens as u64),
-                None => ("cache_memory_bytes", self.cache_memory_bytes),
-            };
+        if n_blocks == 0 {
             let problem = format!("{value} does not hold one block of {block} tokens; raise it");
             return Err(wrong(name, problem));
         }
-        Ok(blocks * block)
+        Ok(usize::try_from(n_blocks)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(block))
+    }
+
+    /// Bytes that a device of that size leaves for the cache: its share less the weights.
+    fn ledger(&self, device_bytes: u64, weight_bytes: u64) -> u64 {
+        let share = (device_bytes as f64 * self.mem_fraction_static) as u64;
+        share.saturating_sub(weight_bytes)
+    }
+
+    /// Blocks that can be of use: without kept prefixes, what running requests can fill.
+    fn useful_blocks(&self, context_length: usize) -> u64 {
+        let filled = context_length
+            .div_ceil(self.block_tokens)
+            .saturating_mul(self.max_running_requests);
+        match self.disable_radix_cache {
+            true => filled as u64,
+            false => u64::MAX,
+        }
     }
 
     /// Checks what can be checked before a model is known.
@@ -216,6 +281,25 @@ impl ServerOptions {
                 return Err(wrong(name, "found 0, expected at least 1".to_owned()));
             }
         }
+        for (name, value, most) in [
+            ("mem_fraction_static", Some(self.mem_fraction_static), 1.0),
+            ("hicache_ratio", Some(self.hicache_ratio), 1000.0),
+            (
+                "schedule_conservativeness",
+                Some(self.schedule_conservativeness),
+                100.0,
+            ),
+            ("hicache_bandwidth", self.hicache_bandwidth, 1e15),
+        ] {
+            if let Some(value) = value.filter(|value| !(*value > 0.0 && *value <= most)) {
+                let problem = format!("found {value}, expected more than 0, at most {most}");
+                return Err(wrong(name, problem));
+            }
+        }
+        if self.enable_hierarchical_cache && self.disable_radix_cache {
+            let problem = "the host tier is one of the radix cache; enable one or neither";
+            return Err(wrong("enable_hierarchical_cache", problem.to_owned()));
+        }
         Ok(())
     }
 
@@ -225,6 +309,7 @@ impl ServerOptions {
         executor: &str,
         model: &ModelFacts,
         shape: CacheShape,
+        n_host_blocks: u32,
     ) -> serde_json::Value {
         let n_tokens = shape.n_blocks as usize * shape.block_tokens as usize;
         serde_json::json!({
@@ -241,12 +326,24 @@ impl ServerOptions {
                 "block_tokens": shape.block_tokens,
                 "total_tokens": n_tokens,
                 "bytes_per_token": shape.bytes_per_token,
-                "is_prefix_cached": false,
+                "is_prefix_cached": !self.disable_radix_cache && executor != "sim",
+                "n_host_blocks": n_host_blocks,
             },
             "options": self,
             "ignored_flags": self.ignored_flags,
         })
     }
+}
+
+/// What decides how large a cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelSize {
+    /// Prompt and output tokens of one request.
+    pub context_length: usize,
+    /// Bytes of keys and values per token, all layers together.
+    pub bytes_per_token: u64,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
 }
 
 /// Sizes of a loaded model.
@@ -265,19 +362,44 @@ fn wrong(name: &'static str, problem: String) -> ServeError {
 mod tests {
     use super::*;
 
+    fn size(context_length: usize, bytes_per_token: u64) -> ModelSize {
+        ModelSize {
+            context_length,
+            bytes_per_token,
+            weight_bytes: 1 << 20,
+        }
+    }
+
     #[test]
-    fn the_cache_is_what_memory_holds_but_not_more_than_is_useful() {
-        let options = ServerOptions {
+    fn the_cache_is_what_memory_holds_and_what_is_useful() {
+        let mut options = ServerOptions {
             cache_memory_bytes: 1 << 20,
             ..ServerOptions::default()
         };
-        assert_eq!(options.cache_tokens_for(1 << 20, 1024).unwrap(), 1024);
-        assert_eq!(options.cache_tokens_for(100, 1).unwrap(), 112 * 64);
-        let asked = ServerOptions {
-            max_total_tokens: Some(100),
+        let tokens = |options: &ServerOptions, size| options.cache_tokens_for(size).unwrap();
+        assert_eq!(tokens(&options, size(1 << 20, 1024)), 1024);
+        assert_eq!(tokens(&options, size(100, 1)), 1 << 20);
+        options.disable_radix_cache = true;
+        assert_eq!(tokens(&options, size(100, 1)), 112 * 64);
+        options.max_total_tokens = Some(100);
+        assert_eq!(tokens(&options, size(4096, 1 << 30)), 96);
+    }
+
+    #[test]
+    fn a_device_leaves_its_share_less_the_weights() {
+        let mut options = ServerOptions {
+            device_memory_bytes: Some(4 << 20),
+            mem_fraction_static: 0.5,
             ..ServerOptions::default()
         };
-        assert_eq!(asked.cache_tokens_for(4096, 1 << 30).unwrap(), 96);
+        // Half of 4 MiB less 1 MiB of weights.
+        let size = size(4096, 1024);
+        assert_eq!(options.cache_tokens_for(size).unwrap(), 1024);
+        options.max_total_tokens = Some(100);
+        assert_eq!(options.cache_tokens_for(size).unwrap(), 96);
+        options.mem_fraction_static = 0.25;
+        let message = options.cache_tokens_for(size).unwrap_err().to_string();
+        assert!(message.contains("`device_memory_bytes`"), "{message}");
     }
 
     #[test]
@@ -286,15 +408,28 @@ mod tests {
             max_total_tokens: Some(15),
             ..ServerOptions::default()
         };
-        let message = asked.cache_tokens_for(4096, 1).unwrap_err().to_string();
+        let message = asked.cache_tokens_for(size(4096, 1)).unwrap_err();
+        let message = message.to_string();
         assert!(
             message.contains("`max_total_tokens`: 15 does not hold one block"),
             "{message}"
         );
         let message = ServerOptions::default()
-            .cache_tokens_for(4096, 1 << 40)
+            .cache_tokens_for(size(4096, 1 << 40))
             .unwrap_err();
         assert!(message.to_string().contains("cache_memory_bytes"));
+    }
+
+    #[test]
+    fn the_host_is_sized_by_ratio_or_by_bytes_and_only_if_enabled() {
+        let mut options = ServerOptions::default();
+        assert_eq!(options.host_blocks_for(10, 64), 0);
+        options.enable_hierarchical_cache = true;
+        assert_eq!(options.host_blocks_for(10, 64), 20);
+        options.hicache_size_bytes = Some(700);
+        assert_eq!(options.host_blocks_for(10, 64), 10);
+        options.disable_radix_cache = true;
+        assert!(options.check().is_err());
     }
 
     #[test]

@@ -142,6 +142,7 @@ fn prepare(
         block_tokens: u32::try_from(options.block_tokens).unwrap_or(u32::MAX),
         bytes_per_token: 0,
     };
+    let mut n_host_blocks = 0;
     let started = match computing {
         Computing::Paced(pace) => {
             let (tokenizer, metrics) = (Arc::clone(&tokenizer), Arc::clone(&metrics));
@@ -149,10 +150,12 @@ fn prepare(
         }
         Computing::Model(executor) => {
             (vocab_size, shape) = (executor.vocab_size(), executor.cache_shape());
+            n_host_blocks = executor.n_host_blocks();
             engine::start(EngineParts {
                 executor,
                 tokenizer: Arc::clone(&tokenizer),
-                limits: options.limits(),
+                limits: options.limits(n_host_blocks),
+                host_bandwidth: options.hicache_bandwidth,
                 queue_limit: options.queue_limit,
                 clock: Arc::new(MonotonicClock),
                 metrics: Arc::clone(&metrics),
@@ -168,7 +171,7 @@ fn prepare(
     };
     let parts = ServiceParts {
         model_name: options.model_name(),
-        info: options.info(name, &facts, shape),
+        info: options.info(name, &facts, shape, n_host_blocks),
         tokenizer,
         door: Door::new(context_length, shape),
         vocab_size,

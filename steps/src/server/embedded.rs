@@ -8,7 +8,7 @@ use engine::options::Parser;
 use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
 use engine::source::Place;
 use engine::step::{StepContext, StepError};
-use engine::types::{Arguments, Artifact, ArtifactKind, Origin};
+use engine::types::{Arguments, Artifact, ArtifactKind, Origin, Positive};
 use engine::value::{Kind, Table};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -36,6 +36,28 @@ engine::choices! {
     }
 }
 
+engine::choices! {
+    /// Which waiting request goes next.
+    pub enum SchedulePolicy {
+        /// First come, first served.
+        Fcfs = "fcfs",
+        /// Longest prefix match: first what finds most of its prompt in the cache.
+        Lpm = "lpm",
+    }
+}
+
+engine::choices! {
+    /// When prefixes are copied to host memory.
+    pub enum WritePolicy {
+        /// Once they are computed.
+        Through = "write_through",
+        /// Once they are used again.
+        Selective = "write_through_selective",
+        /// Once the device evicts them.
+        Back = "write_back",
+    }
+}
+
 engine::options! {
     /// Options of `server.embedded`.
     pub struct ServerEmbedded {
@@ -51,6 +73,19 @@ engine::options! {
         max_total_tokens: Option<NonZeroU32>, in "tokens";
         /// Tokens per block of the key-value cache.
         page_size: Option<NonZeroU32>, in "tokens";
+        /// Which waiting request goes next; `fcfs` if absent.
+        schedule_policy: Option<SchedulePolicy>;
+        /// Whether nothing stays in the cache once nobody uses it.
+        disable_radix_cache: bool = false;
+        /// Whether prefixes are kept in host memory too, behind the cache.
+        enable_hierarchical_cache: bool = false;
+        /// Host memory for prefixes, in sizes of the cache; 2 if absent.
+        hicache_ratio: Option<Positive>;
+        /// When prefixes are copied to host memory; `write_through` if absent.
+        hicache_write_policy: Option<WritePolicy>;
+        /// Makes copies to and from host memory take as long as at this rate, each way; as long as
+        /// they take if absent.
+        hicache_bandwidth: Option<Positive>, in "GB/s";
         /// Sequences that may run together.
         max_running_requests: Option<NonZeroU32>, in "requests";
         /// Prompt tokens of one request that one step computes at most.
@@ -143,10 +178,43 @@ impl ServerEmbedded {
         for (name, value) in numbers {
             flag(name, value.map(|v| v.to_string()));
         }
+        flags.extend(self.cache_flags());
         if self.deterministic {
             flags.push("--deterministic".to_owned());
         }
         flags
+    }
+
+    /// What is kept in the cache, and who goes first because of it.
+    fn cache_flags(&self) -> Vec<String> {
+        let positive = |value: Option<Positive>| value.map(|Positive(value)| value.to_string());
+        let valued = [
+            (
+                "--schedule-policy",
+                self.schedule_policy.map(|policy| policy.word().to_owned()),
+            ),
+            ("--hicache-ratio", positive(self.hicache_ratio)),
+            (
+                "--hicache-write-policy",
+                self.hicache_write_policy.map(|p| p.word().to_owned()),
+            ),
+            ("--hicache-bandwidth", positive(self.hicache_bandwidth)),
+        ];
+        let bare = [
+            ("--disable-radix-cache", self.disable_radix_cache),
+            (
+                "--enable-hierarchical-cache",
+                self.enable_hierarchical_cache,
+            ),
+        ];
+        let valued = valued
+            .into_iter()
+            .filter_map(|(name, value)| Some([name.to_owned(), value?]));
+        let bare = bare.into_iter().filter(|(_, is_on)| *is_on);
+        valued
+            .flatten()
+            .chain(bare.map(|(name, _)| name.to_owned()))
+            .collect()
     }
 
     fn model_path(&self, context: &LaunchContext) -> Result<PathBuf, StepError> {

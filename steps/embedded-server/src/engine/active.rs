@@ -5,8 +5,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::handle::Arrival;
 use super::request::{Ending, Event, EventKind, FinishReason};
 use super::sampler::Sampler;
+use crate::cache::Matched;
 use crate::clock::Nanos;
 use crate::metrics::Metrics;
+use crate::scheduler::Admission;
 use crate::tokenizer::{TextStream, Tokenizer};
 
 /// One request that waits or runs.
@@ -21,6 +23,8 @@ pub(super) struct Active {
     ends: EndIds,
     watched: Option<TextStream>,
     n_prompt: usize,
+    /// Prompt tokens that it found in the cache when it was first admitted.
+    cached: Matched,
     n_outputs: usize,
     arrived: Nanos,
     last_token: Nanos,
@@ -76,6 +80,7 @@ impl Active {
             ending: request.ending,
             watched: request.watched,
             n_prompt,
+            cached: Matched::default(),
             n_outputs: 0,
             arrived: now,
             last_token: now,
@@ -90,6 +95,26 @@ impl Active {
     /// Gives the place in the queue to another.
     pub(super) fn leave_queue(&mut self) {
         self.place = None;
+    }
+
+    /// It runs: its place in the queue is another's. What it finds when it had run before is its
+    /// own work of then, and no hit.
+    pub(super) fn admitted(&mut self, admission: &Admission, metrics: &Metrics) {
+        self.leave_queue();
+        if admission.is_again {
+            metrics.recached_tokens.add(admission.cached.total());
+        } else {
+            self.cached = admission.cached;
+        }
+    }
+
+    /// Prompt tokens that it found in the cache, told with its first token.
+    pub(super) fn newly_cached(&self) -> usize {
+        if self.n_outputs == 0 {
+            self.cached.total()
+        } else {
+            0
+        }
     }
 
     /// Chooses the next token.
@@ -126,6 +151,8 @@ impl Active {
         metrics.generation_tokens.add(1);
         if self.n_outputs == 1 {
             metrics.prompt_tokens.add(self.n_prompt);
+            metrics.cached_tokens.add(self.cached.total());
+            metrics.host_cached_tokens.add(self.cached.host);
             metrics.ttft.observe(now.since(self.arrived));
         } else {
             metrics.itl.observe(now.since(self.last_token));

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use std::thread::Thread;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
 use super::request::{Event, Request};
+use crate::clock::{Clock, Nanos};
 
 /// Inbox places beyond the request queue, for flush and stop messages.
 const CONTROL_MESSAGES: usize = 64;
@@ -21,10 +23,18 @@ const CONTROL_MESSAGES: usize = 64;
 pub(super) enum Message {
     /// Requests that arrive together.
     Submit(Vec<Arrival>),
-    /// Empties the cache, if nothing uses it.
-    Flush(oneshot::Sender<Flushed>),
+    /// Empties the cache, once nothing uses it.
+    Flush(FlushRequest),
     /// Breaks everything off and ends the thread.
     Stop,
+}
+
+/// Someone who wants the cache empty.
+#[derive(Debug)]
+pub(super) struct FlushRequest {
+    pub(super) reply: oneshot::Sender<Flushed>,
+    /// When it is answered at the latest, after the step in progress.
+    pub(super) deadline: Nanos,
 }
 
 /// A request on its way into the scheduler.
@@ -50,19 +60,23 @@ pub enum Flushed {
 }
 
 /// Talks to the engine thread; clones talk to the same one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EngineHandle {
     inbox: mpsc::Sender<Message>,
     queue: Arc<Semaphore>,
     queue_limit: usize,
     is_stopping: Arc<AtomicBool>,
+    clock: Arc<dyn Clock>,
     /// A thread that sleeps by the clock and has to be told of messages.
     sleeper: Arc<OnceLock<Thread>>,
 }
 
 impl EngineHandle {
     /// A handle and the inbox it fills, for a queue of `queue_limit` requests.
-    pub(super) fn new(queue_limit: usize) -> (Self, mpsc::Receiver<Message>) {
+    pub(super) fn new(
+        queue_limit: usize,
+        clock: Arc<dyn Clock>,
+    ) -> (Self, mpsc::Receiver<Message>) {
         let queue_limit = queue_limit.clamp(1, Semaphore::MAX_PERMITS - CONTROL_MESSAGES);
         let (inbox, messages) = mpsc::channel(queue_limit + CONTROL_MESSAGES);
         let handle = EngineHandle {
@@ -70,6 +84,7 @@ impl EngineHandle {
             queue: Arc::new(Semaphore::new(queue_limit)),
             queue_limit,
             is_stopping: Arc::default(),
+            clock,
             sleeper: Arc::default(),
         };
         (handle, messages)
@@ -120,13 +135,15 @@ impl EngineHandle {
         }
     }
 
-    /// Empties the cache, unless requests are using it. Answers after the step in progress.
+    /// Empties the cache once no request uses it, or says within `patience` and a step that
+    /// requests do.
     ///
     /// # Errors
     /// [`SubmitError`] when the engine is gone or its inbox is full.
-    pub async fn flush(&self) -> Result<Flushed, SubmitError> {
+    pub async fn flush(&self, patience: Duration) -> Result<Flushed, SubmitError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Flush(reply))
+        let deadline = self.clock.now().after(patience);
+        self.send(Message::Flush(FlushRequest { reply, deadline }))
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => SubmitError::QueueFull {
                     n_requests: 1,

@@ -6,6 +6,7 @@
 
 mod active;
 mod handle;
+mod lanes;
 mod paced;
 mod record;
 mod request;
@@ -17,14 +18,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cache::TransferKind;
 use crate::clock::{Clock, Nanos};
-use crate::executor::Executor;
+use crate::executor::{Direction, Executor};
 use crate::metrics::Metrics;
 use crate::scheduler::{Limits, NewSequence, Scheduler, SequenceId, StepPlan};
 use crate::steplog::{StepLog, StepRecord};
 use crate::tokenizer::Tokenizer;
 use active::Active;
-use handle::{Arrival, Message};
+use handle::{Arrival, FlushRequest, Message};
+use lanes::{Lanes, Waits};
 use record::{nanos, operation_ns, shape_of};
 
 pub use handle::{EngineHandle, Flushed, SubmitError};
@@ -51,12 +54,13 @@ pub fn start_paced(
     queue_limit: usize,
     metrics: Arc<Metrics>,
 ) -> std::io::Result<(EngineHandle, oneshot::Receiver<()>)> {
-    let (handle, inbox) = EngineHandle::new(queue_limit);
+    let clock = Arc::new(crate::clock::MonotonicClock);
+    let (handle, inbox) = EngineHandle::new(queue_limit, clock.clone());
     let (alive, ended) = oneshot::channel();
     let paced = paced::Paced {
         pace,
         tokenizer,
-        clock: Arc::new(crate::clock::MonotonicClock),
+        clock,
         metrics,
         is_stopping: handle.stop_flag(),
         answers: slab::Slab::new(),
@@ -81,6 +85,8 @@ pub struct EngineParts {
     pub tokenizer: Arc<Tokenizer>,
     /// Bounds of a step.
     pub limits: Limits,
+    /// Bytes per second between the cache and host memory, each way; `None`: as it comes.
+    pub host_bandwidth: Option<f64>,
     /// Requests that may wait.
     pub queue_limit: usize,
     /// Time.
@@ -96,7 +102,7 @@ pub struct EngineParts {
 /// # Errors
 /// When the operating system gives no thread.
 pub fn start(parts: EngineParts) -> std::io::Result<(EngineHandle, oneshot::Receiver<()>)> {
-    let (handle, inbox) = EngineHandle::new(parts.queue_limit);
+    let (handle, inbox) = EngineHandle::new(parts.queue_limit, Arc::clone(&parts.clock));
     let (alive, ended) = oneshot::channel();
     let engine = Engine::new(parts, handle.stop_flag());
     std::thread::Builder::new()
@@ -117,6 +123,9 @@ struct Engine {
     scheduler: Scheduler,
     active: HashMap<SequenceId, Active>,
     next_id: u64,
+    lanes: Lanes,
+    /// Flushes that wait until nothing runs, or until their time is up.
+    flushes: Vec<FlushRequest>,
     /// Width of a row of logits.
     vocab_size: usize,
     /// Ids that may be sampled: those the tokenizer knows.
@@ -132,7 +141,10 @@ impl Engine {
         let vocab_size = parts.executor.vocab_size();
         parts.metrics.n_blocks.set(shape.n_blocks as usize);
         parts.metrics.block_tokens.set(shape.block_tokens as usize);
+        let block_bytes = shape.bytes_per_token * u64::from(shape.block_tokens);
         Engine {
+            lanes: Lanes::new(parts.host_bandwidth, block_bytes),
+            flushes: Vec::new(),
             scheduler: Scheduler::new(parts.limits, shape),
             vocab_size,
             n_ids: vocab_size.min(parts.tokenizer.vocab_size()),
@@ -152,10 +164,19 @@ impl Engine {
                 break;
             }
             self.drop_abandoned();
-            if let Some(plan) = self.scheduler.schedule() {
-                self.note_plan(&plan);
-                self.step(&plan);
+            self.acknowledge_copies();
+            self.answer_flushes();
+            let plan = self.scheduler.schedule();
+            let waits = self.copy_blocks();
+            match plan {
+                Some(plan) => {
+                    self.note_plan(&plan);
+                    self.step(&plan, waits);
+                }
+                None => self.wait_for_copies(),
             }
+            #[cfg(debug_assertions)]
+            self.scheduler.check();
             self.publish();
         }
         inbox.close();
@@ -169,7 +190,7 @@ impl Engine {
 
     /// Takes what lies in the inbox; waits for something where there is nothing else to do.
     fn take_messages(&mut self, inbox: &mut mpsc::Receiver<Message>) {
-        if self.scheduler.is_idle() {
+        if self.scheduler.is_idle() && self.flushes.is_empty() {
             match inbox.blocking_recv() {
                 Some(message) => self.take(message),
                 None => self.is_stopping.store(true, Ordering::Release),
@@ -184,13 +205,7 @@ impl Engine {
     fn take(&mut self, message: Message) {
         match message {
             Message::Submit(arrivals) => arrivals.into_iter().for_each(|one| self.arrive(one)),
-            Message::Flush(reply) => {
-                let n_requests = self.active.len();
-                let busy = Flushed::Busy { n_requests };
-                let flushed = if n_requests == 0 { Flushed::Done } else { busy };
-                // Whoever asked may have left.
-                let _ = reply.send(flushed);
-            }
+            Message::Flush(request) => self.flushes.push(request),
             // The flag is set already: this only ends the wait.
             Message::Stop => {}
         }
@@ -215,6 +230,57 @@ impl Engine {
         self.active.insert(id, active);
     }
 
+    /// Empties the cache for whoever asked, if nothing uses it; says so where time is up.
+    fn answer_flushes(&mut self) {
+        let n_requests = self.active.len();
+        let now = self.parts.clock.now();
+        let is_answered = |request: &mut FlushRequest| n_requests == 0 || request.deadline <= now;
+        for request in self.flushes.extract_if(.., is_answered) {
+            let flushed = match n_requests {
+                0 => {
+                    self.scheduler.flush();
+                    Flushed::Done
+                }
+                n_requests => Flushed::Busy { n_requests },
+            };
+            // Whoever asked may have left.
+            let _ = request.reply.send(flushed);
+        }
+    }
+
+    /// Lets go of blocks whose copies to the host are done.
+    fn acknowledge_copies(&mut self) {
+        let now = self.parts.clock.now();
+        while let Some(ticket) = self.lanes.next_done(now) {
+            self.scheduler.acknowledge(ticket);
+        }
+    }
+
+    /// Makes the copies that the scheduler asked for.
+    fn copy_blocks(&mut self) -> Waits {
+        let mut waits = Waits::default();
+        for transfer in self.scheduler.take_transfers() {
+            let direction = match transfer.kind {
+                TransferKind::BackUp(_) | TransferKind::WriteBack => Direction::ToHost,
+                TransferKind::Load => Direction::ToDevice,
+            };
+            let began = self.parts.clock.now();
+            self.parts.executor.copy(direction, &transfer.pairs);
+            let times = (began, self.parts.clock.now());
+            let n_blocks = transfer.pairs.len();
+            self.lanes
+                .copied(transfer.kind, n_blocks, times, &mut waits);
+        }
+        waits
+    }
+
+    /// Where nothing fits before a copy to the host is done, waits for the next one.
+    fn wait_for_copies(&mut self) {
+        if let (false, Some(at)) = (self.scheduler.is_idle(), self.lanes.next_at()) {
+            self.parts.clock.sleep_until(at);
+        }
+    }
+
     /// Forgets requests whose reader has gone away.
     fn drop_abandoned(&mut self) {
         let gone = self
@@ -230,9 +296,9 @@ impl Engine {
     }
 
     fn note_plan(&mut self, plan: &StepPlan) {
-        for id in &plan.admitted {
-            if let Some(active) = self.active.get_mut(id) {
-                active.leave_queue();
+        for admission in &plan.admitted {
+            if let Some(active) = self.active.get_mut(&admission.id) {
+                active.admitted(admission, &self.parts.metrics);
             }
         }
         self.parts.metrics.retractions.add(plan.retracted.len());
@@ -240,8 +306,9 @@ impl Engine {
     }
 
     /// Computes a plan, samples, records the step and delivers.
-    fn step(&mut self, plan: &StepPlan) {
+    fn step(&mut self, plan: &StepPlan, waits: Waits) {
         let clock = Arc::clone(&self.parts.clock);
+        clock.sleep_until(waits.before);
         let start = clock.now();
         let mut record = StepRecord {
             start,
@@ -249,6 +316,7 @@ impl Engine {
             ..shape_of(plan)
         };
         let outcome = self.parts.executor.step(&self.scheduler.batch(plan));
+        clock.sleep_until(waits.during);
         let computed = clock.now();
         let sampled = match outcome {
             Ok(output) => {
@@ -292,9 +360,15 @@ impl Engine {
             let Some(active) = self.active.get_mut(sequence) else {
                 continue;
             };
+            let cached = active.newly_cached();
             let finish = active.accept(*token, self.last_end, &self.parts.metrics);
             finished.extend(finish.map(|_| *sequence));
-            news.push((*sequence, EventKind::Token { id: *token, finish }));
+            let token = EventKind::Token {
+                id: *token,
+                finish,
+                cached,
+            };
+            news.push((*sequence, token));
         }
         self.scheduler.remove(&finished);
         self.publish();
@@ -321,13 +395,20 @@ impl Engine {
     }
 
     fn publish(&self) {
-        let blocks = self.scheduler.blocks();
-        self.parts.metrics.n_running.set(self.scheduler.n_running());
-        self.parts.metrics.n_queued.set(self.scheduler.n_waiting());
-        self.parts
-            .metrics
-            .n_used_blocks
-            .set(blocks.n_blocks() - blocks.n_free());
+        let (metrics, cache) = (&self.parts.metrics, self.scheduler.cache());
+        metrics.n_running.set(self.scheduler.n_running());
+        metrics.n_queued.set(self.scheduler.n_waiting());
+        let n_blocks = cache.blocks().n_blocks();
+        metrics.n_used_blocks.set(n_blocks - cache.n_available());
+        metrics.n_evictable_blocks.set(cache.n_evictable());
+        let (n_used, n_all) = cache.host_usage();
+        metrics.n_used_host_blocks.set(n_used);
+        metrics.n_host_blocks.set(n_all);
+        let counts = cache.counts();
+        metrics.evicted_blocks.set(counts.evicted);
+        metrics.backed_up_blocks.set(counts.backed_up);
+        metrics.loaded_blocks.set(counts.loaded);
+        metrics.host_evicted_blocks.set(counts.host_evicted);
     }
 }
 

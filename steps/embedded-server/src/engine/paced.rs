@@ -85,7 +85,7 @@ impl Paced {
                 }
             }
             // There is no cache. Whoever asked may have left.
-            Message::Flush(reply) => drop(reply.send(Flushed::Done)),
+            Message::Flush(request) => drop(request.reply.send(Flushed::Done)),
             Message::Stop => {}
         }
     }
@@ -108,7 +108,11 @@ impl Paced {
             }
             let id = answer.plain_id(&self.tokenizer);
             let finish = answer.accept(id, now, &self.metrics);
-            answer.tell(EventKind::Token { id, finish });
+            answer.tell(EventKind::Token {
+                id,
+                finish,
+                cached: 0,
+            });
             if finish.is_some() {
                 self.answers.remove(at);
             } else {

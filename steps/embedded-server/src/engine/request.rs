@@ -70,6 +70,8 @@ pub enum EventKind {
         id: u32,
         /// Why it was the last, if it was.
         finish: Option<FinishReason>,
+        /// Prompt tokens found in the cache, told with the first token; 0 with the others.
+        cached: usize,
     },
     /// The request was broken off. Nothing follows.
     Failed(Failure),

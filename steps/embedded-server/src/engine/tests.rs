@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::*;
+use crate::cache::Keeping;
 use crate::clock::MonotonicClock;
 use crate::executor::{Batch, CacheShape, Operation, Phase, StepError, StepOutput};
 use crate::scheduler::Policy;
@@ -83,7 +84,10 @@ fn bench(queue_limit: usize, permits: Option<Receiver<()>>, fails: bool) -> Benc
             chunked_prefill_size: None,
             max_prefill_tokens: 64,
             policy: Policy::Fcfs,
+            conservativeness: 1.0,
+            keeping: Keeping::Prefixes,
         },
+        host_bandwidth: None,
         queue_limit,
         clock: Arc::new(MonotonicClock),
         metrics: metrics.clone(),
@@ -301,16 +305,25 @@ fn a_flush_is_refused_while_requests_run() {
         .unwrap();
     let (permit, permits) = gate();
     let bench = bench(4, permits, false);
-    assert_eq!(runtime.block_on(bench.handle.flush()), Ok(Flushed::Done));
+    assert_eq!(
+        runtime.block_on(bench.handle.flush(Duration::ZERO)),
+        Ok(Flushed::Done)
+    );
     let mut answers = bench.handle.submit(vec![request(&[20], 40)]).unwrap();
     permit.send(()).unwrap();
     assert!(answers.blocking_recv().is_some());
     // The flush is asked for while a step waits, and answered once that step may end.
     let flushed = runtime.block_on(async {
-        tokio::join!(bench.handle.flush(), async { permit.send(()).unwrap() }).0
+        tokio::join!(bench.handle.flush(Duration::ZERO), async {
+            permit.send(()).unwrap()
+        })
+        .0
     });
     assert_eq!(flushed, Ok(Flushed::Busy { n_requests: 1 }));
     drop(permit);
     collect(&mut answers);
-    assert_eq!(runtime.block_on(bench.handle.flush()), Ok(Flushed::Done));
+    assert_eq!(
+        runtime.block_on(bench.handle.flush(Duration::ZERO)),
+        Ok(Flushed::Done)
+    );
 }

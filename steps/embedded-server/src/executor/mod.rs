@@ -12,6 +12,10 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockId(pub u32);
 
+/// A block of the host memory behind the cache: an index of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostBlockId(pub u32);
+
 /// The size of the paged key-value cache that an executor has allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheShape {
@@ -86,6 +90,15 @@ pub struct StepOutput<'a> {
     pub operations: Vec<(Operation, Duration)>,
 }
 
+/// Which way blocks are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the cache to host memory.
+    ToHost,
+    /// From host memory to the cache.
+    ToDevice,
+}
+
 /// Computes forward steps over a paged key-value cache that it owns.
 pub trait Executor: Send {
     /// A short name for records and reports, such as `cpu`.
@@ -99,6 +112,15 @@ pub trait Executor: Send {
     /// # Errors
     /// [`StepError`] when the batch does not fit the model or the cache; nothing is written then.
     fn step(&mut self, batch: &Batch<'_>) -> Result<StepOutput<'_>, StepError>;
+    /// Blocks of host memory behind the cache.
+    fn n_host_blocks(&self) -> u32 {
+        0
+    }
+    /// Copies blocks between cache and host memory: blocks the calling thread until it is done.
+    ///
+    /// # Panics
+    /// When a block does not exist.
+    fn copy(&mut self, _direction: Direction, _pairs: &[(BlockId, HostBlockId)]) {}
 }
 
 /// A batch that an executor cannot compute.

@@ -98,10 +98,22 @@ pub(super) async fn server_info(State(app): State<Arc<App>>) -> Result<Json<Valu
     Ok(Json(info))
 }
 
-/// `GET` or `POST /flush_cache`: 400 while requests use the cache.
-pub(super) async fn flush_cache(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+/// `GET` or `POST /flush_cache?timeout=SECONDS`: 400 while requests use the cache, at once or, with
+/// a timeout, when that has passed.
+pub(super) async fn flush_cache(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+) -> Result<Json<Value>, ApiError> {
     let service = app.service()?;
-    match tokio::time::timeout(FLUSH_TIMEOUT, service.engine.flush()).await {
+    let patience = query(&uri, "timeout").map_or(Ok(Duration::ZERO), |text| {
+        let seconds = text.parse().ok().filter(|s| (0.0..=3600.0).contains(s));
+        seconds.map(Duration::from_secs_f64).ok_or_else(|| {
+            let problem = format!("found `{text}`, expected seconds from 0 to 3600");
+            ApiError::field("timeout", problem)
+        })
+    })?;
+    let flush = service.engine.flush(patience);
+    match tokio::time::timeout(patience + FLUSH_TIMEOUT, flush).await {
         Ok(Ok(Flushed::Done)) => Ok(Json(json!({ "status": "flushed" }))),
         Ok(Ok(Flushed::Busy { n_requests })) => {
             let message = format!("the cache is in use by {n_requests} requests; wait for them");
@@ -116,6 +128,14 @@ pub(super) async fn flush_cache(State(app): State<Arc<App>>) -> Result<Json<Valu
             Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message))
         }
     }
+}
+
+/// The last value that a query has for `name`.
+fn query<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let pairs = pairs.filter_map(|pair| pair.split_once('='));
+    let named = pairs.filter(|(key, _)| *key == name);
+    named.map(|(_, value)| value).next_back()
 }
 
 /// `GET /metrics`: Prometheus' text format.
@@ -135,10 +155,7 @@ pub(super) async fn forward_steps(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let service = app.service()?;
-    let pairs = uri.query().unwrap_or_default().split('&');
-    let since = pairs
-        .filter_map(|pair| pair.strip_prefix("since="))
-        .next_back();
+    let since = query(&uri, "since");
     let since = since.map_or(Ok(0), str::parse).map_err(|_| {
         ApiError::field(
             "since",

@@ -139,8 +139,9 @@ async fn collect(
             return Err(Failure::Stopping.into());
         };
         match kind {
-            EventKind::Token { id, finish } => {
+            EventKind::Token { id, finish, cached } => {
                 usage.completion_tokens += 1;
+                usage.cached_tokens += cached;
                 let text = next_text(&mut texts[index], id, finish);
                 choices[index].text.push_str(&text);
                 choices[index].finish = finish;

@@ -93,7 +93,7 @@ pub(super) struct Choice {
 pub(super) struct Usage {
     pub(super) prompt_tokens: usize,
     pub(super) completion_tokens: usize,
-    /// Prompt tokens that need not be computed. Always 0 while nothing is kept between requests.
+    /// Prompt tokens that need not be computed.
     pub(super) cached_tokens: usize,
 }
 

@@ -70,7 +70,8 @@ impl EventStream {
     /// What one event of the engine becomes on the wire.
     fn frame(&mut self, event: Option<Event>) -> Vec<u8> {
         let failure = match event.map(|event| (event.index, event.kind)) {
-            Some((index, EventKind::Token { id, finish })) => {
+            Some((index, EventKind::Token { id, finish, cached })) => {
+                self.writer.usage.cached_tokens += cached;
                 if let Some(tracing) = &mut self.tracing {
                     tracing.sent();
                 }
@@ -236,7 +237,11 @@ mod tests {
     fn token(index: usize, id: u32, finish: Option<FinishReason>) -> Option<Event> {
         Some(Event {
             index,
-            kind: EventKind::Token { id, finish },
+            kind: EventKind::Token {
+                id,
+                finish,
+                cached: 0,
+            },
         })
     }
 

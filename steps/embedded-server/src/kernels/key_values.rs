@@ -5,6 +5,7 @@
 
 use super::{Buffer, LANES, padded};
 use crate::executor::BlockId;
+use std::ops::Range;
 
 /// The extent of one layer's cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,11 @@ impl KeyValueShape {
     /// Floats of values per block and head, `[block_tokens, padded head_dim]`.
     pub(super) fn value_stride(self) -> usize {
         self.block_tokens * padded(self.head_dim)
+    }
+
+    /// Floats of keys and values per block, all heads together.
+    pub(crate) fn block_floats(self) -> usize {
+        self.n_heads * (self.key_stride() + self.value_stride())
     }
 }
 
@@ -59,6 +65,38 @@ impl KeyValues {
     /// All values, by (block, head) in units of [`KeyValueShape::value_stride`].
     pub(super) fn values(&self) -> &[f32] {
         self.values.as_slice()
+    }
+
+    /// Where the keys and where the values of a block lie.
+    fn ranges(&self, block: BlockId) -> (Range<usize>, Range<usize>) {
+        let (block, n_heads) = (block.0 as usize, self.shape.n_heads);
+        let range = |stride: usize| block * n_heads * stride..(block + 1) * n_heads * stride;
+        (
+            range(self.shape.key_stride()),
+            range(self.shape.value_stride()),
+        )
+    }
+
+    /// Copies a block's keys and values out, `[block_floats]`.
+    ///
+    /// # Panics
+    /// When there is no such block, or `floats` has another length.
+    pub(crate) fn read_block(&self, block: BlockId, floats: &mut [f32]) {
+        let (keys, values) = self.ranges(block);
+        let (to_keys, to_values) = floats.split_at_mut(keys.len());
+        to_keys.copy_from_slice(&self.keys.as_slice()[keys]);
+        to_values.copy_from_slice(&self.values.as_slice()[values]);
+    }
+
+    /// Copies a block's keys and values in, `[block_floats]`.
+    ///
+    /// # Panics
+    /// When there is no such block, or `floats` has another length.
+    pub(crate) fn write_block(&mut self, block: BlockId, floats: &[f32]) {
+        let (keys, values) = self.ranges(block);
+        let (from_keys, from_values) = floats.split_at(keys.len());
+        self.keys.as_mut_slice()[keys].copy_from_slice(from_keys);
+        self.values.as_mut_slice()[values].copy_from_slice(from_values);
     }
 
     /// Stores the keys and values of one token, each `[n_heads * head_dim]`.

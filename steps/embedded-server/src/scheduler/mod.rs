@@ -7,30 +7,24 @@
 //! with the fewest outputs give their blocks back and are recomputed later. It knows no text, no
 //! sampling and no request beyond its token counts.
 
+mod admission;
 mod door;
+mod order;
 mod reservation;
 mod sequence;
 
 use std::collections::VecDeque;
 
-use crate::cache::BlockAllocator;
+use crate::cache::{Keeping, KvCache, Matched, Progress, Ticket, Transfer};
 use crate::executor::{Batch, CacheShape, Phase, SequenceChunk};
 
 pub use door::{Door, Refusal};
+pub use order::Policy;
 use reservation::Reservation;
 pub use sequence::{NewSequence, Sequence, SequenceId};
 
-/// The order in which waiting sequences are admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// First come, first served. A sequence that does not fit yet holds up those behind it.
-    #[default]
-    Fcfs,
-}
-
 /// Bounds of a single step and of the running set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Sequences that run at once, at least one.
     pub max_running_requests: usize,
@@ -40,6 +34,22 @@ pub struct Limits {
     pub max_prefill_tokens: usize,
     /// The order of admission.
     pub policy: Policy,
+    /// Scales the share of their remaining output that running sequences are expected to write:
+    /// above 1 fewer are admitted, below 1 more are retracted.
+    pub conservativeness: f64,
+    /// What stays in the cache.
+    pub keeping: Keeping,
+}
+
+/// A sequence that left the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// Which one.
+    pub id: SequenceId,
+    /// What it need not compute.
+    pub cached: Matched,
+    /// Whether it had run before, so that it found its own work of then.
+    pub is_again: bool,
 }
 
 /// What one step computes. Indices refer to the running set as it was when the plan was made.
@@ -50,7 +60,7 @@ pub struct StepPlan {
     /// One entry per sequence.
     pub entries: Vec<PlanEntry>,
     /// Sequences that left the queue for this step.
-    pub admitted: Vec<SequenceId>,
+    pub admitted: Vec<Admission>,
     /// Sequences that had to give their blocks back, and wait again.
     pub retracted: Vec<SequenceId>,
 }
@@ -70,14 +80,18 @@ pub struct PlanEntry {
     pub wants_logits: bool,
 }
 
-/// Sequences that wait, sequences that run, and the blocks they hold.
+/// Sequences that wait, sequences that run, and the cache they share.
 #[derive(Debug)]
 pub struct Scheduler {
     limits: Limits,
-    blocks: BlockAllocator,
+    cache: KvCache,
     reservation: Reservation,
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
+    /// Whether the head of the queue did not fit, and nothing has left since.
+    is_full: bool,
+    /// Retracted since the last plan that said so.
+    retracted: Vec<SequenceId>,
 }
 
 impl Scheduler {
@@ -86,10 +100,12 @@ impl Scheduler {
     pub fn new(limits: Limits, shape: CacheShape) -> Self {
         Scheduler {
             limits,
-            blocks: BlockAllocator::new(shape),
-            reservation: Reservation::default(),
+            cache: KvCache::new(shape, limits.keeping),
+            reservation: Reservation::new(limits.conservativeness),
             waiting: VecDeque::new(),
             running: Vec::new(),
+            is_full: false,
+            retracted: Vec::new(),
         }
     }
 
@@ -117,10 +133,29 @@ impl Scheduler {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// The cache's book.
+    /// The cache.
     #[must_use]
-    pub fn blocks(&self) -> &BlockAllocator {
-        &self.blocks
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    /// The copies that have to be made, in this order, before the next step.
+    pub fn take_transfers(&mut self) -> Vec<Transfer> {
+        self.cache.take_transfers()
+    }
+
+    /// A copy to the host has been made.
+    pub fn acknowledge(&mut self, ticket: Ticket) {
+        self.cache.acknowledge(ticket);
+        self.is_full = false;
+    }
+
+    /// Empties the cache. Nothing may run.
+    ///
+    /// # Panics
+    /// When something runs.
+    pub fn flush(&mut self) {
+        self.cache.flush();
     }
 
     /// The running set, in the order that [`PlanEntry::index`] refers to.
@@ -129,7 +164,8 @@ impl Scheduler {
         &self.running
     }
 
-    /// Plans the next step; `None` only when the scheduler is idle.
+    /// Plans the next step; `None` when the scheduler is idle, or nothing fits before a copy to
+    /// the host is acknowledged.
     pub fn schedule(&mut self) -> Option<StepPlan> {
         let (entries, admitted) = self.plan_prefill();
         if !entries.is_empty() {
@@ -140,10 +176,10 @@ impl Scheduler {
                 retracted: Vec::new(),
             });
         }
-        if self.running.is_empty() {
+        self.make_room_for_decode();
+        if self.running.is_empty() || self.n_missing_blocks() > 0 {
             return None;
         }
-        let retracted = self.make_room_for_decode();
         self.reservation.decay();
         let entries = (0..self.running.len())
             .map(|index| self.entry(index, 1))
@@ -152,7 +188,7 @@ impl Scheduler {
             phase: Phase::Decode,
             entries,
             admitted,
-            retracted,
+            retracted: std::mem::take(&mut self.retracted),
         })
     }
 
@@ -164,7 +200,7 @@ impl Scheduler {
             SequenceChunk {
                 tokens: &sequence.tokens[entry.start..entry.start + entry.n_tokens],
                 position: entry.start,
-                blocks: &sequence.blocks,
+                blocks: sequence.blocks(),
                 wants_logits: entry.wants_logits,
             }
         };
@@ -174,10 +210,20 @@ impl Scheduler {
         }
     }
 
-    /// Records that the tokens of `plan` lie in the cache now.
+    /// Records that the tokens of `plan` lie in the cache now. Prompts are kept as far as they
+    /// have been computed.
     pub fn computed(&mut self, plan: &StepPlan) {
         for entry in &plan.entries {
-            self.running[entry.index].n_computed += entry.n_tokens;
+            let sequence = &mut self.running[entry.index];
+            sequence.n_computed += entry.n_tokens;
+            let progress = match sequence.is_prefilling() {
+                true => Progress::Chunk,
+                false => Progress::Whole,
+            };
+            if let (Phase::Prefill, Some(lease)) = (plan.phase, &mut sequence.lease) {
+                let computed = &sequence.tokens[..sequence.n_computed];
+                self.cache.keep(lease, computed, progress);
+            }
         }
     }
 
@@ -186,117 +232,73 @@ impl Scheduler {
         self.running[index].tokens.push(token);
     }
 
-    /// Forgets sequences wherever they are, and frees their blocks.
+    /// Forgets sequences wherever they are. What running ones have computed is kept.
     pub fn remove(&mut self, ids: &[SequenceId]) {
         if ids.is_empty() {
             return;
         }
-        let blocks = &mut self.blocks;
-        self.running.retain_mut(|sequence| {
-            let stays = !ids.contains(&sequence.id);
-            if !stays {
-                blocks.release(&mut sequence.blocks);
+        let gone = |sequence: &mut Sequence| ids.contains(&sequence.id);
+        for mut sequence in self.running.extract_if(.., gone) {
+            self.is_full = false;
+            if let Some(lease) = sequence.lease.take() {
+                self.cache.finish(lease, sequence.computed());
             }
-            stays
-        });
+        }
         self.waiting.retain(|sequence| !ids.contains(&sequence.id));
     }
 
-    /// Continues the prompt in progress, then admits waiting ones while the budgets last.
-    fn plan_prefill(&mut self) -> (Vec<PlanEntry>, Vec<SequenceId>) {
-        let mut chunk_left = self.limits.chunked_prefill_size.unwrap_or(usize::MAX);
-        let mut tokens_left = self.limits.max_prefill_tokens;
-        let mut entries: Vec<PlanEntry> = Vec::new();
-        let mut admitted = Vec::new();
-        if let Some(index) = self.running.iter().position(Sequence::is_prefilling) {
-            let n_tokens = self.running[index].n_left_to_prefill().min(chunk_left);
-            entries.push(self.entry(index, n_tokens));
-            chunk_left -= n_tokens;
-            tokens_left = tokens_left.saturating_sub(n_tokens);
-        }
-        while chunk_left > 0
-            && let Some(next) = self.waiting.front()
-        {
-            let n_tokens = next.tokens.len().min(chunk_left);
-            let is_over_budget = !entries.is_empty() && n_tokens > tokens_left;
-            if is_over_budget || !self.try_admit() {
-                break;
-            }
-            let entry = self.entry(self.running.len() - 1, n_tokens);
-            admitted.push(entry.id);
-            entries.push(entry);
-            chunk_left -= n_tokens;
-            tokens_left = tokens_left.saturating_sub(n_tokens);
-        }
-        (entries, admitted)
-    }
-
-    /// Moves the head of the queue into the running set, if it may run and its prompt and
-    /// expected output fit beside what the running ones are expected to write.
-    fn try_admit(&mut self) -> bool {
-        if self.running.len() >= self.limits.max_running_requests {
-            return false;
-        }
-        let Policy::Fcfs = self.limits.policy;
-        let Some(mut next) = self.waiting.pop_front() else {
-            return false;
-        };
-        let needed = self
-            .blocks
-            .blocks_for(next.tokens.len() + reservation::at_admission(&next));
-        let reserved = self.reservation.blocks(&self.running, &self.blocks);
-        let fits = needed + reserved <= self.blocks.n_free()
-            && self
-                .blocks
-                .grow(&mut next.blocks, next.tokens.len())
-                .is_ok();
-        if !fits {
-            self.waiting.push_front(next);
-            return false;
-        }
-        next.start_prefill();
-        self.running.push(next);
-        true
-    }
-
     /// Gives every running sequence a slot for one more token, retracting some where that fails.
-    fn make_room_for_decode(&mut self) -> Vec<SequenceId> {
-        let mut retracted = Vec::new();
-        while self.blocks_for_decode() > self.blocks.n_free() && self.running.len() > 1 {
-            retracted.push(self.retract_one());
+    fn make_room_for_decode(&mut self) {
+        let n_running = self.running.len();
+        while self.n_missing_blocks() > self.cache.n_available() && self.running.len() > 1 {
+            self.retract_one();
         }
-        if !retracted.is_empty() {
+        if self.running.len() < n_running {
             self.reservation.learn(&self.running);
         }
-        for sequence in &mut self.running {
-            let grown = self
-                .blocks
-                .grow(&mut sequence.blocks, sequence.tokens.len());
-            // One sequence alone always fits: it passed the door.
-            debug_assert!(grown.is_ok());
+        if self.n_missing_blocks() <= self.cache.n_available() {
+            for sequence in &mut self.running {
+                let n_tokens = sequence.tokens.len();
+                let grown = sequence.lease.as_mut();
+                let grown = grown.map(|lease| self.cache.grow(lease, n_tokens));
+                debug_assert_eq!(grown, Some(Ok(())));
+            }
         }
-        retracted
     }
 
-    fn blocks_for_decode(&self) -> usize {
+    /// Blocks that running sequences lack for the tokens they have.
+    fn n_missing_blocks(&self) -> usize {
         let missing = |sequence: &Sequence| {
-            self.blocks
-                .blocks_for(sequence.tokens.len())
-                .saturating_sub(sequence.blocks.len())
+            let needed = self.cache.blocks().blocks_for(sequence.tokens.len());
+            needed.saturating_sub(sequence.blocks().len())
         };
         self.running.iter().map(missing).sum()
     }
 
     /// Sends the sequence with the fewest outputs, then the longest prompt, back to the queue.
-    fn retract_one(&mut self) -> SequenceId {
+    /// What it computed beyond the shared prefix is not kept.
+    fn retract_one(&mut self) {
         let cost = |sequence: &Sequence| (sequence.n_outputs(), usize::MAX - sequence.n_prompt);
         let index = (0..self.running.len()).min_by_key(|index| cost(&self.running[*index]));
         let mut sequence = self.running.remove(index.unwrap_or(0));
-        self.blocks.release(&mut sequence.blocks);
-        sequence.n_computed = 0;
-        let id = sequence.id;
+        if let Some(lease) = sequence.stop() {
+            self.cache.give_back(lease);
+        }
+        self.is_full = false;
+        self.retracted.push(sequence.id);
         self.waiting.push_front(sequence);
-        id
+    }
+
+    /// Checks the cache against everything that runs.
+    ///
+    /// # Panics
+    /// When something is not as it has to be.
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) fn check(&self) {
+        let leases = self.running.iter();
+        self.cache
+            .check(leases.filter_map(|sequence| sequence.lease.as_ref()));
+        assert!(self.waiting.iter().all(|sequence| sequence.lease.is_none()));
     }
 
     fn entry(&self, index: usize, n_tokens: usize) -> PlanEntry {
@@ -313,5 +315,7 @@ impl Scheduler {
     }
 }
 
+#[cfg(test)]
+mod random_loads;
 #[cfg(test)]
 mod tests;

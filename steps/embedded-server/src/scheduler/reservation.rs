@@ -11,8 +11,8 @@ use crate::cache::BlockAllocator;
 const MAX_RESERVED_TOKENS: usize = 4096;
 /// Share of the remaining output that is reserved at first.
 const INITIAL_RATIO: f64 = 0.7;
-/// The share after [`DECAY_STEPS`] decode steps without a retraction.
-const MIN_RATIO: f64 = 0.14 * INITIAL_RATIO;
+/// What is left of that after [`DECAY_STEPS`] decode steps without a retraction.
+const MIN_SHARE: f64 = 0.14;
 /// Decode steps from the first to the smallest share.
 const DECAY_STEPS: f64 = 600.0;
 /// After a retraction, every sequence is expected to write at least so many more tokens.
@@ -22,17 +22,22 @@ const RETRACTION_MARGIN_TOKENS: usize = 20;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reservation {
     ratio: f64,
-}
-
-impl Default for Reservation {
-    fn default() -> Self {
-        Reservation {
-            ratio: INITIAL_RATIO,
-        }
-    }
+    min: f64,
+    step: f64,
 }
 
 impl Reservation {
+    /// The share at the beginning; above 1 `conservativeness` raises it, below 1 it lowers it.
+    pub(super) fn new(conservativeness: f64) -> Self {
+        let initial = (INITIAL_RATIO * conservativeness).clamp(0.0, 1.0);
+        let min = MIN_SHARE * initial;
+        Reservation {
+            ratio: initial,
+            min,
+            step: (initial - min) / DECAY_STEPS,
+        }
+    }
+
     /// Blocks that `running` is expected to take beyond those it holds.
     pub(super) fn blocks(self, running: &[Sequence], blocks: &BlockAllocator) -> usize {
         let expected = |sequence: &Sequence| {
@@ -41,14 +46,14 @@ impl Reservation {
             // At most 4096 and never negative.
             let growth = (most as f64 * ratio).ceil() as usize;
             let needed = blocks.blocks_for(sequence.tokens.len() + growth);
-            needed.saturating_sub(sequence.blocks.len())
+            needed.saturating_sub(sequence.blocks().len())
         };
         running.iter().map(expected).sum()
     }
 
     /// One more decode step went well.
     pub(super) fn decay(&mut self) {
-        self.ratio = (self.ratio - (INITIAL_RATIO - MIN_RATIO) / DECAY_STEPS).max(MIN_RATIO);
+        self.ratio = (self.ratio - self.step).max(self.min);
     }
 
     /// Sequences had to be retracted: expects of the others what they have written so far.
@@ -56,7 +61,7 @@ impl Reservation {
         let n_written: usize = running.iter().map(Sequence::n_outputs).sum();
         let n_allowed: usize = running.iter().map(|sequence| sequence.max_tokens).sum();
         let n_expected = n_written + RETRACTION_MARGIN_TOKENS * running.len();
-        self.ratio = (n_expected as f64 / (n_allowed + 1) as f64).clamp(MIN_RATIO, 1.0);
+        self.ratio = (n_expected as f64 / (n_allowed + 1) as f64).clamp(self.min, 1.0);
     }
 }
 

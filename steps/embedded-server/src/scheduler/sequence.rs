@@ -1,5 +1,6 @@
-//! One sequence as the scheduler sees it: token counts and a block table.
+//! One sequence as the scheduler sees it: token counts and a lease of cache blocks.
 
+use crate::cache::Lease;
 use crate::executor::BlockId;
 
 /// Names a sequence for as long as the server lives.
@@ -20,7 +21,7 @@ pub struct NewSequence {
 }
 
 /// A sequence that waits or runs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Sequence {
     pub(super) id: SequenceId,
     /// The prompt, then every sampled token.
@@ -32,7 +33,10 @@ pub struct Sequence {
     pub(super) n_computed: usize,
     /// How many of `tokens` were there when it was admitted.
     pub(super) n_to_prefill: usize,
-    pub(super) blocks: Vec<BlockId>,
+    /// While it runs.
+    pub(super) lease: Option<Lease>,
+    /// Whether it ran before and was retracted.
+    pub(super) has_run: bool,
 }
 
 impl Sequence {
@@ -45,7 +49,8 @@ impl Sequence {
             writes_all: new.writes_all,
             n_computed: 0,
             n_to_prefill: 0,
-            blocks: Vec::new(),
+            lease: None,
+            has_run: false,
         }
     }
 
@@ -66,9 +71,30 @@ impl Sequence {
         self.max_tokens.saturating_sub(self.n_outputs())
     }
 
-    /// Everything known is computed before the next token: after a retraction, outputs too.
-    pub(super) fn start_prefill(&mut self) {
+    /// The block table; empty while it waits.
+    pub(super) fn blocks(&self) -> &[BlockId] {
+        self.lease.as_ref().map_or(&[], Lease::blocks)
+    }
+
+    /// What lies in the cache.
+    pub(super) fn computed(&self) -> &[u32] {
+        &self.tokens[..self.n_computed]
+    }
+
+    /// Everything known and not cached is computed before the next token: after a retraction,
+    /// outputs too.
+    pub(super) fn start_prefill(&mut self, lease: Lease, n_cached: usize) {
+        self.n_computed = n_cached;
         self.n_to_prefill = self.tokens.len();
+        self.lease = Some(lease);
+        self.has_run = true;
+    }
+
+    /// Back to the queue.
+    pub(super) fn stop(&mut self) -> Option<Lease> {
+        self.n_computed = 0;
+        self.n_to_prefill = 0;
+        self.lease.take()
     }
 
     pub(super) fn n_left_to_prefill(&self) -> usize {

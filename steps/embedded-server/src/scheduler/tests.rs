@@ -10,6 +10,8 @@ fn limits(max_running: usize, chunk: Option<usize>, max_prefill: usize) -> Limit
         chunked_prefill_size: chunk,
         max_prefill_tokens: max_prefill,
         policy: Policy::Fcfs,
+        conservativeness: 1.0,
+        keeping: Keeping::Nothing,
     }
 }
 
@@ -134,7 +136,7 @@ fn an_overfull_cache_retracts_the_fewest_outputs_and_finishes_all() {
     }
     assert_eq!(retracted, [SequenceId(1)]);
     assert_eq!(done, [SequenceId(0), SequenceId(1)]);
-    assert_eq!(scheduler.blocks().n_free(), 12);
+    assert_eq!(scheduler.cache().blocks().n_free(), 12);
 }
 
 #[test]
@@ -145,7 +147,7 @@ fn a_removed_sequence_frees_its_blocks_wherever_it_was() {
     scheduler.schedule().unwrap();
     scheduler.remove(&[SequenceId(0), SequenceId(1)]);
     assert!(scheduler.is_idle());
-    assert_eq!(scheduler.blocks().n_free(), 8);
+    assert_eq!(scheduler.cache().blocks().n_free(), 8);
 }
 
 #[derive(Debug, Clone)]
@@ -178,7 +180,7 @@ fn check_plan(scheduler: &Scheduler, plan: &StepPlan, case: &Case) {
     let mut owned = HashSet::new();
     for sequence in scheduler.running() {
         assert!(
-            sequence.blocks.iter().all(|block| owned.insert(*block)),
+            sequence.blocks().iter().all(|block| owned.insert(*block)),
             "shared block"
         );
     }
@@ -238,9 +240,10 @@ proptest! {
                 }
                 Some(plan) => {
                     check_plan(&scheduler, &plan, &case);
-                    for id in &plan.admitted {
+                    for Admission { id, .. } in &plan.admitted {
                         if !first_admissions.contains(id) { first_admissions.push(*id); }
                     }
+                    scheduler.check();
                     perform(&mut scheduler, &plan, &mut done);
                 }
             }
@@ -248,7 +251,7 @@ proptest! {
         let finished: HashSet<_> = done.iter().copied().collect();
         prop_assert_eq!(finished.len(), done.len());
         prop_assert!(expected.keys().all(|id| finished.contains(id)));
-        prop_assert_eq!(scheduler.blocks().n_free(), case.shape.n_blocks as usize);
+        prop_assert_eq!(scheduler.cache().blocks().n_free(), case.shape.n_blocks as usize);
         // First come, first served: nobody is admitted before an earlier arrival.
         let order: Vec<_> = first_admissions.iter().filter_map(|id| expected.get(id)).collect();
         prop_assert!(order.is_sorted());

@@ -144,6 +144,7 @@ fn an_executor_needs_a_block_and_the_weights_of_its_configuration() {
         let options = CpuOptions {
             cache_tokens,
             block_tokens,
+            host_blocks: 0,
             threads: NonZeroUsize::MIN,
         };
         CpuExecutor::new(config, model.load(), options)

@@ -150,6 +150,7 @@ fn scaled_dummy_weights_give_logits_that_depend_on_the_prompt() {
     let options = CpuOptions {
         cache_tokens: 64,
         block_tokens: 16,
+        host_blocks: 0,
         threads: NonZeroUsize::MIN,
     };
     let weights = Weights::load(&config, &LoadFormat::DummyScaled { seed: 3 }).unwrap();

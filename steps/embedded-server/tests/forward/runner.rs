@@ -27,6 +27,7 @@ impl Runner {
         let options = CpuOptions {
             cache_tokens: 1024,
             block_tokens,
+            host_blocks: 0,
             threads,
         };
         let config = weights.config().clone();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::Receiver;
 
 use embedded_server::executor::{Batch, CacheShape, Executor, StepError, StepOutput};
-use embedded_server::executor::{BlockId, Phase, SequenceChunk};
+use embedded_server::executor::{BlockId, Direction, HostBlockId, Phase, SequenceChunk};
 use embedded_server::tokenizer::{Tokenizer, generate, generate_config};
 use embedded_server::{
     Computing, LoadFormat, LoadedModel, ServeError, ServerOptions, load, serve_loaded,
@@ -189,6 +189,14 @@ impl Executor for Gated {
         // A closed channel lets every step pass.
         let _ = self.permits.recv();
         self.inner.step(batch)
+    }
+
+    fn n_host_blocks(&self) -> u32 {
+        self.inner.n_host_blocks()
+    }
+
+    fn copy(&mut self, direction: Direction, pairs: &[(BlockId, HostBlockId)]) {
+        self.inner.copy(direction, pairs);
     }
 }
 

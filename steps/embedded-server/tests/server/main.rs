@@ -1,5 +1,6 @@
 //! The server as its clients see it: real sockets, a real model, real tokens.
 
+mod caching;
 mod client;
 mod fixture;
 mod generation;

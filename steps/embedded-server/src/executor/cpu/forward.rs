@@ -6,9 +6,10 @@
 //! checked it.
 
 use super::buffers::{Buffers, Compute, norm_rows, project};
+use super::host::HostMemory;
 use super::plan::{Limits, TokenRow, token_rows};
 use super::stopwatch::Stopwatch;
-use crate::executor::{Batch, Operation, SequenceChunk};
+use crate::executor::{Batch, BlockId, Direction, HostBlockId, Operation, SequenceChunk};
 use crate::kernels::{
     Attention, Isa, KeyValueShape, KeyValues, Span, Start, Workers, matmul, rms_norm, silu_times,
 };
@@ -29,6 +30,7 @@ pub(super) struct ForwardPass {
     frequencies: Vec<f32>,
     /// One per layer.
     cache: Vec<KeyValues>,
+    host: HostMemory,
     attention: Attention,
     rows: Vec<TokenRow>,
     buffers: Buffers,
@@ -52,6 +54,7 @@ impl ForwardPass {
             cache: (0..config.num_hidden_layers)
                 .map(|_| KeyValues::new(shape))
                 .collect(),
+            host: HostMemory::new(shape, limits.host_blocks, config.num_hidden_layers),
             attention: Attention::new(workers.n_threads(), group),
             rows: Vec::new(),
             buffers: Buffers::new(config),
@@ -66,6 +69,13 @@ impl ForwardPass {
     /// Logits of the last pass, `[n_wanted, vocab_size]`.
     pub(super) fn logits(&mut self) -> &[f32] {
         self.buffers.logits.pack()
+    }
+
+    /// Copies blocks of all layers between the cache and host memory.
+    pub(super) fn copy(&mut self, direction: Direction, pairs: &[(BlockId, HostBlockId)]) {
+        for (block, host) in pairs {
+            self.host.copy(direction, &mut self.cache, *block, *host);
+        }
     }
 
     /// Computes a checked batch and says where the time went.

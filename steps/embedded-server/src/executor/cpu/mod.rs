@@ -1,16 +1,17 @@
 //! The executor that computes on the processor: a packed batch through real weights.
 //!
 //! Reading order: this file (what a caller sees), `plan` (what a batch asks for, checked),
-//! `forward` (the pass), `buffers` (its activations). All sequences of a batch go through each
+//! `forward` (the pass), `buffers` (its activations), `host` (memory behind the cache). All sequences of a batch go through each
 //! layer together; only attention tells them apart. Results do not depend on what else is in a
 //! batch, on how a prompt was chunked, or on the number of threads: see [`crate::kernels`].
 
 mod buffers;
 mod forward;
+mod host;
 mod plan;
 mod stopwatch;
 
-use super::{Batch, CacheShape, Executor, StepError, StepOutput};
+use super::{Batch, BlockId, CacheShape, Direction, Executor, HostBlockId, StepError, StepOutput};
 use crate::kernels::{Isa, Workers};
 use crate::model::{ModelConfig, Weights};
 use forward::ForwardPass;
@@ -24,6 +25,8 @@ pub struct CpuOptions {
     pub cache_tokens: usize,
     /// Tokens per block. Any number works; multiples of 16 are fastest.
     pub block_tokens: usize,
+    /// Blocks of the host memory behind the cache.
+    pub host_blocks: u32,
     /// Threads that compute. One means the thread that calls [`Executor::step`].
     pub threads: NonZeroUsize,
 }
@@ -85,6 +88,7 @@ impl CpuExecutor {
         let CpuOptions {
             cache_tokens,
             block_tokens,
+            host_blocks,
             threads,
         } = options;
         let n_blocks = cache_tokens.checked_div(block_tokens).unwrap_or(0);
@@ -103,6 +107,7 @@ impl CpuExecutor {
             max_positions: config.max_position_embeddings,
             n_blocks,
             block_tokens,
+            host_blocks,
         };
         let bytes_per_token = config.key_value_bytes_per_token(size_of::<f32>() as u64);
         let pass = ForwardPass::new(weights, limits, &workers);
@@ -153,5 +158,13 @@ impl Executor for CpuExecutor {
             logits: self.pass.logits(),
             operations,
         })
+    }
+
+    fn n_host_blocks(&self) -> u32 {
+        self.limits.host_blocks
+    }
+
+    fn copy(&mut self, direction: Direction, pairs: &[(BlockId, HostBlockId)]) {
+        self.pass.copy(direction, pairs);
     }
 }

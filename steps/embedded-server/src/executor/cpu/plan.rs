@@ -11,6 +11,7 @@ pub(super) struct Limits {
     pub(super) max_positions: usize,
     pub(super) n_blocks: usize,
     pub(super) block_tokens: usize,
+    pub(super) host_blocks: u32,
 }
 
 impl Limits {
@@ -97,6 +98,7 @@ mod tests {
         max_positions: 12,
         n_blocks: 8,
         block_tokens: 4,
+        host_blocks: 0,
     };
 
     fn check(tokens: &[u32], position: usize, blocks: &[u32]) -> Result<(), StepError> {

@@ -1,30 +1,72 @@
 //! The book of which blocks of the paged key-value cache are free.
 //!
 //! It hands out block numbers and takes them back. It knows no sequence, no token and no memory:
-//! the executor owns the buffers, the scheduler owns the block tables.
+//! the executor owns the buffers, leases and the prefix tree own what was handed out.
 
-use crate::executor::{BlockId, CacheShape};
+use crate::executor::{BlockId, CacheShape, HostBlockId};
+
+/// The number of a block in one of the memories.
+pub trait BlockNumber: Copy + std::fmt::Debug {
+    /// The block with this number.
+    fn of(number: u32) -> Self;
+    /// Its number.
+    fn number(self) -> u32;
+}
+
+impl BlockNumber for BlockId {
+    fn of(number: u32) -> Self {
+        BlockId(number)
+    }
+
+    fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl BlockNumber for HostBlockId {
+    fn of(number: u32) -> Self {
+        HostBlockId(number)
+    }
+
+    fn number(self) -> u32 {
+        self.0
+    }
+}
 
 /// Free blocks of a paged cache.
 ///
 /// Blocks come back in any order and are handed out last-in first-out, so that a lightly loaded
 /// server keeps reusing the same, already mapped memory.
 #[derive(Debug, Clone)]
-pub struct BlockAllocator {
-    free: Vec<BlockId>,
+pub struct BlockAllocator<B = BlockId> {
+    free: Vec<B>,
     is_free: Vec<bool>,
     block_tokens: usize,
 }
 
-impl BlockAllocator {
+impl BlockAllocator<BlockId> {
     /// An allocator in which every block of `shape` is free.
     #[must_use]
     pub fn new(shape: CacheShape) -> Self {
+        Self::of_blocks(shape.n_blocks, shape.block_tokens as usize)
+    }
+}
+
+impl<B: BlockNumber> BlockAllocator<B> {
+    /// An allocator in which so many blocks are free.
+    #[must_use]
+    pub fn of_blocks(n_blocks: u32, block_tokens: usize) -> Self {
         BlockAllocator {
-            free: (0..shape.n_blocks).rev().map(BlockId).collect(),
-            is_free: vec![true; shape.n_blocks as usize],
-            block_tokens: shape.block_tokens.max(1) as usize,
+            free: (0..n_blocks).rev().map(B::of).collect(),
+            is_free: vec![true; n_blocks as usize],
+            block_tokens: block_tokens.max(1),
         }
+    }
+
+    /// Tokens per block.
+    #[must_use]
+    pub fn block_tokens(&self) -> usize {
+        self.block_tokens
     }
 
     /// Blocks that `n_tokens` tokens of one sequence occupy.
@@ -55,7 +97,7 @@ impl BlockAllocator {
     ///
     /// # Errors
     /// [`CacheFull`] when too few blocks are free; `table` is unchanged then.
-    pub fn grow(&mut self, table: &mut Vec<BlockId>, n_tokens: usize) -> Result<(), CacheFull> {
+    pub fn grow(&mut self, table: &mut Vec<B>, n_tokens: usize) -> Result<(), CacheFull> {
         let wanted = self.blocks_for(n_tokens).saturating_sub(table.len());
         if wanted > self.free.len() {
             return Err(CacheFull {
@@ -64,7 +106,7 @@ impl BlockAllocator {
             });
         }
         for block in self.free.drain(self.free.len() - wanted..).rev() {
-            self.is_free[block.0 as usize] = false;
+            self.is_free[block.number() as usize] = false;
             table.push(block);
         }
         Ok(())
@@ -75,10 +117,10 @@ impl BlockAllocator {
     /// # Panics
     /// When a block is free already or does not exist: two sequences would then write to the same
     /// memory, and a wrong token is worse than a dead server.
-    pub fn release(&mut self, table: &mut Vec<BlockId>) {
+    pub fn release(&mut self, table: &mut Vec<B>) {
         for block in table.drain(..).rev() {
-            let is_free = &mut self.is_free[block.0 as usize];
-            assert!(!*is_free, "block {} was released twice", block.0);
+            let is_free = &mut self.is_free[block.number() as usize];
+            assert!(!*is_free, "block {} was released twice", block.number());
             *is_free = true;
             self.free.push(block);
         }

@@ -1,0 +1,154 @@
+//! What is kept between requests, and what clients are told of it.
+
+use embedded_server::{ServerOptions, WritePolicy};
+use serde_json::{Value, json};
+use std::sync::mpsc::sync_channel;
+
+use crate::client::{get, post, send};
+use crate::fixture::{Server, poll};
+
+const COMPLETIONS: &str = "/v1/completions";
+
+/// `n` tokens that begin like no other `seed`'s.
+fn prompt(seed: u32, n: u32) -> Vec<u32> {
+    (0..n).map(|i| 7 + (seed * 97 + i * 5) % 400).collect()
+}
+
+fn body(prompt: &[u32], max_tokens: usize) -> Value {
+    json!({ "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": true })
+}
+
+/// The text of an answer, and the prompt tokens that were found in the cache.
+async fn ask(server: &Server, body: &Value) -> (String, u64) {
+    let answer = post(server.at, COMPLETIONS, body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = answer.json();
+    let cached = &answer["usage"]["prompt_tokens_details"]["cached_tokens"];
+    let text = answer["choices"][0]["text"].as_str().unwrap().to_owned();
+    (text, cached.as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn usage_and_metrics_tell_what_was_cached() {
+    let server = Server::start(|_| {}).await;
+    let asked = body(&prompt(1, 40), 5);
+    let (text, cached) = ask(&server, &asked).await;
+    assert_eq!(cached, 0);
+    // Whole blocks of 16 of all tokens but the last.
+    assert_eq!(ask(&server, &asked).await, (text.clone(), 32));
+    let mut streamed = asked.clone();
+    streamed["stream"] = json!(true);
+    streamed["stream_options"] = json!({ "include_usage": true });
+    let events = post(server.at, COMPLETIONS, &streamed).await.events();
+    let usage = &events[events.len() - 2]["usage"];
+    assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 32);
+    assert_eq!(server.metric("prompt_tokens_total").await, 120.0);
+    assert_eq!(server.metric("cached_tokens_total").await, 64.0);
+    assert!((server.metric("cache_hit_rate").await - 64.0 / 120.0).abs() < 1e-9);
+    assert_eq!(server.metric("num_used_tokens").await, 0.0);
+    // 40 prompt tokens and the four of five outputs that were computed.
+    assert_eq!(server.metric("evictable_tokens").await, 32.0);
+    let steps = get(server.at, "/forward_steps").await.json();
+    let steps = steps["steps"].as_array().unwrap();
+    let prefills = steps.iter().filter(|step| step["phase"] == "prefill");
+    let n_computed: Vec<_> = prefills.map(|step| step["n_tokens"].as_u64()).collect();
+    assert_eq!(n_computed, [Some(40), Some(8), Some(8)]);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_is_the_beginning_of_the_next_turn() {
+    let server = Server::start(|_| {}).await;
+    let first = prompt(2, 30);
+    let (text, _) = ask(&server, &body(&first, 20)).await;
+    let answer = server.tokenizer.encode(&text).unwrap();
+    let turn = [first, answer, prompt(3, 5)].concat();
+    // Of 30 and 20 tokens all but the last output were computed: three whole blocks.
+    assert_eq!(ask(&server, &body(&turn, 3)).await.1, 48);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flush_empties_the_cache() {
+    let server = Server::start(|_| {}).await;
+    let asked = body(&prompt(1, 40), 1);
+    ask(&server, &asked).await;
+    assert_eq!(
+        post(server.at, "/flush_cache", &json!({})).await.status,
+        200
+    );
+    assert_eq!(server.metric("evictable_tokens").await, 0.0);
+    assert_eq!(ask(&server, &asked).await.1, 0);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flush_with_patience_waits_for_the_last_request() {
+    let (permit, permits) = sync_channel(256);
+    let server = Server::start_gated(|_| {}, permits).await;
+    let mut asked = body(&prompt(1, 40), 20);
+    asked["stream"] = json!(true);
+    let running = send(server.at, "POST", COMPLETIONS, &asked.to_string()).await;
+    poll(async || server.metric("num_running_reqs").await == 1.0).await;
+    let at = server.at;
+    let flush = tokio::spawn(async move { get(at, "/flush_cache?timeout=60").await });
+    drop(permit);
+    assert_eq!(running.finish().await.events().last().unwrap(), "[DONE]");
+    assert_eq!(flush.await.unwrap().status, 200);
+    assert_eq!(server.metric("evictable_tokens").await, 0.0);
+    let wrong = get(server.at, "/flush_cache?timeout=soon").await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.error_message().contains("`timeout`: found `soon`"));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cache_that_is_off_keeps_nothing() {
+    let server = Server::start(|options| options.disable_radix_cache = true).await;
+    let asked = body(&prompt(1, 40), 5);
+    let first = ask(&server, &asked).await;
+    assert_eq!(ask(&server, &asked).await, first);
+    assert_eq!(first.1, 0);
+    let info = get(server.at, "/server_info").await.json();
+    assert_eq!(info["cache"]["is_prefix_cached"], false);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_device_evicts_comes_back_from_the_host() {
+    for policy in [WritePolicy::WriteThrough, WritePolicy::WriteBack] {
+        let change = |options: &mut ServerOptions| {
+            options.max_total_tokens = Some(96);
+            options.enable_hierarchical_cache = true;
+            options.hicache_write_policy = policy;
+            options.hicache_bandwidth = Some(1e9);
+        };
+        let server = Server::start(change).await;
+        let asked = body(&prompt(1, 60), 8);
+        let (text, cached) = ask(&server, &asked).await;
+        assert_eq!(cached, 0);
+        ask(&server, &body(&prompt(2, 80), 8)).await;
+        assert_eq!(ask(&server, &asked).await, (text, 48), "{policy:?}");
+        assert!(server.metric("load_back_tokens_total").await > 0.0);
+        assert!(server.metric("host_cached_tokens_total").await > 0.0);
+        assert!(server.metric("evicted_tokens_total").await >= 64.0);
+        assert_eq!(server.metric("hicache_host_total_tokens").await, 192.0);
+        server.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_is_too_small_is_refused_by_name() {
+    let folder = crate::fixture::model_folder();
+    let options = ServerOptions {
+        device_memory_bytes: Some(100_000),
+        ..crate::fixture::options(folder.path())
+    };
+    let never = std::future::pending::<()>();
+    let error = embedded_server::serve(options, never, |_| {}).await;
+    let message = error.unwrap_err().to_string();
+    assert!(
+        message.contains("`device_memory_bytes`: 100000 does not hold"),
+        "{message}"
+    );
+}
