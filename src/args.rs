@@ -567,6 +567,19 @@ pub(crate) struct Server {
     /// With `sim`: from one token to the next, milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10.0)]
     pub(crate) sim_tpot_ms: f64,
+    /// With `sim`: queue, cache and batch requests as with a model, each step taking a stated time: a
+    /// decode step `--sim-tpot-ms`, a prefill step `--sim-prefill-us` per token that it computes
+    #[arg(long)]
+    pub(crate) sim_steps: bool,
+    /// With `--sim-steps`: per prompt token that is computed, microseconds
+    #[arg(long, value_name = "US", default_value_t = 200.0)]
+    pub(crate) sim_prefill_us: f64,
+    /// With `--sim-steps`: bytes of keys and values per token
+    #[arg(long, value_name = "BYTES", default_value_t = 131_072)]
+    pub(crate) sim_bytes_per_token: u64,
+    /// With `--sim-steps`: size of the weights, such as `14GiB`
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0B")]
+    pub(crate) sim_weights: u64,
     /// Write to this file, for every streamed answer, when its events were sent
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,

@@ -52,6 +52,10 @@ fn options(arguments: &Server) -> Result<ServerOptions, Failure> {
         executor,
         sim_ttft_ms: arguments.sim_ttft_ms,
         sim_tpot_ms: arguments.sim_tpot_ms,
+        sim_steps: arguments.sim_steps,
+        sim_prefill_us: arguments.sim_prefill_us,
+        sim_bytes_per_token: arguments.sim_bytes_per_token,
+        sim_weight_bytes: arguments.sim_weights,
         trace: arguments.trace.clone(),
         served_model_name: arguments.served_model_name.clone(),
         host: arguments.host.clone(),
@@ -109,7 +113,7 @@ async fn serve(
             ExecutorKind::Cpu => {
                 format!("model `{name}` loaded in {took} with {weights} weights; ready")
             }
-            ExecutorKind::Sim => format!("model `{name}` is not computed, only paced; ready"),
+            ExecutorKind::Sim => format!("model `{name}` is not computed, only simulated; ready"),
         });
         Ok(model)
     };

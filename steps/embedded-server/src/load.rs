@@ -4,10 +4,12 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::engine::Pace;
-use crate::executor::Executor;
 use crate::executor::cpu::{CpuExecutor, CpuOptions};
+use crate::executor::sim::{SimExecutor, SimOptions};
+use crate::executor::{CacheShape, Executor};
 use crate::memory;
 use crate::model::{LoadFormat as WeightSource, ModelConfig, Weights};
 use crate::options::{ExecutorKind, LoadFormat, ModelSize, ServerOptions};
@@ -17,13 +19,13 @@ use crate::tokenizer::Tokenizer;
 /// Words that a server without a model folder knows.
 const GENERATED_VOCABULARY: usize = 32_000;
 /// Prompt and output of one request where nothing else limits them, tokens.
-const PACED_CONTEXT: usize = 1 << 20;
+const SIM_CONTEXT: usize = 1 << 20;
 /// Bytes per weight, key or value: the executor computes in single precision.
 const BYTES_PER_VALUE: u64 = 4;
 
 /// Where tokens come from.
 pub enum Computing {
-    /// A model computes them.
+    /// They come step by step, from a model or from one that is simulated.
     Model(Box<dyn Executor>),
     /// Nobody does: they are told at stated instants.
     Paced(Pace),
@@ -67,29 +69,64 @@ impl std::fmt::Debug for LoadedModel {
 pub fn load(options: &ServerOptions) -> Result<LoadedModel, ServeError> {
     match options.executor {
         ExecutorKind::Cpu => load_model(options),
-        ExecutorKind::Sim => load_pace(options),
+        ExecutorKind::Sim => load_sim(options),
     }
 }
 
-/// A pace needs no model, and of a folder only the tokenizer.
-fn load_pace(options: &ServerOptions) -> Result<LoadedModel, ServeError> {
+/// A simulation needs no model, and of a folder only the tokenizer.
+fn load_sim(options: &ServerOptions) -> Result<LoadedModel, ServeError> {
     let tokenizer = match options.model_path.as_os_str().is_empty() {
         true => Tokenizer::of_words(GENERATED_VOCABULARY)?,
         false => Tokenizer::load(&options.model_path)?,
     };
-    let milliseconds = |name, ms: f64| {
-        std::time::Duration::try_from_secs_f64(ms / 1e3).map_err(|_| ServeError::Option {
-            name,
-            problem: format!("{ms} ms is not a span of time"),
-        })
+    let max_positions = options.context_length.unwrap_or(SIM_CONTEXT);
+    let each = milliseconds("sim_tpot_ms", options.sim_tpot_ms)?;
+    let computing = if options.sim_steps {
+        let executor = sim_executor(options, tokenizer.vocab_size(), each)?;
+        Computing::Model(Box::new(executor))
+    } else {
+        let first = milliseconds("sim_ttft_ms", options.sim_ttft_ms)?;
+        Computing::Paced(Pace { first, each })
     };
     Ok(LoadedModel {
-        computing: Computing::Paced(Pace {
-            first: milliseconds("sim_ttft_ms", options.sim_ttft_ms)?,
-            each: milliseconds("sim_tpot_ms", options.sim_tpot_ms)?,
-        }),
+        computing,
         tokenizer,
-        max_positions: options.context_length.unwrap_or(PACED_CONTEXT),
+        max_positions,
+    })
+}
+
+fn sim_executor(
+    options: &ServerOptions,
+    vocab_size: usize,
+    decode_step: Duration,
+) -> Result<SimExecutor, ServeError> {
+    let bytes_per_token = options.sim_bytes_per_token;
+    let cache_tokens = options.cache_tokens_for(ModelSize {
+        context_length: options.context_length.unwrap_or(SIM_CONTEXT),
+        bytes_per_token,
+        weight_bytes: options.sim_weight_bytes,
+    })?;
+    let n_blocks = cache_tokens / options.block_tokens;
+    let block_bytes = bytes_per_token.saturating_mul(options.block_tokens as u64);
+    // Both are numbers of things that this process keeps books on.
+    let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Ok(SimExecutor::new(SimOptions {
+        vocab_size,
+        shape: CacheShape {
+            n_blocks: small(n_blocks),
+            block_tokens: small(options.block_tokens),
+            bytes_per_token,
+        },
+        host_blocks: options.host_blocks_for(n_blocks, block_bytes),
+        prefill_token: milliseconds("sim_prefill_us", options.sim_prefill_us / 1e3)?,
+        decode_step,
+    }))
+}
+
+fn milliseconds(name: &'static str, ms: f64) -> Result<Duration, ServeError> {
+    Duration::try_from_secs_f64(ms / 1e3).map_err(|_| ServeError::Option {
+        name,
+        problem: format!("{ms} ms is not a span of time"),
     })
 }
 

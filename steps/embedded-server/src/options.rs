@@ -32,7 +32,7 @@ pub enum ExecutorKind {
     /// The model, computed on the CPU.
     #[default]
     Cpu,
-    /// Nothing: each request is answered at a stated pace, for clients to be measured against.
+    /// Nothing: tokens are told at stated times, each request by itself or step by step.
     Sim,
 }
 
@@ -49,6 +49,16 @@ pub struct ServerOptions {
     pub sim_ttft_ms: f64,
     /// With `sim`: from one token to the next, milliseconds.
     pub sim_tpot_ms: f64,
+    /// With `sim`: whether requests are queued, cached and batched as with a model, each step taking
+    /// a stated time, rather than each answered by itself.
+    pub sim_steps: bool,
+    /// With `sim_steps`: time per prompt token that is computed, microseconds; a decode step takes
+    /// `sim_tpot_ms`.
+    pub sim_prefill_us: f64,
+    /// With `sim_steps`: bytes of keys and values per token.
+    pub sim_bytes_per_token: u64,
+    /// With `sim_steps`: bytes of the weights.
+    pub sim_weight_bytes: u64,
     /// A file that says of every streamed answer when its events were sent, see [`crate::Trace`].
     pub trace: Option<PathBuf>,
     /// The name that requests ask for; `None`: `default`.
@@ -118,6 +128,10 @@ impl Default for ServerOptions {
             executor: ExecutorKind::default(),
             sim_ttft_ms: 50.0,
             sim_tpot_ms: 10.0,
+            sim_steps: false,
+            sim_prefill_us: 200.0,
+            sim_bytes_per_token: 128 << 10,
+            sim_weight_bytes: 0,
             trace: None,
             served_model_name: None,
             host: "127.0.0.1".to_owned(),
@@ -276,6 +290,10 @@ impl ServerOptions {
             ("context_length", self.context_length),
             ("queue_limit", Some(self.queue_limit)),
             ("threads", Some(self.threads)),
+            (
+                "sim_bytes_per_token",
+                usize::try_from(self.sim_bytes_per_token).ok(),
+            ),
         ] {
             if value == Some(0) {
                 return Err(wrong(name, "found 0, expected at least 1".to_owned()));

@@ -21,7 +21,7 @@ use crate::model::{ConfigError, WeightsError};
 use crate::options::{ModelFacts, ServerOptions};
 use crate::scheduler::Door;
 use crate::steplog::{self, StepLog};
-use crate::tokenizer::TokenizerError;
+use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::trace::Trace;
 
 /// How long the engine's last step may take once the server stops.
@@ -120,6 +120,23 @@ async fn run(
     }
 }
 
+/// An engine that has been started, and what it serves.
+struct Started {
+    engine: EngineHandle,
+    ended: oneshot::Receiver<()>,
+    vocab_size: usize,
+    shape: CacheShape,
+    n_host_blocks: u32,
+}
+
+/// What an engine and its server share.
+#[derive(Clone)]
+struct Shared {
+    tokenizer: Arc<Tokenizer>,
+    metrics: Arc<Metrics>,
+    steps: Arc<StepLog>,
+}
+
 /// Starts the engine for `model`.
 fn prepare(
     options: &ServerOptions,
@@ -131,57 +148,87 @@ fn prepare(
         max_positions,
     } = model;
     let name = computing.name();
-    let tokenizer = Arc::new(tokenizer);
-    let metrics = Arc::new(Metrics::default());
-    let steps = Arc::new(StepLog::new(steplog::CAPACITY));
+    let shared = Shared {
+        tokenizer: Arc::new(tokenizer),
+        metrics: Arc::new(Metrics::default()),
+        steps: Arc::new(StepLog::new(steplog::CAPACITY)),
+    };
     let context_length = options.context_for(max_positions)?;
-    let mut vocab_size = tokenizer.vocab_size();
-    // Without a cache there is as much of it as one request can ask for.
-    let mut shape = CacheShape {
-        n_blocks: u32::try_from(context_length.div_ceil(options.block_tokens)).unwrap_or(u32::MAX),
-        block_tokens: u32::try_from(options.block_tokens).unwrap_or(u32::MAX),
-        bytes_per_token: 0,
-    };
-    let mut n_host_blocks = 0;
-    let started = match computing {
-        Computing::Paced(pace) => {
-            let (tokenizer, metrics) = (Arc::clone(&tokenizer), Arc::clone(&metrics));
-            engine::start_paced(pace, tokenizer, options.queue_limit, metrics)
-        }
-        Computing::Model(executor) => {
-            (vocab_size, shape) = (executor.vocab_size(), executor.cache_shape());
-            n_host_blocks = executor.n_host_blocks();
-            engine::start(EngineParts {
-                executor,
-                tokenizer: Arc::clone(&tokenizer),
-                limits: options.limits(n_host_blocks),
-                host_bandwidth: options.hicache_bandwidth,
-                queue_limit: options.queue_limit,
-                clock: Arc::new(MonotonicClock),
-                metrics: Arc::clone(&metrics),
-                steps: Arc::clone(&steps),
-            })
-        }
-    };
-    let (engine, ended) = started.map_err(|source| ServeError::Thread { source })?;
+    let started = start(options, computing, &shared, context_length)
+        .map_err(|source| ServeError::Thread { source })?;
     let facts = ModelFacts {
-        vocab_size,
-        tokenizer_vocab_size: tokenizer.vocab_size(),
+        vocab_size: started.vocab_size,
+        tokenizer_vocab_size: shared.tokenizer.vocab_size(),
         context_length,
     };
     let parts = ServiceParts {
         model_name: options.model_name(),
-        info: options.info(name, &facts, shape, n_host_blocks),
-        tokenizer,
-        door: Door::new(context_length, shape),
-        vocab_size,
-        engine,
-        metrics,
-        steps,
+        info: options.info(name, &facts, started.shape, started.n_host_blocks),
+        tokenizer: shared.tokenizer,
+        door: Door::new(context_length, started.shape),
+        vocab_size: started.vocab_size,
+        engine: started.engine,
+        metrics: shared.metrics,
+        steps: shared.steps,
         trace: open_trace(options)?,
         seed: options.seed,
     };
-    Ok((parts, ended))
+    Ok((parts, started.ended))
+}
+
+fn start(
+    options: &ServerOptions,
+    computing: Computing,
+    shared: &Shared,
+    context_length: usize,
+) -> std::io::Result<Started> {
+    let Shared {
+        tokenizer,
+        metrics,
+        steps,
+    } = shared.clone();
+    match computing {
+        Computing::Paced(pace) => {
+            let vocab_size = tokenizer.vocab_size();
+            let (engine, ended) =
+                engine::start_paced(pace, tokenizer, options.queue_limit, metrics)?;
+            let n_blocks = context_length.div_ceil(options.block_tokens);
+            // Without a cache there is as much of it as one request can ask for.
+            let shape = CacheShape {
+                n_blocks: u32::try_from(n_blocks).unwrap_or(u32::MAX),
+                block_tokens: u32::try_from(options.block_tokens).unwrap_or(u32::MAX),
+                bytes_per_token: 0,
+            };
+            Ok(Started {
+                engine,
+                ended,
+                vocab_size,
+                shape,
+                n_host_blocks: 0,
+            })
+        }
+        Computing::Model(executor) => {
+            let (vocab_size, shape) = (executor.vocab_size(), executor.cache_shape());
+            let n_host_blocks = executor.n_host_blocks();
+            let (engine, ended) = engine::start(EngineParts {
+                executor,
+                tokenizer,
+                limits: options.limits(n_host_blocks),
+                host_bandwidth: options.hicache_bandwidth,
+                queue_limit: options.queue_limit,
+                clock: Arc::new(MonotonicClock),
+                metrics,
+                steps,
+            })?;
+            Ok(Started {
+                engine,
+                ended,
+                vocab_size,
+                shape,
+                n_host_blocks,
+            })
+        }
+    }
 }
 
 fn open_trace(options: &ServerOptions) -> Result<Option<Arc<Trace>>, ServeError> {

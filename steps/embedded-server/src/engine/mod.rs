@@ -235,14 +235,19 @@ impl Engine {
         let n_requests = self.active.len();
         let now = self.parts.clock.now();
         let is_answered = |request: &mut FlushRequest| n_requests == 0 || request.deadline <= now;
-        for request in self.flushes.extract_if(.., is_answered) {
-            let flushed = match n_requests {
-                0 => {
-                    self.scheduler.flush();
-                    Flushed::Done
-                }
-                n_requests => Flushed::Busy { n_requests },
-            };
+        let answered: Vec<_> = self.flushes.extract_if(.., is_answered).collect();
+        if answered.is_empty() {
+            return;
+        }
+        let flushed = match n_requests {
+            0 => {
+                self.scheduler.flush();
+                Flushed::Done
+            }
+            n_requests => Flushed::Busy { n_requests },
+        };
+        self.publish();
+        for request in answered {
             // Whoever asked may have left.
             let _ = request.reply.send(flushed);
         }

@@ -5,6 +5,7 @@
 //! but the one it times its own operations with.
 
 pub mod cpu;
+pub mod sim;
 
 use std::time::Duration;
 

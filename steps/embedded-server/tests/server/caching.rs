@@ -1,6 +1,6 @@
 //! What is kept between requests, and what clients are told of it.
 
-use embedded_server::{ServerOptions, WritePolicy};
+use embedded_server::{ExecutorKind, ServerOptions, WritePolicy};
 use serde_json::{Value, json};
 use std::sync::mpsc::sync_channel;
 
@@ -151,4 +151,35 @@ async fn a_device_that_is_too_small_is_refused_by_name() {
         message.contains("`device_memory_bytes`: 100000 does not hold"),
         "{message}"
     );
+}
+
+#[tokio::test]
+async fn a_simulated_model_is_cached_and_loading_is_charged_to_its_step() {
+    let change = |options: &mut ServerOptions| {
+        options.executor = ExecutorKind::Sim;
+        options.sim_steps = true;
+        (options.sim_prefill_us, options.sim_tpot_ms) = (1.0, 0.01);
+        options.max_total_tokens = Some(96);
+        options.enable_hierarchical_cache = true;
+        options.hicache_bandwidth = Some(1e9);
+    };
+    let server = Server::start(change).await;
+    let asked = body(&prompt(1, 60), 8);
+    let (text, _) = ask(&server, &asked).await;
+    ask(&server, &body(&prompt(2, 80), 8)).await;
+    assert_eq!(ask(&server, &asked).await, (text, 48));
+    assert_eq!(server.metric("load_back_tokens_total").await, 48.0);
+    let info = get(server.at, "/server_info").await.json();
+    assert_eq!(info["executor"], "sim-steps");
+    let steps = get(server.at, "/forward_steps").await.json();
+    let steps = steps["steps"].as_array().unwrap();
+    let last = steps
+        .iter()
+        .rfind(|step| step["phase"] == "prefill")
+        .unwrap();
+    assert_eq!(last["n_tokens"], 12);
+    // 48 tokens of 128 KiB at 1 GB/s.
+    let transfer_ns = 48 * 131_072;
+    assert!(last["duration_ns"].as_u64().unwrap() >= transfer_ns);
+    server.stop().await.unwrap();
 }
