@@ -28,6 +28,18 @@ impl Fields {
         }
     }
 
+    /// Whether a field is there, and not `null`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// Puts the fields of the object `name` beside the others.
+    pub(super) fn flatten(&mut self, name: &'static str) -> Result<(), ApiError> {
+        let inner: Option<Map<String, Value>> = self.take(name, "an object")?;
+        self.0.extend(inner.unwrap_or_default());
+        Ok(())
+    }
+
     /// Takes a field out; absent and `null` are the same. `expected` says what would be right.
     pub(super) fn take<T: DeserializeOwned>(
         &mut self,
@@ -77,7 +89,7 @@ impl Fields {
 
 /// Fields that change the answer and are not implemented, each with the value that asks for
 /// nothing.
-fn unsupported() -> [(&'static str, Value); 16] {
+fn unsupported() -> [(&'static str, Value); 17] {
     [
         ("n", json!(1)),
         ("best_of", json!(1)),
@@ -95,6 +107,7 @@ fn unsupported() -> [(&'static str, Value); 16] {
         ("response_format", json!({ "type": "text" })),
         ("regex", json!("")),
         ("json_schema", json!("")),
+        ("return_logprob", json!(false)),
     ]
 }
 

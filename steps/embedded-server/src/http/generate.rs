@@ -1,4 +1,4 @@
-//! The two routes that generate: read, submit, answer.
+//! The routes that generate: read, submit, answer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 
 use super::error::ApiError;
 use super::parse::{Delivery, Generation, Route, parse};
-use super::reply::{Choice, Envelope, Usage, next_text};
-use super::stream::EventStream;
+use super::reply::{Choice, Envelope, next_text};
+use super::stream::{EventStream, EventWriter};
 use super::{App, Service};
 use crate::engine::{Event, EventKind, Failure};
 use crate::tokenizer::TextStream;
@@ -67,6 +67,15 @@ pub(super) async fn chat_completions(
     generate(&app, Route::Chat, &headers, body?.0).await
 }
 
+/// `POST /generate`, SGLang's own.
+pub(super) async fn generate_native(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<LimitedBody, ApiError>,
+) -> Result<Response, ApiError> {
+    generate(&app, Route::Generate, &headers, body?.0).await
+}
+
 async fn generate(
     app: &App,
     route: Route,
@@ -81,28 +90,26 @@ async fn generate(
     let number = service.n_requests.fetch_add(1, Relaxed);
     let generation = read(&service, route, body, number).await?;
     let envelope = Envelope::new(route, number, &service.served.model_name);
-    let usage = Usage {
-        prompt_tokens: generation
-            .requests
-            .iter()
-            .map(|request| request.prompt.len())
-            .sum(),
-        ..Usage::default()
-    };
+    let choices: Vec<_> = generation
+        .requests
+        .iter()
+        .map(|request| Choice::begin(request.prompt.len()))
+        .collect();
     let Generation {
         requests,
         texts,
         delivery,
+        is_list,
     } = generation;
     let answers = service.engine.submit(requests)?;
     match delivery {
         Delivery::Stream(usage_events) => {
-            let stream = EventStream::new(&envelope, answers, texts, usage_events, usage, tracing);
-            Ok(stream.into_response())
+            let writer = EventWriter::new(envelope, choices, texts, usage_events, is_list);
+            Ok(EventStream::new(answers, writer, tracing).into_response())
         }
         Delivery::Whole => {
-            let (choices, usage) = collect(answers, texts, usage).await?;
-            Ok(Json(envelope.whole(&choices, usage)).into_response())
+            let choices = collect(answers, texts, choices).await?;
+            Ok(Json(envelope.whole(&choices, is_list)).into_response())
         }
     }
 }
@@ -130,9 +137,8 @@ async fn read(
 async fn collect(
     mut answers: mpsc::Receiver<Event>,
     mut texts: Vec<TextStream>,
-    mut usage: Usage,
-) -> Result<(Vec<Choice>, Usage), ApiError> {
-    let mut choices = vec![Choice::default(); texts.len()];
+    mut choices: Vec<Choice>,
+) -> Result<Vec<Choice>, ApiError> {
     let mut n_open = choices.len();
     while n_open > 0 {
         let Some(Event { index, kind }) = answers.recv().await else {
@@ -140,15 +146,15 @@ async fn collect(
         };
         match kind {
             EventKind::Token { id, finish, cached } => {
-                usage.completion_tokens += 1;
-                usage.cached_tokens += cached;
-                let text = next_text(&mut texts[index], id, finish);
-                choices[index].text.push_str(&text);
-                choices[index].finish = finish;
+                let choice = &mut choices[index];
+                choice.usage.completion_tokens += 1;
+                choice.usage.cached_tokens += cached;
+                choice.text += &next_text(&mut texts[index], id, finish);
+                choice.finish = finish;
                 n_open -= usize::from(finish.is_some());
             }
             EventKind::Failed(failure) => return Err(failure.into()),
         }
     }
-    Ok((choices, usage))
+    Ok(choices)
 }

@@ -104,6 +104,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/completions", post(generate::completions))
         .route("/v1/chat/completions", post(generate::chat_completions))
+        .route("/generate", post(generate::generate_native))
         .route("/v1/models", get(admin::models))
         .route("/health", get(admin::health))
         .route("/health_generate", get(admin::health_generate))

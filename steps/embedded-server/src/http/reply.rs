@@ -23,6 +23,7 @@ impl Envelope {
         let prefix = match route {
             Route::Completion => "cmpl",
             Route::Chat => "chatcmpl",
+            Route::Generate => "gen",
         };
         let created = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -36,11 +37,13 @@ impl Envelope {
     }
 
     /// The answer in one piece.
-    pub(super) fn whole(&self, choices: &[Choice], usage: Usage) -> Value {
+    pub(super) fn whole(&self, choices: &[Choice], is_list: bool) -> Value {
         let object = match self.route {
             Route::Completion => "text_completion",
             Route::Chat => "chat.completion",
+            Route::Generate => return self.native(choices, is_list),
         };
+        let usage: Usage = choices.iter().map(|choice| choice.usage).sum();
         let choices: Vec<Value> = choices
             .iter()
             .enumerate()
@@ -55,7 +58,7 @@ impl Envelope {
     fn choice(&self, index: usize, choice: &Choice) -> Value {
         let finish_reason = choice.finish.map(FinishReason::name);
         match self.route {
-            Route::Completion => json!({
+            Route::Completion | Route::Generate => json!({
                 "index": index, "text": choice.text, "logprobs": null,
                 "finish_reason": finish_reason,
             }),
@@ -66,11 +69,46 @@ impl Envelope {
         }
     }
 
+    /// The answer in SGLang's own shape: an array where prompts came in one.
+    fn native(&self, choices: &[Choice], is_list: bool) -> Value {
+        let answers = choices.iter().enumerate();
+        let mut answers: Vec<Value> = answers
+            .map(|(index, choice)| self.native_choice(choice, is_list.then_some(index)))
+            .collect();
+        if is_list {
+            Value::Array(answers)
+        } else {
+            answers.pop().unwrap_or_default()
+        }
+    }
+
+    /// One answer so far in SGLang's own shape: the text is all of it, not what is new.
+    pub(super) fn native_choice(&self, choice: &Choice, index: Option<usize>) -> Value {
+        let usage = choice.usage;
+        let finish_reason = choice.finish.map(|finish| match finish {
+            FinishReason::Length => json!({ "type": "length", "length": usage.completion_tokens }),
+            FinishReason::StopToken | FinishReason::StopString => json!({ "type": "stop" }),
+        });
+        let id = match index {
+            None => self.id.clone(),
+            Some(index) => format!("{}-{index}", self.id),
+        };
+        let mut answer = json!({ "text": choice.text, "meta_info": {
+            "id": id, "finish_reason": finish_reason, "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens, "cached_tokens": usage.cached_tokens,
+        } });
+        if let Some(index) = index {
+            answer["index"] = json!(index);
+        }
+        answer
+    }
+
     /// The beginning of every event of a stream, up to its choices.
     pub(super) fn event_head(&self) -> Vec<u8> {
         let object = match self.route {
             Route::Completion => "text_completion",
             Route::Chat => "chat.completion.chunk",
+            Route::Generate => return b"data: ".to_vec(),
         };
         let model = Value::from(self.model.as_str());
         format!(
@@ -86,6 +124,20 @@ impl Envelope {
 pub(super) struct Choice {
     pub(super) text: String,
     pub(super) finish: Option<FinishReason>,
+    pub(super) usage: Usage,
+}
+
+impl Choice {
+    /// Nothing yet, for a prompt of so many tokens.
+    pub(super) fn begin(prompt_tokens: usize) -> Self {
+        Choice {
+            usage: Usage {
+                prompt_tokens,
+                ..Usage::default()
+            },
+            ..Choice::default()
+        }
+    }
 }
 
 /// Token counts of a whole request.
@@ -95,6 +147,16 @@ pub(super) struct Usage {
     pub(super) completion_tokens: usize,
     /// Prompt tokens that need not be computed.
     pub(super) cached_tokens: usize,
+}
+
+impl std::iter::Sum for Usage {
+    fn sum<I: Iterator<Item = Usage>>(usages: I) -> Usage {
+        usages.fold(Usage::default(), |a, b| Usage {
+            prompt_tokens: a.prompt_tokens + b.prompt_tokens,
+            completion_tokens: a.completion_tokens + b.completion_tokens,
+            cached_tokens: a.cached_tokens + b.cached_tokens,
+        })
+    }
 }
 
 impl serde::Serialize for Usage {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::error::ApiError;
 use super::parse::{Route, UsageEvents};
-use super::reply::{Envelope, Usage, next_text};
+use super::reply::{Choice, Envelope, Usage, next_text};
 use crate::engine::{Event, EventKind, Failure, FinishReason};
 use crate::tokenizer::TextStream;
 use crate::trace::Tracing;
@@ -36,25 +36,15 @@ pub(super) struct EventStream {
 
 impl EventStream {
     pub(super) fn new(
-        envelope: &Envelope,
         answers: mpsc::Receiver<Event>,
-        texts: Vec<TextStream>,
-        usage_events: UsageEvents,
-        usage: Usage,
+        writer: EventWriter,
         tracing: Option<Tracing>,
     ) -> Self {
         EventStream {
             answers,
             tracing,
-            n_open: texts.len(),
-            writer: EventWriter {
-                route: envelope.route,
-                head: envelope.event_head(),
-                has_begun: vec![false; texts.len()],
-                texts,
-                usage_events,
-                usage,
-            },
+            n_open: writer.texts.len(),
+            writer,
             is_over: false,
         }
     }
@@ -71,11 +61,10 @@ impl EventStream {
     fn frame(&mut self, event: Option<Event>) -> Vec<u8> {
         let failure = match event.map(|event| (event.index, event.kind)) {
             Some((index, EventKind::Token { id, finish, cached })) => {
-                self.writer.usage.cached_tokens += cached;
                 if let Some(tracing) = &mut self.tracing {
                     tracing.sent();
                 }
-                let mut out = self.writer.token(index, id, finish);
+                let mut out = self.writer.token(index, id, finish, cached);
                 self.n_open -= usize::from(finish.is_some());
                 if self.n_open == 0 {
                     self.is_over = true;
@@ -111,26 +100,52 @@ impl hyper::body::Body for EventStream {
 }
 
 /// Writes events.
-struct EventWriter {
-    route: Route,
+pub(super) struct EventWriter {
+    envelope: Envelope,
     head: Vec<u8>,
     texts: Vec<TextStream>,
-    /// Whether the role of each choice has been told.
-    has_begun: Vec<bool>,
+    /// What is counted of each; for SGLang's own protocol its whole text too.
+    choices: Vec<Choice>,
     usage_events: UsageEvents,
-    usage: Usage,
+    is_list: bool,
 }
 
 impl EventWriter {
+    pub(super) fn new(
+        envelope: Envelope,
+        choices: Vec<Choice>,
+        texts: Vec<TextStream>,
+        usage_events: UsageEvents,
+        is_list: bool,
+    ) -> Self {
+        EventWriter {
+            head: envelope.event_head(),
+            envelope,
+            texts,
+            choices,
+            usage_events,
+            is_list,
+        }
+    }
+
     /// The events of one token: the role before a chat's first, the text, the end after its last.
-    fn token(&mut self, index: usize, id: u32, finish: Option<FinishReason>) -> Vec<u8> {
-        self.usage.completion_tokens += 1;
+    fn token(
+        &mut self,
+        index: usize,
+        id: u32,
+        finish: Option<FinishReason>,
+        cached: usize,
+    ) -> Vec<u8> {
+        let usage = &mut self.choices[index].usage;
+        usage.completion_tokens += 1;
+        usage.cached_tokens += cached;
+        let is_first = usage.completion_tokens == 1;
         let text = next_text(&mut self.texts[index], id, finish);
         let mut out = Vec::with_capacity(self.head.len() + text.len() + EVENT_BYTES);
-        match self.route {
+        match self.envelope.route {
             Route::Completion => self.event(&mut out, index, Part::Text(&text), finish),
             Route::Chat => {
-                if !std::mem::replace(&mut self.has_begun[index], true) {
+                if is_first {
                     self.event(&mut out, index, Part::Role, None);
                 }
                 // The token that ends a text has none of its own.
@@ -141,8 +156,25 @@ impl EventWriter {
                     self.event(&mut out, index, Part::Nothing, finish);
                 }
             }
+            Route::Generate => self.native_event(&mut out, index, &text, finish),
         }
         out
+    }
+
+    fn native_event(
+        &mut self,
+        out: &mut Vec<u8>,
+        index: usize,
+        text: &str,
+        finish: Option<FinishReason>,
+    ) {
+        let choice = &mut self.choices[index];
+        choice.text += text;
+        choice.finish = finish;
+        let index = self.is_list.then_some(index);
+        out.extend_from_slice(&self.head);
+        json(out, &self.envelope.native_choice(choice, index));
+        out.extend_from_slice(b"\n\n");
     }
 
     fn event(&self, out: &mut Vec<u8>, index: usize, part: Part<'_>, finish: Option<FinishReason>) {
@@ -177,12 +209,14 @@ impl EventWriter {
 
     fn usage(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(br#","usage":"#);
-        json(out, &self.usage);
+        let usage: Usage = self.choices.iter().map(|choice| choice.usage).sum();
+        json(out, &usage);
     }
 
     /// The events after every choice has ended.
     fn end(&self, out: &mut Vec<u8>) {
-        if self.usage_events != UsageEvents::Never {
+        let is_native = self.envelope.route == Route::Generate;
+        if self.usage_events != UsageEvents::Never && !is_native {
             out.extend_from_slice(&self.head);
             out.push(b']');
             self.usage(out);
@@ -220,18 +254,9 @@ mod tests {
             StopStrings::default(),
         );
         let envelope = Envelope::new(route, 3, "tiny \"q\"");
-        let usage = Usage {
-            prompt_tokens: 4,
-            ..Usage::default()
-        };
-        EventStream::new(
-            &envelope,
-            mpsc::channel(1).1,
-            vec![text; n],
-            usage_events,
-            usage,
-            None,
-        )
+        let choices = vec![Choice::begin(4); n];
+        let writer = EventWriter::new(envelope, choices, vec![text; n], usage_events, n > 1);
+        EventStream::new(mpsc::channel(1).1, writer, None)
     }
 
     fn token(index: usize, id: u32, finish: Option<FinishReason>) -> Option<Event> {
@@ -275,7 +300,7 @@ mod tests {
         assert_eq!(last[0]["choices"][0]["finish_reason"], "stop");
         assert_eq!(last[1]["choices"], json!([]));
         assert_eq!(last[1]["usage"]["completion_tokens"], 3);
-        assert_eq!(last[1]["usage"]["total_tokens"], 7);
+        assert_eq!(last[1]["usage"]["total_tokens"], 2 * 4 + 3);
         assert_eq!(last[2], "[DONE]");
         assert!(stream.is_over);
     }
@@ -302,6 +327,27 @@ mod tests {
         assert_eq!(last[1]["choices"][0]["delta"], json!({}));
         assert_eq!(last[1]["choices"][0]["finish_reason"], "length");
         assert_eq!((last.len(), &last[3]), (4, &json!("[DONE]")));
+    }
+
+    #[test]
+    fn sglang_s_own_events_tell_the_whole_text_and_what_was_cached() {
+        let mut stream = stream(Route::Generate, UsageEvents::Never, 2);
+        stream.frame(token(1, 7, None));
+        let second = events(&stream.frame(token(1, 8, Some(FinishReason::Length))));
+        assert_eq!(second[0]["text"], "baba babe");
+        assert_eq!(second[0]["index"], 1);
+        let meta = &second[0]["meta_info"];
+        assert_eq!(
+            meta["finish_reason"],
+            json!({ "type": "length", "length": 2 })
+        );
+        assert_eq!(
+            (&meta["prompt_tokens"], &meta["cached_tokens"]),
+            (&json!(4), &json!(0))
+        );
+        let last = events(&stream.frame(token(0, 1, Some(FinishReason::StopToken))));
+        assert_eq!(last[0]["meta_info"]["finish_reason"]["type"], "stop");
+        assert_eq!((last.len(), &last[1]), (2, &json!("[DONE]")));
     }
 
     #[test]

@@ -57,6 +57,38 @@ async fn usage_and_metrics_tell_what_was_cached() {
 }
 
 #[tokio::test]
+async fn sglang_s_own_route_tells_what_was_cached_of_each() {
+    let server = Server::start(|_| {}).await;
+    let first = prompt(1, 40);
+    let (text, _) = ask(&server, &body(&first, 5)).await;
+    let sampling = json!({ "max_new_tokens": 5, "temperature": 0, "ignore_eos": true });
+    let one = json!({ "input_ids": first, "sampling_params": sampling });
+    let answer = post(server.at, "/generate", &one).await.json();
+    assert_eq!(answer["text"], text);
+    let meta = &answer["meta_info"];
+    assert_eq!(
+        (&meta["prompt_tokens"], &meta["cached_tokens"]),
+        (&json!(40), &json!(32))
+    );
+    let two = json!({ "input_ids": [first, prompt(9, 3)], "sampling_params": sampling,
+                      "stream": true });
+    let events = post(server.at, "/generate", &two).await.events();
+    assert_eq!(events.len(), 5 + 5 + 1);
+    let of = |index: u64| {
+        events
+            .iter()
+            .rfind(|event| event["index"] == index)
+            .unwrap()
+    };
+    assert_eq!(of(0)["text"], text);
+    assert_eq!(of(0)["meta_info"]["cached_tokens"], 32);
+    assert_eq!(of(1)["meta_info"]["cached_tokens"], 0);
+    let reason = json!({ "type": "length", "length": 5 });
+    assert_eq!(of(1)["meta_info"]["finish_reason"], reason);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_answer_is_the_beginning_of_the_next_turn() {
     let server = Server::start(|_| {}).await;
     let first = prompt(2, 30);

@@ -9,6 +9,8 @@ use crate::engine::{Ending, SamplingParams};
 
 /// Output tokens where a completion request names none: OpenAI's default.
 const DEFAULT_COMPLETION_TOKENS: usize = 16;
+/// Output tokens where a request of SGLang's own names none: SGLang's default.
+const DEFAULT_NEW_TOKENS: usize = 128;
 /// Stop strings per request: each is searched for at every token.
 const MAX_STOP_STRINGS: usize = 16;
 
@@ -71,13 +73,19 @@ pub(super) struct AskedEnding {
 }
 
 impl AskedEnding {
-    pub(super) fn take(fields: &mut Fields) -> Result<Self, ApiError> {
+    pub(super) fn take(fields: &mut Fields, route: Route) -> Result<Self, ApiError> {
         let count = "a count of at least 1";
-        let newer = fields.take_number("max_completion_tokens", count, |n: usize| n >= 1)?;
-        let older = fields.take_number("max_tokens", count, |n: usize| n >= 1)?;
+        let mut most = |name| fields.take_number(name, count, |n: usize| n >= 1);
+        let (max_tokens, least) = match route {
+            Route::Generate => (most("max_new_tokens")?, "min_new_tokens"),
+            Route::Completion | Route::Chat => {
+                let newer = most("max_completion_tokens")?;
+                (newer.or(most("max_tokens")?), "min_tokens")
+            }
+        };
         Ok(AskedEnding {
-            max_tokens: newer.or(older),
-            min_tokens: fields.take("min_tokens", "a count")?.unwrap_or(0),
+            max_tokens,
+            min_tokens: fields.take(least, "a count")?.unwrap_or(0),
             ignores_eos: fields
                 .take("ignore_eos", "`true` or `false`")?
                 .unwrap_or(false),
@@ -96,6 +104,7 @@ impl AskedEnding {
     ) -> Result<Ending, ApiError> {
         let (field, fallback) = match route {
             Route::Completion => ("prompt", DEFAULT_COMPLETION_TOKENS),
+            Route::Generate => ("input_ids", DEFAULT_NEW_TOKENS),
             Route::Chat => ("messages", served.door.room(n_prompt).max(1)),
         };
         let max_tokens = self.max_tokens.unwrap_or(fallback);
@@ -105,10 +114,14 @@ impl AskedEnding {
             .map_err(|why| ApiError::refused(why, field))?;
         if self.min_tokens > max_tokens {
             let problem = format!(
-                "{} is more than `max_tokens`, {max_tokens}",
+                "{} is more than the {max_tokens} that are allowed at most",
                 self.min_tokens
             );
-            return Err(ApiError::field("min_tokens", problem));
+            let field = match route {
+                Route::Generate => "min_new_tokens",
+                Route::Completion | Route::Chat => "min_tokens",
+            };
+            return Err(ApiError::field(field, problem));
         }
         Ok(Ending {
             max_tokens,

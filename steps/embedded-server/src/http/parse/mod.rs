@@ -16,7 +16,7 @@ use crate::engine::Request;
 use crate::scheduler::Door;
 use crate::tokenizer::{Detokenizer, StopStrings, TextStream, Tokenizer};
 use choosing::{AskedEnding, sampling, stop_strings};
-use prompt::{messages, prompts};
+use prompt::{Prompts, messages, prompts};
 
 /// What requests are checked against.
 #[derive(Debug, Clone)]
@@ -28,11 +28,13 @@ pub(super) struct Served {
     pub(super) vocab_size: usize,
 }
 
-/// Which of the two routes was asked.
+/// Which of the routes was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Completion,
     Chat,
+    /// SGLang's own.
+    Generate,
 }
 
 /// A request that can be submitted.
@@ -43,6 +45,8 @@ pub(super) struct Generation {
     /// The text of each, before its first token.
     pub(super) texts: Vec<TextStream>,
     pub(super) delivery: Delivery,
+    /// Whether prompts came in a list, even if in a list of one.
+    pub(super) is_list: bool,
 }
 
 /// How the answer is sent.
@@ -70,6 +74,9 @@ pub(super) fn parse(
     fallback_seed: u64,
 ) -> Result<Generation, ApiError> {
     let mut fields = Fields::parse(body)?;
+    if route == Route::Generate {
+        fields.flatten("sampling_params")?;
+    }
     if let Some(asked) = fields.take::<String>("model", "a model's name")?
         && asked != served.model_name
     {
@@ -79,20 +86,27 @@ pub(super) fn parse(
     let delivery = delivery(&mut fields)?;
     let sampling = sampling(&mut fields, fallback_seed)?;
     let stop = stop_strings(&mut fields)?;
-    let prompts = match route {
-        Route::Completion => prompts(&mut fields, served)?,
-        Route::Chat => vec![chat::render(&served.tokenizer, &messages(&mut fields)?)?],
+    let Prompts { ids, is_list } = match route {
+        Route::Completion => prompts(&mut fields, &["prompt"], served)?,
+        Route::Generate => prompts(&mut fields, &["input_ids", "text"], served)?,
+        Route::Chat => Prompts {
+            ids: vec![chat::render(&served.tokenizer, &messages(&mut fields)?)?],
+            is_list: false,
+        },
     };
-    let ending = AskedEnding::take(&mut fields)?;
+    let ending = AskedEnding::take(&mut fields, route)?;
     let mut generation = Generation {
         requests: Vec::new(),
         texts: Vec::new(),
         delivery,
+        is_list,
     };
-    for prompt in prompts {
+    for prompt in ids {
         let ending = ending.for_prompt(route, prompt.len(), served)?;
         let detokenizer = match route {
-            Route::Completion => Detokenizer::after(served.tokenizer.clone(), &prompt),
+            Route::Completion | Route::Generate => {
+                Detokenizer::after(served.tokenizer.clone(), &prompt)
+            }
             Route::Chat => Detokenizer::fresh(served.tokenizer.clone()),
         };
         let stop = StopStrings {

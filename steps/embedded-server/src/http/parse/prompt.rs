@@ -7,35 +7,56 @@ use super::super::fields::Fields;
 use super::Served;
 use crate::chat::{Message, Role};
 
+/// Prompts as token ids.
+#[derive(Debug)]
+pub(super) struct Prompts {
+    pub(super) ids: Vec<Vec<u32>>,
+    pub(super) is_list: bool,
+}
+
 /// The four spellings of a prompt.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Prompts {
+enum Spelling {
     Text(String),
     Ids(Vec<u32>),
     Texts(Vec<String>),
     IdLists(Vec<Vec<u32>>),
 }
 
-pub(super) fn prompts(fields: &mut Fields, served: &Served) -> Result<Vec<Vec<u32>>, ApiError> {
+/// The prompts in the first of the fields `names` that is there.
+pub(super) fn prompts(
+    fields: &mut Fields,
+    names: &[&'static str],
+    served: &Served,
+) -> Result<Prompts, ApiError> {
     let expected = "a string, an array of token ids, or an array of either";
-    let missing = || ApiError::field("prompt", format!("missing, expected {expected}"));
-    let prompts = match fields.take("prompt", expected)?.ok_or_else(missing)? {
-        Prompts::Text(text) => vec![served.tokenizer.encode(&text)?],
-        Prompts::Ids(ids) => vec![ids],
-        Prompts::Texts(texts) => {
+    let name = names.iter().find(|name| fields.has(name));
+    let Some(name) = name.or(names.last()).copied() else {
+        return Err(ApiError::bad_request("no prompt"));
+    };
+    let missing = || ApiError::field(name, format!("missing, expected {expected}"));
+    let spelling = fields.take(name, expected)?.ok_or_else(missing)?;
+    let is_list = matches!(spelling, Spelling::Texts(_) | Spelling::IdLists(_));
+    let prompts = match spelling {
+        Spelling::Text(text) => vec![served.tokenizer.encode(&text)?],
+        Spelling::Ids(ids) => vec![ids],
+        Spelling::Texts(texts) => {
             let ids = texts.iter().map(|text| served.tokenizer.encode(text));
             ids.collect::<Result<_, _>>()?
         }
-        Prompts::IdLists(lists) => lists,
+        Spelling::IdLists(lists) => lists,
     };
     let mut ids = prompts.iter().flatten();
     if let Some(id) = ids.find(|id| **id as usize >= served.vocab_size) {
         let n = served.vocab_size;
         let problem = format!("token id {id} is outside the vocabulary of {n} ids");
-        return Err(ApiError::field("prompt", problem));
+        return Err(ApiError::field(name, problem));
     }
-    Ok(prompts)
+    Ok(Prompts {
+        ids: prompts,
+        is_list,
+    })
 }
 
 #[derive(Deserialize)]

@@ -86,6 +86,44 @@ fn usage_events_follow_the_stream_options() {
 }
 
 #[test]
+fn sglang_s_own_spelling_is_read_in_its_own_names() {
+    let generate = |body: Value| {
+        let body = body.to_string();
+        parse(body.as_bytes(), Route::Generate, &served(), 5)
+    };
+    let asked = generate(json!({
+        "input_ids": [[20, 21], [22]], "stream": true,
+        "sampling_params": { "max_new_tokens": 9, "temperature": 0, "ignore_eos": true },
+    }))
+    .unwrap();
+    assert_eq!((asked.requests.len(), asked.is_list), (2, true));
+    assert_eq!(asked.requests[1].prompt, [22]);
+    assert_eq!(asked.requests[0].ending.max_tokens, 9);
+    assert!(asked.requests[0].ending.ignores_eos);
+    let one = generate(json!({ "text": "baba", "sampling_params": { "max_new_tokens": 1 } }));
+    assert!(!one.unwrap().is_list);
+    for (body, words) in [
+        (json!({}), "field `text`: missing"),
+        (
+            json!({ "text": "baba", "sampling_params": 3 }),
+            "field `sampling_params`",
+        ),
+        (
+            json!({ "text": "baba", "sampling_params": { "max_new_tokens": 0 } }),
+            "field `max_new_tokens`: found `0`",
+        ),
+        (
+            json!({ "input_ids": [300] }),
+            "field `input_ids`: token id 300",
+        ),
+    ] {
+        let error = generate(body).unwrap_err().body();
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
 fn values_that_ask_for_nothing_are_accepted() {
     let body = json!({
         "prompt": [20], "n": 1, "best_of": 1.0, "echo": false, "logprobs": null, "tools": [],
@@ -114,7 +152,11 @@ fn refusals_name_the_field_and_what_was_expected() {
             json!(100),
             "exceed the context length of 100 tokens",
         ),
-        ("min_tokens", json!(17), "17 is more than `max_tokens`, 16"),
+        (
+            "min_tokens",
+            json!(17),
+            "17 is more than the 16 that are allowed at most",
+        ),
         ("stop", json!([""]), "an empty string"),
         ("stop", json!(vec!["x"; 17]), "found 17 strings"),
         (
