@@ -299,24 +299,37 @@ impl ServerOptions {
                 return Err(wrong(name, "found 0, expected at least 1".to_owned()));
             }
         }
-        for (name, value, most) in [
-            ("mem_fraction_static", Some(self.mem_fraction_static), 1.0),
-            ("hicache_ratio", Some(self.hicache_ratio), 1000.0),
-            (
-                "schedule_conservativeness",
-                Some(self.schedule_conservativeness),
-                100.0,
-            ),
-            ("hicache_bandwidth", self.hicache_bandwidth, 1e15),
-        ] {
-            if let Some(value) = value.filter(|value| !(*value > 0.0 && *value <= most)) {
-                let problem = format!("found {value}, expected more than 0, at most {most}");
-                return Err(wrong(name, problem));
-            }
-        }
+        self.check_factors()?;
         if self.enable_hierarchical_cache && self.disable_radix_cache {
             let problem = "the host tier is one of the radix cache; enable one or neither";
             return Err(wrong("enable_hierarchical_cache", problem.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Checks the options that are no whole numbers.
+    fn check_factors(&self) -> Result<(), ServeError> {
+        for (name, value, least, most) in [
+            (
+                "mem_fraction_static",
+                Some(self.mem_fraction_static),
+                0.001,
+                1.0,
+            ),
+            ("hicache_ratio", Some(self.hicache_ratio), 0.001, 1000.0),
+            (
+                "schedule_conservativeness",
+                Some(self.schedule_conservativeness),
+                0.001,
+                100.0,
+            ),
+            // Bytes per second: a slower copy would hold a step up for minutes.
+            ("hicache_bandwidth", self.hicache_bandwidth, 1e7, 1e15),
+        ] {
+            if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
+                let problem = format!("found {value}, expected at least {least}, at most {most}");
+                return Err(wrong(name, problem));
+            }
         }
         Ok(())
     }
@@ -436,6 +449,26 @@ mod tests {
             .cache_tokens_for(size(4096, 1 << 40))
             .unwrap_err();
         assert!(message.to_string().contains("cache_memory_bytes"));
+    }
+
+    #[test]
+    fn factors_out_of_their_range_are_named() {
+        for (name, change) in [
+            ("mem_fraction_static", 1.5),
+            ("hicache_ratio", 0.0),
+            ("hicache_bandwidth", 1.0),
+            ("schedule_conservativeness", f64::NAN),
+        ] {
+            let mut options = ServerOptions::default();
+            match name {
+                "mem_fraction_static" => options.mem_fraction_static = change,
+                "hicache_ratio" => options.hicache_ratio = change,
+                "hicache_bandwidth" => options.hicache_bandwidth = Some(change),
+                _ => options.schedule_conservativeness = change,
+            }
+            let message = options.check().unwrap_err().to_string();
+            assert!(message.contains(&format!("`{name}`: found")), "{message}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ impl KvCache {
         for (id, node) in self.tree.iter() {
             self.check_node(id, node);
         }
+        self.tree.check_lists();
         self.check_host();
     }
 
@@ -86,7 +87,6 @@ impl KvCache {
         let on_device = |child: &&NodeId| self.tree.node(**child).is_on_device();
         let n_on_device = node.children.values().filter(on_device).count();
         assert_eq!(node.n_device_children, n_on_device, "children of {id:?}");
-        self.tree.check_list(id, node);
     }
 
     fn check_host(&self) {

@@ -370,21 +370,29 @@ impl RadixTree {
         nodes.take_while(|id| *id != NodeId::ROOT).collect()
     }
 
-    /// Checks that a node stands in the list in which it belongs, and in no other.
+    /// Checks that every node stands in the list in which it belongs, and nothing else in any.
     ///
     /// # Panics
-    /// When it does not.
+    /// When that is not so.
     #[cfg(any(test, debug_assertions))]
-    pub(super) fn check_list(&self, id: NodeId, node: &Node) {
-        assert_eq!(node.listed, node.wanted_list(), "list of {id:?}");
-        let n_listed = |list: &BTreeSet<(u64, NodeId)>| list.iter().filter(|e| e.1 == id).count();
-        let found = (n_listed(&self.device_leaves), n_listed(&self.host_leaves));
-        let expected = match node.listed {
-            Listed::Nowhere => (0, 0),
-            Listed::Device(_) => (1, 0),
-            Listed::Host(_) => (0, 1),
-        };
-        assert_eq!(found, expected, "lists of {id:?}");
+    pub(super) fn check_lists(&self) {
+        let (mut n_device, mut n_host) = (0, 0);
+        for (id, node) in self.iter() {
+            assert_eq!(node.listed, node.wanted_list(), "list of {id:?}");
+            match node.listed {
+                Listed::Nowhere => {}
+                Listed::Device(at) => {
+                    assert!(self.device_leaves.contains(&(at, id)), "{id:?}");
+                    n_device += 1;
+                }
+                Listed::Host(at) => {
+                    assert!(self.host_leaves.contains(&(at, id)), "{id:?}");
+                    n_host += 1;
+                }
+            }
+        }
+        let n_listed = (self.device_leaves.len(), self.host_leaves.len());
+        assert_eq!(n_listed, (n_device, n_host), "lists hold something else");
     }
 
     fn touch(&mut self, id: NodeId) {

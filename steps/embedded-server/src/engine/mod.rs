@@ -15,6 +15,7 @@ mod sampler;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,13 +35,16 @@ pub use handle::{EngineHandle, Flushed, SubmitError};
 pub use request::{Ending, Event, EventKind, Failure, FinishReason, Request};
 pub use sampler::{Sampler, SamplingParams};
 
+/// The longest wait for a copy before messages are looked at again.
+const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+
 /// When tokens are told that nobody computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// From the arrival of a request to its first token.
-    pub first: std::time::Duration,
+    pub first: Duration,
     /// From one token to the next.
-    pub each: std::time::Duration,
+    pub each: Duration,
 }
 
 /// Starts a thread that answers at a stated pace and computes nothing, as [`start`] does one that
@@ -282,7 +286,8 @@ impl Engine {
     /// Where nothing fits before a copy to the host is done, waits for the next one.
     fn wait_for_copies(&mut self) {
         if let (false, Some(at)) = (self.scheduler.is_idle(), self.lanes.next_at()) {
-            self.parts.clock.sleep_until(at);
+            let longest = self.parts.clock.now().after(LONGEST_SLEEP);
+            self.parts.clock.sleep_until(at.min(longest));
         }
     }
 

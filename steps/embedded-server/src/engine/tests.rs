@@ -2,8 +2,6 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use std::time::Duration;
-
 use super::*;
 use crate::cache::Keeping;
 use crate::clock::MonotonicClock;

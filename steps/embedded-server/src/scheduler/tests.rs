@@ -140,6 +140,56 @@ fn an_overfull_cache_retracts_the_fewest_outputs_and_finishes_all() {
 }
 
 #[test]
+fn a_retracted_sequence_finds_its_prompt_and_not_its_outputs() {
+    let mut keeping = limits(4, None, 64);
+    (keeping.keeping, keeping.conservativeness) = (Keeping::Prefixes, 0.01);
+    let mut scheduler = Scheduler::new(keeping, shape(18, 1));
+    for (id, max_tokens) in [(0, 12), (1, 10)] {
+        let mut new = sequence(id, 3, max_tokens);
+        new.prompt = vec![100 + id as u32; 3];
+        scheduler.enqueue(new);
+    }
+    let (mut admitted, mut done) = (Vec::new(), Vec::new());
+    while let Some(plan) = scheduler.schedule() {
+        admitted.extend(plan.admitted.clone());
+        perform(&mut scheduler, &plan, &mut done);
+        scheduler.check();
+    }
+    let again: Vec<_> = admitted.iter().filter(|one| one.is_again).collect();
+    assert!(!again.is_empty(), "nothing was retracted");
+    assert!(again.iter().all(|one| one.cached.total() <= 3), "{again:?}");
+    let first = admitted.iter().filter(|one| !one.is_again);
+    assert!(first.clone().all(|one| one.cached.total() == 0));
+    assert_eq!(first.count(), 2);
+    assert_eq!(done.len(), 2);
+}
+
+#[test]
+fn a_longer_match_overtakes_and_a_long_queue_does_not() {
+    for (n_others, expected) in [(127, 1), (128, 0)] {
+        let mut keeping = limits(1, None, 64);
+        (keeping.keeping, keeping.policy) = (Keeping::Prefixes, Policy::Lpm);
+        let mut scheduler = Scheduler::new(keeping, shape(256, 4));
+        let mut warm = sequence(500, 40, 1);
+        warm.prompt = (0..40).collect();
+        scheduler.enqueue(warm.clone());
+        let plan = scheduler.schedule().unwrap();
+        perform(&mut scheduler, &plan, &mut Vec::new());
+        for id in 0..n_others {
+            let mut cold = sequence(id, 8, 1);
+            cold.prompt = vec![1000 + id as u32; 8];
+            scheduler.enqueue(cold);
+        }
+        warm.id = SequenceId(501);
+        scheduler.enqueue(warm);
+        let plan = scheduler.schedule().unwrap();
+        let first = plan.admitted[0];
+        assert_eq!(usize::from(first.id == SequenceId(501)), expected);
+        assert_eq!(first.cached.total(), 36 * expected);
+    }
+}
+
+#[test]
 fn a_removed_sequence_frees_its_blocks_wherever_it_was() {
     let mut scheduler = Scheduler::new(limits(1, None, 64), shape(8, 4));
     scheduler.enqueue(sequence(0, 8, 4));

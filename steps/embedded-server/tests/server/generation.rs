@@ -145,6 +145,8 @@ async fn being_retracted_changes_no_token() {
         assert_eq!(tokens, reference(&mut model, prompt, 40), "prompt {index}");
     }
     assert!(server.metric("num_retractions_total").await > 0.0);
+    // What a retracted request finds again is no hit.
+    assert_eq!(server.metric("cached_tokens_total").await, 0.0);
     server.stop().await.unwrap();
 }
 
