@@ -33,6 +33,11 @@ with = { workload = "${steps.prompts.workload}", concurrency = 4, duration = "50
 use = "load.test"
 with = { server = "${services.server}", workload = "${steps.scheduled.workload}", arrivals = "listed", speed = 2, calibration = "${steps.client.all}" }
 
+[steps.shared]
+use = "load.test"
+after = ["load"]
+with = { server = "${services.server}", workload = "${steps.prompts.workload}", concurrency = 16, http = "2", event_time = "kernel" }
+
 [steps.works]
 use = "server.test"
 with = { server = "${services.real}" }
@@ -74,6 +79,13 @@ fn a_client_is_calibrated_and_a_server_tested_reset_and_searched() {
     );
     // What a paced server told can be no earlier than it was due.
     assert!(values["ttft_p50_ms"].as_f64() >= Some(10.0), "{values}");
+    let shared = read("shared");
+    assert_eq!(shared["rows"][0]["values"]["completed"], 200.0, "{shared}");
+    assert_eq!(shared["details"]["info"]["event_time"], "kernel");
+    // It has rehearsed itself in the same way.
+    let rehearsed = &shared["rows"][0]["values"]["client_error_ttft_p50_ms"];
+    assert!(rehearsed.is_f64(), "{shared}");
+
     let works = read("works");
     let rows = works["rows"].as_array().expect("rows");
     assert!(
