@@ -43,7 +43,7 @@ pub use metrics::{
     Better, Breakdown, By, Counts, Definition, Distribution, Metrics, Part, Second, SloResults,
     Summary, Throughput, Window, WindowKind,
 };
-pub use plan::{EventTime, Load, PlanError, Reuse, RunPlan, Stop, Think, Threads};
+pub use plan::{EventTime, Load, PlanError, ReadyOrder, Reuse, RunPlan, Stop, Think, Threads};
 pub use protocol::Protocol;
 pub use record::{Class, Event, Outcome, ParseOutcomeError, Record, Usage};
 pub use run::{
@@ -54,4 +54,4 @@ pub use sse::{SseError, SseEvent, SseParser};
 pub use target::{Generation, HttpVersion, Limits, OutputLength, Secret, Target, Timeouts};
 pub use trust::{Trust, TrustError};
 pub use verdict::{Check, Grade, Note, Reason, Thresholds, Verdict, judge};
-pub use workload::{Prompt, Request, Workload, WorkloadError};
+pub use workload::{Prefixes, Prompt, Request, Workload, WorkloadError};

@@ -25,6 +25,11 @@ pub enum Load {
         /// Holds arrivals back, in order, while so many are unanswered. The queue that this
         /// makes shows as the difference between scheduled and dispatched.
         max_in_flight: Option<NonZeroU32>,
+        /// Gives each arrival the next turn of a conversation whose last answer has ended, in this
+        /// order; an arrival that finds none passes unused. Otherwise arrivals take requests in
+        /// the workload's order, whatever was answered.
+        #[serde(default)]
+        ready_queue: Option<ReadyOrder>,
     },
     /// A fixed number of users, each of whom sends when the last answer has ended and was thought
     /// about.
@@ -51,6 +56,16 @@ impl Load {
             sessions: false,
         }
     }
+}
+
+/// Which of the conversations that are ready is taken first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadyOrder {
+    /// Any: drawn, by the seed of the load.
+    Random,
+    /// The one that has been ready longest.
+    Fifo,
 }
 
 /// The time between the end of an answer and the next request of a user.

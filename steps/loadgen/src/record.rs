@@ -44,8 +44,8 @@ pub enum Outcome {
     Completed,
     /// It was not, and why.
     Failed(Class),
-    /// The run was interrupted while the request waited or was in flight: neither a success
-    /// nor the server's failure.
+    /// The run was interrupted while the request waited or was in flight, or its conversation had
+    /// ended before it could be asked: neither a success nor a failure of its own.
     Dropped,
 }
 
@@ -152,8 +152,11 @@ pub struct Record {
     pub group: Option<String>,
     /// The model asked for.
     pub model: String,
-    /// Prompt length by the workload, in tokens.
+    /// Prompt length in tokens: the workload's own, behind which a turn that continues its
+    /// conversation has everything that was said before by the counts of then.
     pub input_tokens: u32,
+    /// How many of these a prefix cache without limits would hold, where the workload says so.
+    pub cacheable_tokens: Option<u32>,
     /// Answer length asked for, in tokens.
     pub output_tokens: NonZeroU32,
     /// Its objectives.
@@ -198,6 +201,7 @@ impl Record {
             group: request.group.clone(),
             model: request.model.as_deref().unwrap_or(model).to_owned(),
             input_tokens: request.input_tokens,
+            cacheable_tokens: request.cacheable_tokens,
             output_tokens: request.output_tokens,
             slo: request.slo,
             scheduled: 0,

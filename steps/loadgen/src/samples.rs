@@ -25,6 +25,7 @@ pub(crate) fn completed(scheduled: u64, dispatched: u64, events: &[(u64, u32)]) 
         group: None,
         model: "m".into(),
         input_tokens: 10,
+        cacheable_tokens: None,
         output_tokens: NonZeroU32::new(tokens).unwrap_or(NonZeroU32::MIN),
         slo: None,
         scheduled: scheduled * MS,
@@ -63,6 +64,7 @@ pub(crate) fn open() -> Load {
         arrivals,
         seed: 0,
         max_in_flight: None,
+        ready_queue: None,
     }
 }
 
@@ -97,5 +99,6 @@ pub(crate) fn info(load: Load, records: &[Record]) -> RunInfo {
         },
         in_flight_area_ns: records.iter().map(lasted).sum(),
         in_flight_peak: 0,
+        unused_arrivals: 0,
     }
 }

@@ -3,11 +3,11 @@
 //! Everything that can be refused is refused here, before anything is sent. Pure: instants
 //! are durations after a start that nobody has chosen yet.
 
-use std::{collections::HashMap, num::NonZeroU64, time::Duration};
+use std::{num::NonZeroU64, time::Duration};
 
 use crate::{
-    Arrivals, Load, PlanError, Rate, Reuse, RunPlan, Stop, Target, arrivals::paced,
-    protocol::RESERVED,
+    Arrivals, Load, PlanError, Rate, ReadyOrder, Reuse, RunPlan, Stop, Target, arrivals::paced,
+    protocol::RESERVED, run::ReadyQueue,
 };
 
 /// More arrivals than this would need gigabytes just to be listed.
@@ -29,13 +29,58 @@ impl RunPlan {
             protocol.accepts(request, model)?;
         }
         match &self.load {
-            Load::Open { arrivals, seed, .. } => self.open(arrivals, *seed).map(Schedule::Open),
-            Load::Closed { sessions, .. } => {
-                let most = self.closed()?;
-                let sessions = sessions.then(|| self.sessions()).transpose()?;
+            Load::Open {
+                arrivals,
+                seed,
+                ready_queue: Some(order),
+                ..
+            } => self.ready(arrivals, *seed, *order).map(Schedule::Ready),
+            Load::Closed { sessions: true, .. } => {
+                let (most, sessions) = (self.closed()?, Some(self.sessions()?));
                 Ok(Schedule::Closed { most, sessions })
             }
+            _ if self.workload.continues() => Err(PlanError::Sessions(
+                "turns of the workload continue their conversations, which only a closed loop with sessions or an open one with a ready queue waits for",
+            )),
+            Load::Open { arrivals, seed, .. } => self.open(arrivals, *seed).map(Schedule::Open),
+            Load::Closed { .. } => Ok(Schedule::Closed {
+                most: self.closed()?,
+                sessions: None,
+            }),
         }
+    }
+
+    /// The conversations that arrivals take turns of.
+    fn ready(
+        &self,
+        arrivals: &Arrivals,
+        seed: u64,
+        order: ReadyOrder,
+    ) -> Result<ReadyQueue, PlanError> {
+        let Arrivals::Paced { process, rate } = arrivals else {
+            return Err(PlanError::Sessions(
+                "only arrivals with a rate can find conversations ready; help: give a request rate, or users of a closed loop with sessions",
+            ));
+        };
+        let conversations = self.sessions()?;
+        let mut instants = paced(*process, rate, seed).peekable();
+        let end = match self.stop {
+            Stop::Requests(n) => {
+                self.enough(n.get())?;
+                Duration::MAX
+            }
+            Stop::After(end) => end,
+        };
+        if instants.peek().is_none_or(|first| *first >= end) {
+            return Err(PlanError::NoArrivals);
+        }
+        let instants = instants.take_while(move |at| *at < end).take(MOST_ARRIVALS);
+        Ok(ReadyQueue::new(
+            Box::new(instants),
+            conversations,
+            order,
+            seed,
+        ))
     }
 
     /// The requests of each conversation, by turn; one that belongs to none is one by itself.
@@ -45,26 +90,7 @@ impl RunPlan {
                 "whole conversations cannot cycle; help: make the workload longer",
             ));
         }
-        let mut known: HashMap<&str, usize> = HashMap::new();
-        let mut sessions: Vec<Vec<(u32, u64)>> = Vec::new();
-        for (at, request) in (0..).zip(self.workload.requests()) {
-            let turn = (request.turn, at);
-            match &request.conversation {
-                None => sessions.push(vec![turn]),
-                Some(name) => match known.get(name.as_str()) {
-                    Some(session) => sessions[*session].push(turn),
-                    None => {
-                        known.insert(name, sessions.len());
-                        sessions.push(vec![turn]);
-                    }
-                },
-            }
-        }
-        for session in &mut sessions {
-            session.sort_unstable();
-        }
-        let requests = |session: Vec<(u32, u64)>| session.into_iter().map(|(_, at)| at).collect();
-        Ok(sessions.into_iter().map(requests).collect())
+        Ok(self.workload.conversations())
     }
 
     fn closed(&self) -> Result<Option<u64>, PlanError> {
@@ -157,10 +183,11 @@ fn count(requests: NonZeroU64) -> usize {
 }
 
 /// A checked plan's work list.
-#[derive(Debug)]
 pub(crate) enum Schedule {
     /// Instants after the start, ascending.
     Open(Vec<Duration>),
+    /// Instants after the start, each of which takes a conversation that is ready.
+    Ready(ReadyQueue),
     /// Users who send.
     Closed {
         /// The most requests to send; `None` where only time ends the run.
@@ -175,8 +202,8 @@ impl Schedule {
     pub(crate) fn planned(&self, stop: Stop) -> Option<u64> {
         match (self, stop) {
             (Self::Open(instants), _) => Some(instants.len() as u64),
-            (Self::Closed { .. }, Stop::Requests(n)) => Some(n.get()),
-            (Self::Closed { .. }, Stop::After(_)) => None,
+            (Self::Closed { .. } | Self::Ready(_), Stop::Requests(n)) => Some(n.get()),
+            (Self::Closed { .. } | Self::Ready(_), Stop::After(_)) => None,
         }
     }
 }
@@ -197,10 +224,12 @@ mod tests {
             id: i.to_string(),
             conversation: None,
             turn: 0,
+            continues: false,
             arrival: Some(Duration::from_secs(u64::from(i))),
             model: None,
             prompt: Prompt::Text("x".into()),
             input_tokens: 1,
+            cacheable_tokens: None,
             output_tokens: NonZeroU32::MIN,
             slo: None,
             group: None,
@@ -232,6 +261,7 @@ mod tests {
             arrivals,
             seed: 1,
             max_in_flight: None,
+            ready_queue: None,
         }
     }
 
@@ -242,7 +272,7 @@ mod tests {
     fn instants(plan: &RunPlan) -> Vec<f64> {
         match plan.prepare().unwrap() {
             Schedule::Open(at) => at.iter().map(Duration::as_secs_f64).collect(),
-            Schedule::Closed { .. } => panic!("an open plan"),
+            _ => panic!("an open plan"),
         }
     }
 

@@ -123,16 +123,20 @@ pub struct Limits {
     pub event: usize,
     /// One whole answer.
     pub body: u64,
+    /// What all conversations under way have said, where turns stand behind it; one that goes beyond
+    /// has its further turns dropped.
+    pub histories: u64,
 }
 
 impl Default for Limits {
-    /// 64 KiB, 1 MiB, 4 MiB and 256 MiB.
+    /// 64 KiB, 1 MiB, 4 MiB, 256 MiB and 4 GiB.
     fn default() -> Self {
         Self {
             head: 64 << 10,
             line: 1 << 20,
             event: 4 << 20,
             body: 256 << 20,
+            histories: 4 << 30,
         }
     }
 }

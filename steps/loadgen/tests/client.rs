@@ -1,6 +1,7 @@
 //! The load generator against a server that misbehaves in every way a real one does.
 //! Nothing here depends on how long anything takes.
 
+mod conversations;
 mod http2;
 mod server;
 mod tls;
@@ -26,10 +27,12 @@ fn plan(address: impl std::fmt::Display, n: u32) -> RunPlan {
         id: format!("r{i}"),
         conversation: None,
         turn: 0,
+        continues: false,
         arrival: None,
         model: None,
         prompt: Prompt::Tokens(vec![1, 2, i]),
         input_tokens: 3,
+        cacheable_tokens: None,
         output_tokens: NonZeroU32::new(2).unwrap(),
         slo: None,
         group: Some("g".into()),
@@ -379,6 +382,7 @@ async fn sizes_are_limited() {
         line: 1000,
         event: 2000,
         body: 50_000,
+        histories: 1 << 20,
     };
     let result = go(plan).await;
     for (record, words) in result.records.iter().zip([
@@ -520,6 +524,7 @@ async fn a_cap_holds_arrivals_back_and_shows_the_queue() {
         arrivals: Arrivals::AllAtOnce,
         seed: 0,
         max_in_flight,
+        ready_queue: None,
     };
     let result = go(plan).await;
     result.records.iter().for_each(assert_good);
@@ -549,6 +554,7 @@ async fn open_arrivals_keep_their_instants_and_may_cycle() {
         arrivals: Arrivals::at(Process::Constant, rate),
         seed: 0,
         max_in_flight: None,
+        ready_queue: None,
     };
     plan.stop = Stop::Requests(NonZeroU64::new(5).unwrap());
     plan.reuse = Reuse::Cycle;
@@ -630,6 +636,7 @@ async fn cancelling_does_not_wait_for_far_arrivals_nor_for_the_cap() {
         arrivals: Arrivals::Listed { speed },
         seed: 0,
         max_in_flight,
+        ready_queue: None,
     };
     let cancel = async move {
         tokio::task::spawn_blocking(move || first_seen.recv().unwrap())
@@ -968,6 +975,7 @@ async fn a_server_that_pauses_shows_in_what_users_of_an_open_loop_waited() {
         arrivals: Arrivals::at(Process::Constant, Rate::per_second(200.0).unwrap()),
         seed: 0,
         max_in_flight: Some(NonZeroU32::MIN),
+        ready_queue: None,
     })
     .await;
     // From its dispatch only one request was slow: a client that counts so has seen nothing.
@@ -1075,6 +1083,7 @@ async fn several_threads_share_the_work_and_lose_nothing() {
             arrivals: Arrivals::at(Process::Poisson, Rate::per_second(3000.0).unwrap()),
             seed: 5,
             max_in_flight: NonZeroU32::new(3),
+            ready_queue: None,
         },
     ] {
         let mut plan = plan(server.address, 200);

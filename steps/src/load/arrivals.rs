@@ -6,7 +6,7 @@ use engine::source::Place;
 use engine::step::StepError;
 use engine::types::{Nested, Positive};
 use engine::value::Table;
-use loadgen::{Arrivals, Load, Process, Profile, Rate, Stage, Think};
+use loadgen::{Arrivals, Load, Process, Profile, Rate, ReadyOrder, Stage, Think};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -38,6 +38,25 @@ engine::choices! {
     }
 }
 
+engine::choices! {
+    /// Which of the conversations whose last answer has ended an arrival takes.
+    pub enum ReadyChoice {
+        /// Any of them, drawn by the seed.
+        Random = "random",
+        /// The one that has been ready longest.
+        Fifo = "fifo",
+    }
+}
+
+impl From<ReadyChoice> for ReadyOrder {
+    fn from(choice: ReadyChoice) -> Self {
+        match choice {
+            ReadyChoice::Random => Self::Random,
+            ReadyChoice::Fifo => Self::Fifo,
+        }
+    }
+}
+
 engine::options! {
     /// A time during which the rate stays as it is or changes evenly.
     pub struct StageOptions {
@@ -58,6 +77,7 @@ pub(super) struct LoadOptions<'a> {
     pub(super) stages: &'a [Nested<StageOptions>],
     pub(super) speed: Option<Positive>,
     pub(super) max_in_flight: Option<NonZeroU32>,
+    pub(super) ready_queue: Option<ReadyChoice>,
     pub(super) concurrency: Option<NonZeroU32>,
     pub(super) think_time: Option<Duration>,
     pub(super) think: ThinkChoice,
@@ -87,6 +107,7 @@ impl LoadOptions<'_> {
             stages: &[],
             speed: None,
             max_in_flight: None,
+            ready_queue: None,
             concurrency: None,
             think_time: None,
             think: ThinkChoice::Constant,
@@ -137,7 +158,7 @@ impl LoadOptions<'_> {
         ]
     }
 
-    fn of_open(&self) -> [Contradiction; 7] {
+    fn of_open(&self) -> [Contradiction; 8] {
         let rated = self.request_rate.is_some();
         let staged = !self.stages.is_empty();
         let is_gamma = self.arrivals == Some(ArrivalChoice::Gamma);
@@ -192,10 +213,17 @@ impl LoadOptions<'_> {
                 label: "not used",
                 help: "write `arrivals = \"listed\"`, or remove `speed`",
             },
+            Contradiction {
+                wrong: self.ready_queue.is_some() && self.is_rateless(),
+                option: "ready_queue",
+                message: "only arrivals with a rate can find conversations ready",
+                label: "not used",
+                help: "give `request_rate`; users of a closed loop with `sessions = true` follow each other at once",
+            },
         ]
     }
 
-    fn of_closed(&self) -> [Contradiction; 3] {
+    fn of_closed(&self) -> [Contradiction; 4] {
         let closed = self.concurrency.is_some();
         [
             Contradiction {
@@ -211,6 +239,13 @@ impl LoadOptions<'_> {
                 message: "only users of a closed loop think",
                 label: "not used",
                 help: "remove `think_time`, or give `concurrency`",
+            },
+            Contradiction {
+                wrong: closed && self.ready_queue.is_some(),
+                option: "ready_queue",
+                message: "users of a closed loop hold their own conversations",
+                label: "not used",
+                help: "write `sessions = true` in its place, or give `request_rate`",
             },
             Contradiction {
                 wrong: !closed && self.sessions,
@@ -240,6 +275,7 @@ impl LoadOptions<'_> {
             arrivals: self.arrivals()?,
             seed,
             max_in_flight: self.max_in_flight,
+            ready_queue: self.ready_queue.map(Into::into),
         })
     }
 

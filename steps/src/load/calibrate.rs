@@ -94,6 +94,7 @@ impl LoadCalibrate {
             stages: &self.stages,
             speed: None,
             max_in_flight: self.max_in_flight,
+            ready_queue: None,
             concurrency: self.concurrency,
             think_time: self.think_time,
             think: self.think,

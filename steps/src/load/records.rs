@@ -116,6 +116,8 @@ fn rows(table: &Table) -> Result<Vec<Record>, tables::TableError> {
         table.f64s("slo_tpot_ms")?,
         table.f64s("slo_e2el_ms")?,
     ];
+    // Records of earlier versions do not have it.
+    let cacheable = u64s("cacheable_tokens").ok();
     let (scheduled, dispatched) = (u64s("scheduled_ns")?, u64s("dispatched_ns")?);
     let (connected, headers) = (u64s("connected_ns")?, u64s("headers_ns")?);
     let (event_ns, event_tokens) = (table.lists("event_ns")?, table.lists("event_tokens")?);
@@ -135,6 +137,9 @@ fn rows(table: &Table) -> Result<Vec<Record>, tables::TableError> {
         group: group[i].clone(),
         model: model[i].clone().unwrap_or_default(),
         input_tokens: small(input[i]),
+        cacheable_tokens: cacheable
+            .and_then(|column| column[i])
+            .map(|n| small(Some(n))),
         output_tokens: NonZeroU32::new(small(output[i])).unwrap_or(NonZeroU32::MIN),
         slo: slo_of(slo.map(|column| column[i])),
         scheduled: scheduled[i].unwrap_or(0),
@@ -208,6 +213,10 @@ fn table(records: &[Record]) -> Result<Table, tables::TableError> {
         ("model", texts(|r| Some(r.model.clone()))),
         ("input_tokens", u64s(|r| Some(r.input_tokens.into()))),
         (
+            "cacheable_tokens",
+            u64s(|r| r.cacheable_tokens.map(Into::into)),
+        ),
+        (
             "output_tokens",
             u64s(|r| Some(r.output_tokens.get().into())),
         ),
@@ -261,6 +270,7 @@ mod tests {
             group: None,
             model: "m".into(),
             input_tokens: 7,
+            cacheable_tokens: Some(5),
             output_tokens: NonZeroU32::new(9).expect("tokens"),
             slo: Some(loadgen::Slo {
                 ttft: Some(Duration::from_millis(250)),

@@ -107,6 +107,7 @@ fn in_known_words(request: &Request) -> Request {
     Request {
         model: None,
         slo: None,
+        continues: false,
         prompt: Prompt::Text(vec!["word"; request.input_tokens as usize].join(" ")),
         ..request.clone()
     }

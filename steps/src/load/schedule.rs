@@ -70,6 +70,7 @@ impl WorkloadSchedule {
             stages: &self.stages,
             speed: None,
             max_in_flight: None,
+            ready_queue: None,
             concurrency: None,
             think_time: None,
             think: ThinkChoice::Constant,

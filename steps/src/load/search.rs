@@ -185,6 +185,7 @@ impl LoadSearch {
                 ),
                 seed: self.seed.wrapping_add(trial),
                 max_in_flight: None,
+                ready_queue: None,
             }),
             SearchChoice::Concurrency => Ok(Load::closed(users(value))),
         }

@@ -1,6 +1,6 @@
 //! `load.test`: one sample of a server under a stated load.
 
-use super::arrivals::{ArrivalChoice, LoadOptions, StageOptions, ThinkChoice};
+use super::arrivals::{ArrivalChoice, LoadOptions, ReadyChoice, StageOptions, ThinkChoice};
 use super::calibration::{Calibration, Measurement};
 use super::recompute::write_views;
 use super::records::RecordFiles;
@@ -68,6 +68,10 @@ engine::options! {
         speed: Option<Positive>;
         /// Open loop: holds arrivals back while so many are unanswered; the queue is recorded.
         max_in_flight: Option<NonZeroU32>, in "requests";
+        /// Open loop: each arrival takes the next turn of a conversation whose last answer has ended, in
+        /// this order; an arrival that finds none passes unused. Without it arrivals take requests in
+        /// the workload's order.
+        ready_queue: Option<ReadyChoice>;
         /// Closed loop: users, each of whom sends when the last answer has ended.
         concurrency: Option<NonZeroU32>, in "users";
         /// Closed loop: how long a user thinks between an answer and the next request, on average.
@@ -183,6 +187,7 @@ impl LoadTest {
             stages: &self.stages,
             speed: self.speed,
             max_in_flight: self.max_in_flight,
+            ready_queue: self.ready_queue,
             concurrency: self.concurrency,
             think_time: self.think_time,
             think: self.think,

@@ -56,6 +56,7 @@ impl LoadWarm {
             id: format!("warm-{i}"),
             conversation: None,
             turn: 0,
+            continues: false,
             arrival: None,
             model: None,
             prompt: Prompt::Text(
@@ -65,6 +66,7 @@ impl LoadWarm {
                     .join(" "),
             ),
             input_tokens: self.input_words.get(),
+            cacheable_tokens: None,
             output_tokens: self.output_tokens,
             slo: None,
             group: None,

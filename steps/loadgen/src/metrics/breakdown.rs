@@ -63,6 +63,9 @@ pub struct Part {
     pub slo: Option<SloResults>,
     /// Cached prompt tokens ÷ prompt tokens, over completed requests whose server reports it.
     pub cache_hit_rate: Option<f64>,
+    /// The same for a prefix cache without limits, by the workload's own counts.
+    #[serde(default)]
+    pub cache_hit_rate_ideal: Option<f64>,
 }
 
 impl By {
@@ -116,6 +119,8 @@ impl Part {
         self.whole.values("_whole", &mut values);
         SloResults::values(self.slo.as_ref(), &mut values);
         super::add(&mut values, "cache_hit_rate", self.cache_hit_rate);
+        let ideal = self.cache_hit_rate_ideal;
+        super::add(&mut values, "cache_hit_rate_ideal", ideal);
         values
     }
 
@@ -138,7 +143,8 @@ impl Part {
             steady: Throughput::within(steady, records.clone()),
             whole: Throughput::within(whole, records.clone()),
             slo: SloResults::of(steady, records.clone()),
-            cache_hit_rate: rates::cache_hit_rate(records),
+            cache_hit_rate: rates::cache_hit_rate(records.clone()),
+            cache_hit_rate_ideal: rates::cache_hit_rate_ideal(records),
         }
     }
 }

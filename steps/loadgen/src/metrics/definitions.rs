@@ -156,6 +156,11 @@ pub(super) const ALL: &[Definition] = &[
         "cached prompt tokens / prompt tokens, over completed requests that report both",
     ),
     load(
+        "cache_hit_rate_ideal",
+        "share",
+        "prompt tokens that a prefix cache without limits would hold / prompt tokens, by the workload's counts, over completed requests",
+    ),
+    load(
         "concurrency_mean",
         "requests",
         "mean over the steady window of requests between dispatched and done",

@@ -63,6 +63,8 @@ pub struct Metrics {
     pub slo: Option<SloResults>,
     /// Cached prompt tokens ÷ prompt tokens, over completed requests whose server reports it.
     pub cache_hit_rate: Option<f64>,
+    /// The same for a prefix cache without limits, by the workload's own counts.
+    pub cache_hit_rate_ideal: Option<f64>,
     /// Mean requests in flight within the window.
     pub concurrency_mean: Option<f64>,
     /// Most requests in flight together.
@@ -94,6 +96,7 @@ impl Metrics {
             achieved_rate,
             slo: SloResults::of(window, records.iter()),
             cache_hit_rate: rates::cache_hit_rate(records.iter()),
+            cache_hit_rate_ideal: rates::cache_hit_rate_ideal(records.iter()),
             concurrency_mean: rates::in_flight_mean(window, records),
             concurrency_peak: rates::in_flight_peak(records),
             series: series::series(records),
@@ -116,6 +119,8 @@ impl Metrics {
         add(&mut values, "offered_rate", self.offered_rate);
         add(&mut values, "achieved_rate", self.achieved_rate);
         add(&mut values, "cache_hit_rate", self.cache_hit_rate);
+        let ideal = self.cache_hit_rate_ideal;
+        add(&mut values, "cache_hit_rate_ideal", ideal);
         add(&mut values, "concurrency_mean", self.concurrency_mean);
         let peak = f64::from(self.concurrency_peak);
         add(&mut values, "concurrency_peak", Some(peak));

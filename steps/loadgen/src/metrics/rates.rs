@@ -295,6 +295,16 @@ pub(super) fn cache_hit_rate<'a>(records: impl Records<'a>) -> Option<f64> {
     share(cached, prompt)
 }
 
+/// Over completed requests whose workload says how much of the prompt could have been cached.
+pub(super) fn cache_hit_rate_ideal<'a>(records: impl Records<'a>) -> Option<f64> {
+    let known = completed(records).filter_map(|record| {
+        let cacheable = f64::from(record.cacheable_tokens?);
+        Some((cacheable, f64::from(record.input_tokens)))
+    });
+    let (cacheable, prompt) = known.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    share(cacheable, prompt)
+}
+
 /// Mean number of spans, each `(from, to)`, that are open at a time within the window.
 pub(crate) fn open_mean(window: Window, spans: impl Iterator<Item = (u64, u64)>) -> Option<f64> {
     let overlap =

@@ -23,9 +23,11 @@ fn four() -> Vec<Record> {
     let mut a = completed(0, 1, &[(11, 1), (21, 1), (41, 2)]);
     a.connected = Some(3 * MS);
     a.usage = usage(10, 4, 5);
+    a.cacheable_tokens = Some(7);
     a.done = 42 * MS;
     let mut b = completed(10, 10, &[(30, 1), (60, 1)]);
     b.usage = usage(20, 2, 0);
+    b.cacheable_tokens = Some(0);
     let c = failed(
         Class::Truncated,
         5,
@@ -107,6 +109,8 @@ fn rates_and_counts() {
     assert!(close(m.whole.total_tokens, 36.0 / 0.059));
     assert!(close(m.offered_rate, 2.0 / 0.021) && close(m.achieved_rate, 2.0 / 0.021));
     assert!(close(m.cache_hit_rate, 5.0 / 30.0));
+    // By the workload both prompts are of ten tokens.
+    assert!(close(m.cache_hit_rate_ideal, 7.0 / 20.0));
     let c = &m.counts;
     assert_eq!(
         (c.arrived, c.sent, c.completed, c.failed, c.dropped),

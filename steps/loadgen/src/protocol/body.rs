@@ -20,9 +20,31 @@ pub(crate) const RESERVED: [&str; 7] = [
     "text_input",
 ];
 
+/// Asks for the token ids of an answer beside its text, of servers that know it: vLLM's name for it.
+const RETURN_TOKEN_IDS: &str = "return_token_ids";
+
 /// The body that asks `request` of `target`, streaming and with usage at the end.
 pub(crate) fn render(target: &Target, request: &Request) -> Bytes {
-    let key = match (target.protocol, &request.prompt) {
+    Bytes::from(with_prompt(target, request, &request.prompt))
+}
+
+/// The same for a turn whose prompt stands behind what was said before, or to which the turns that
+/// follow will: its answer is wanted in the form of the prompt.
+pub(crate) fn render_turn(target: &Target, request: &Request, prompt: &Prompt) -> Bytes {
+    let mut body = with_prompt(target, request, prompt);
+    let asks_for_ids = target.protocol == Protocol::Completions
+        && matches!(prompt, Prompt::Tokens(_))
+        && !target.extra.contains_key(RETURN_TOKEN_IDS);
+    if asks_for_ids {
+        // Behind the other fields: the body is an object that has some.
+        body.pop();
+        body.extend_from_slice(format!(",\"{RETURN_TOKEN_IDS}\":true}}").as_bytes());
+    }
+    Bytes::from(body)
+}
+
+fn with_prompt(target: &Target, request: &Request, prompt: &Prompt) -> Vec<u8> {
+    let key = match (target.protocol, prompt) {
         (Protocol::Completions, _) => "prompt",
         (Protocol::Chat, _) => "messages",
         (Protocol::Sglang, Prompt::Tokens(_)) => "input_ids",
@@ -30,7 +52,7 @@ pub(crate) fn render(target: &Target, request: &Request) -> Bytes {
         (Protocol::Triton, _) => "text_input",
     };
     let mut body = format!("{{\"{key}\":").into_bytes();
-    match (&request.prompt, target.protocol) {
+    match (prompt, target.protocol) {
         (Prompt::Text(text), Protocol::Chat) => {
             append(&mut body, &[json!({ "role": "user", "content": text })]);
         }
@@ -42,7 +64,7 @@ pub(crate) fn render(target: &Target, request: &Request) -> Bytes {
     let rest = body.len();
     append(&mut body, &fields(target, request));
     body[rest] = b',';
-    Bytes::from(body)
+    body
 }
 
 /// Writing JSON to memory fails for maps with keys that are no strings; there are none here.
@@ -116,6 +138,11 @@ mod tests {
     use crate::{Generation, Trust};
 
     fn rendered(protocol: Protocol, prompt: Prompt, extra: Value) -> Value {
+        let (target, request) = asked(protocol, prompt, extra);
+        serde_json::from_slice(&render(&target, &request)).unwrap()
+    }
+
+    fn asked(protocol: Protocol, prompt: Prompt, extra: Value) -> (Target, Request) {
         let target = Target {
             address: "http://h".parse().unwrap(),
             trust: Trust::default(),
@@ -129,7 +156,34 @@ mod tests {
         let line = json!({ "id": "a", "text": "x", "input_tokens": 1, "output_tokens": 7 });
         let mut request: Request = serde_json::from_value(line).unwrap();
         request.prompt = prompt;
-        serde_json::from_slice(&render(&target, &request)).unwrap()
+        (target, request)
+    }
+
+    #[test]
+    fn a_turn_of_token_ids_asks_for_those_of_its_answer() {
+        let body = |protocol, prompt: Prompt, extra| -> Value {
+            let (target, request) = asked(protocol, Prompt::Text("x".into()), extra);
+            serde_json::from_slice(&render_turn(&target, &request, &prompt)).unwrap()
+        };
+        let ids = Prompt::Tokens(vec![1, 2, 3]);
+        let asks = body(Protocol::Completions, ids.clone(), json!({}));
+        assert_eq!(
+            (&asks["prompt"], &asks["return_token_ids"]),
+            (&json!([1, 2, 3]), &json!(true))
+        );
+        let left_out = body(
+            Protocol::Completions,
+            ids.clone(),
+            json!({ "return_token_ids": null }),
+        );
+        assert!(left_out.get("return_token_ids").is_none());
+        let own = body(Protocol::Sglang, ids, json!({}));
+        assert!(own.get("return_token_ids").is_none());
+        let text = body(Protocol::Completions, Prompt::Text("y".into()), json!({}));
+        assert_eq!(
+            (&text["prompt"], text.get("return_token_ids")),
+            (&json!("y"), None)
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::{Class, Protocol, SseEvent, Usage};
 
+use super::answer::Answer;
 use super::chunk::{Choice, Chunk, Generated, Output, Text, WireUsage};
 use super::template::Template;
 
@@ -33,11 +34,13 @@ pub(crate) struct Decoder {
     pub(crate) finish: Option<String>,
     /// Whether `[DONE]` was seen.
     pub(crate) ended: bool,
+    /// What is kept of the answer for the turns that follow.
+    pub(crate) answer: Answer,
     template: Template,
 }
 
 impl Decoder {
-    pub(crate) fn new(protocol: Protocol) -> Self {
+    pub(crate) fn new(protocol: Protocol, answer: Answer) -> Self {
         Self {
             protocol,
             said: String::new(),
@@ -45,6 +48,7 @@ impl Decoder {
             usage: None,
             finish: None,
             ended: false,
+            answer,
             template: Template::default(),
         }
     }
@@ -58,6 +62,7 @@ impl Decoder {
         if event.name.is_empty()
             && let Some(text) = self.template.text(event.data)
         {
+            self.answer.says(text);
             on_text(text);
             return Ok(Some(self.tokens(None)));
         }
@@ -86,6 +91,7 @@ impl Decoder {
         }
         let mut running = None;
         if let Some(meta) = event.meta_info {
+            self.answer.generates(data, meta.completion_tokens)?;
             running = Some(meta.completion_tokens);
             self.usage = Some(Usage {
                 prompt_tokens: meta.prompt_tokens,
@@ -100,6 +106,7 @@ impl Decoder {
             Some(rest) => rest,
             None => &text,
         };
+        self.answer.says(piece);
         on_text(piece);
         let is_news = !piece.is_empty();
         if is_news {
@@ -139,6 +146,7 @@ impl Decoder {
         let Some(Text(text)) = event.text_output.filter(|Text(text)| !text.is_empty()) else {
             return Ok(None);
         };
+        self.answer.says(&text);
         on_text(&text);
         Ok(Some(self.tokens(None)))
     }
@@ -151,8 +159,10 @@ impl Decoder {
             .and_then(|usage| usage.completion_tokens);
         let is_more_than_text = chunk.usage.is_some();
         self.take_usage(chunk.usage);
+        self.answer.chooses(data)?;
         if let Some(choice) = chunk.choices.0.as_ref().filter(|_| !is_more_than_text)
-            && let Some(text) = only_text(choice)
+            && let Some((text, is_said)) = only_text(choice)
+            && self.answer.lies_in_text(is_said)
         {
             self.template.learn(data, text);
         }
@@ -166,8 +176,14 @@ impl Decoder {
 
     fn choice(&mut self, choice: Choice<'_>, mut on_text: impl FnMut(&str)) -> bool {
         let mut pieces = Vec::new();
+        if let Some(Text(text)) = &choice.text {
+            self.answer.says(text);
+        }
         if let Some(delta) = choice.delta {
             pieces.extend(delta.reasoning_content.or(delta.reasoning));
+            if let Some(Text(text)) = &delta.content {
+                self.answer.says(text);
+            }
             pieces.extend(delta.content);
             let calls = delta.tool_calls.into_iter().flatten();
             for function in calls.filter_map(|call| call.function) {
@@ -220,8 +236,8 @@ impl Decoder {
     }
 }
 
-/// The text of a choice that says nothing else.
-fn only_text<'a>(choice: &'a Choice<'_>) -> Option<&'a str> {
+/// The text of a choice that says nothing else, and whether it is said, not merely thought.
+fn only_text<'a>(choice: &'a Choice<'_>) -> Option<(&'a str, bool)> {
     let delta = choice.delta.as_ref();
     if choice.finish_reason.is_some() || delta.is_some_and(|d| d.tool_calls.is_some()) {
         return None;
@@ -232,9 +248,10 @@ fn only_text<'a>(choice: &'a Choice<'_>) -> Option<&'a str> {
         delta.and_then(|d| d.reasoning_content.as_ref()),
         delta.and_then(|d| d.reasoning.as_ref()),
     ];
-    let mut said = pieces.into_iter().flatten().map(|Text(text)| &**text);
-    let only = said.next().filter(|text| !text.is_empty())?;
-    said.next().is_none().then_some(only)
+    let mut all = pieces.into_iter().flatten().map(|Text(text)| &**text);
+    let only = all.next().filter(|text| !text.is_empty())?;
+    let is_thought = delta.is_some_and(|d| d.content.is_none());
+    all.next().is_none().then_some((only, !is_thought))
 }
 
 /// A chunk that is no error.
@@ -257,7 +274,7 @@ fn parse(data: &[u8]) -> Result<Chunk<'_>, Fault> {
     Ok(chunk)
 }
 
-fn read<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, Fault> {
+pub(super) fn read<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, Fault> {
     serde_json::from_slice(data).map_err(|error| Fault {
         class: Class::BadOutput,
         message: format!("an event is no chunk ({error}): {}", excerpt(data)),
@@ -296,7 +313,7 @@ mod tests {
     use super::*;
 
     fn chat() -> Decoder {
-        Decoder::new(Protocol::Chat)
+        Decoder::new(Protocol::Chat, Answer::Unkept)
     }
 
     fn feed(decoder: &mut Decoder, data: &str) -> Result<(Option<u32>, String), Fault> {
@@ -368,7 +385,7 @@ mod tests {
                 r#"{{"text":"{text}","meta_info":{{"finish_reason":{finish},"prompt_tokens":7,"completion_tokens":{tokens},"cached_tokens":4}}}}"#
             )
         };
-        let mut d = Decoder::new(Protocol::Sglang);
+        let mut d = Decoder::new(Protocol::Sglang, Answer::Unkept);
         assert_eq!(
             feed(&mut d, &event("He", 1, "null")),
             Ok((Some(1), "He".into()))
@@ -388,7 +405,7 @@ mod tests {
         assert_eq!((d.finish.as_deref(), d.ended), (Some("length"), true));
         assert_eq!(d.usage.unwrap().cached_tokens, Some(4));
 
-        let mut pieces = Decoder::new(Protocol::Sglang);
+        let mut pieces = Decoder::new(Protocol::Sglang, Answer::Unkept);
         feed(&mut pieces, &event("He", 1, "null")).unwrap();
         assert_eq!(
             feed(&mut pieces, &event("llo", 2, "null")),
@@ -404,8 +421,52 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_is_kept_and_what_is_thought_is_not() {
+        let mut d = Decoder::new(Protocol::Chat, Answer::Text(String::new()));
+        let event = |field: &str, text: &str| {
+            format!(r#"{{"choices":[{{"delta":{{"{field}":"{text}"}}}}]}}"#)
+        };
+        for (field, text) in [
+            ("reasoning_content", "hm"),
+            ("reasoning_content", "so"),
+            ("content", "y\\u00e9"),
+            ("content", "s"),
+            ("content", "!"),
+        ] {
+            feed(&mut d, &event(field, text)).unwrap();
+        }
+        assert_eq!(d.answer, Answer::Text("yés!".into()));
+    }
+
+    #[test]
+    fn token_ids_are_kept_as_vllm_and_sglang_tell_them() {
+        let kept = || Answer::Tokens(Vec::new());
+        let mut d = Decoder::new(Protocol::Completions, kept());
+        for (text, ids) in [("a", "[5]"), ("b", "[5]"), ("cd", "[6,7]"), ("", "[1]")] {
+            let event = format!(r#"{{"choices":[{{"text":"{text}","token_ids":{ids}}}]}}"#);
+            feed(&mut d, &event).unwrap();
+        }
+        assert_eq!(d.answer, Answer::Tokens(vec![5, 5, 6, 7, 1]));
+        let event = |ids: &str, n: u32| {
+            format!(
+                r#"{{"text":"","output_ids":{ids},"meta_info":{{"finish_reason":null,"completion_tokens":{n}}}}}"#
+            )
+        };
+        for events in [
+            [("[3]", 1), ("[3,4]", 2), ("[3,4,5,6]", 4)],
+            [("[3]", 1), ("[4]", 2), ("[5,6]", 4)],
+        ] {
+            let mut d = Decoder::new(Protocol::Sglang, kept());
+            for (ids, n) in events {
+                feed(&mut d, &event(ids, n)).unwrap();
+            }
+            assert_eq!(d.answer, Answer::Tokens(vec![3, 4, 5, 6]));
+        }
+    }
+
+    #[test]
     fn triton_tells_text_alone() {
-        let mut d = Decoder::new(Protocol::Triton);
+        let mut d = Decoder::new(Protocol::Triton, Answer::Unkept);
         let event =
             r#"{"model_name":"ensemble","model_version":"1","sequence_id":0,"text_output":" a"}"#;
         assert_eq!(feed(&mut d, event), Ok((Some(1), " a".into())));

@@ -2,6 +2,7 @@
 //!
 //! Both are pure: bodies and events are bytes in memory. Knows no connection and no clock.
 
+mod answer;
 mod body;
 mod chunk;
 mod decoder;
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{PlanError, Prompt, Request};
 
-pub(crate) use body::{RESERVED, render};
+pub(crate) use answer::Answer;
+pub(crate) use body::{RESERVED, render, render_turn};
 pub(crate) use decoder::{Decoder, Fault, excerpt};
 
 /// How to talk to the server.

@@ -66,6 +66,7 @@ mod tests {
             request: index,
             scheduled: 0,
             user: 0,
+            conversation: 0,
         };
         assert!(cap.admits(job(0)) && !cap.admits(job(1)) && !cap.admits(job(2)));
         assert_eq!(cap.release(), Some(job(1)));

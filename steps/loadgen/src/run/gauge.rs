@@ -17,6 +17,8 @@ pub(super) struct Gauge {
     pub(super) completed: Count,
     pub(super) failed: Count,
     pub(super) tokens: Count,
+    /// Arrivals that found no conversation ready.
+    pub(super) unused: Count,
 }
 
 /// A number that only grows.

@@ -7,8 +7,10 @@
 mod cap;
 mod context;
 mod gauge;
+mod histories;
 mod lane;
 mod observer;
+mod ready;
 mod sight;
 mod threads;
 
@@ -36,7 +38,9 @@ pub use threads::ClientUse;
 use cap::Cap;
 use context::Context;
 use gauge::Gauge;
+use histories::Histories;
 use observer::Collector;
+pub(crate) use ready::ReadyQueue;
 use threads::Threads;
 
 /// Threads and first bodies are made ready in this time, before the first arrival.
@@ -97,6 +101,9 @@ pub struct RunInfo {
     pub in_flight_area_ns: u64,
     /// The most requests that were ever in flight together.
     pub in_flight_peak: u32,
+    /// Arrivals that found no conversation ready, and passed unused.
+    #[serde(default)]
+    pub unused_arrivals: u64,
 }
 
 /// A finished run.
@@ -160,6 +167,7 @@ pub async fn run(
         clock: Clock::starting_in(LEAD),
         gauge: Gauge::default(),
         cap: cap(&plan.load),
+        histories: Histories::of(&plan),
         taken: AtomicU64::new(0),
         sessions_taken: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
@@ -231,5 +239,6 @@ fn describe(
         client,
         in_flight_area_ns: context.gauge.area(),
         in_flight_peak: context.gauge.peak(),
+        unused_arrivals: context.gauge.unused.get(),
     }
 }

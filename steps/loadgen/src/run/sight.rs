@@ -6,7 +6,7 @@
 use crate::{
     Class, Event, Record, RunPlan, SseError, SseParser,
     client::Head,
-    protocol::{Decoder, Fault, excerpt},
+    protocol::{Answer, Decoder, Fault, excerpt},
 };
 
 /// How much of an error's body is read, in bytes.
@@ -55,7 +55,8 @@ pub(super) struct Sight {
 }
 
 impl Sight {
-    pub(super) fn new(dispatched: u64, plan: &RunPlan) -> Self {
+    /// `answer` says in which form the answer is kept.
+    pub(super) fn new(dispatched: u64, plan: &RunPlan, answer: Answer) -> Self {
         let limits = &plan.limits;
         Self {
             dispatched,
@@ -64,7 +65,7 @@ impl Sight {
             heard: None,
             headers: None,
             events: Vec::new(),
-            decoder: Decoder::new(plan.target.protocol),
+            decoder: Decoder::new(plan.target.protocol, answer),
             tells_finish: plan.target.protocol.tells_finish(),
             parser: SseParser::new(limits.line, limits.event),
             text: blake3::Hasher::new(),
@@ -228,8 +229,8 @@ impl Sight {
         }
     }
 
-    /// Fills in what was seen.
-    pub(super) fn describe(self, record: &mut Record) {
+    /// Fills in what was seen, and returns what was kept of the answer.
+    pub(super) fn describe(self, record: &mut Record) -> Answer {
         record.dispatched = Some(self.dispatched);
         record.connected = self.connected;
         record.attempts = self.attempts;
@@ -239,5 +240,6 @@ impl Sight {
         record.events = self.events;
         record.usage = self.decoder.usage;
         record.finish = self.decoder.finish;
+        self.decoder.answer
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::context::Context;
-use super::lane::{Feed, Instants, Lane, Users};
+use super::lane::{Arrivals, Feed, Instants, Lane, Users};
 use crate::{Load, Record, schedule::Schedule};
 
 /// One thread reads more than 100,000 events a second, so that few are enough.
@@ -160,6 +160,11 @@ fn feeds(context: &Context, schedule: Schedule, cores: usize) -> Vec<Feed> {
         (Schedule::Open(instants), _) => {
             let (n, instants) = (n.min(instants.len().max(1)), Arc::new(instants));
             let feed = |i| Feed::Open(Instants::new(instants.clone(), i, n));
+            (0..n).map(feed).collect()
+        }
+        (Schedule::Ready(queue), _) => {
+            let queue = Arc::new(queue);
+            let feed = |_| Feed::Ready(Arrivals::of(queue.clone()));
             (0..n).map(feed).collect()
         }
         (

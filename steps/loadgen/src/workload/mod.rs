@@ -1,9 +1,12 @@
 //! What is asked: requests, one JSON object per line, one line per turn.
 //!
 //! Knows the file format and its rules; when a request is sent is decided elsewhere, and so is
-//! how its prompt is put on the wire. Turns of a conversation are ordinary lines that carry
-//! their whole history; they are sent in file order and do not wait for one another.
+//! how its prompt is put on the wire. A turn of a conversation is a line that carries its whole
+//! history, or, with `continues`, what is said next alone: then the answers that were given before
+//! are part of what is sent.
 
+mod conversations;
+mod prefixes;
 mod request;
 
 use std::{
@@ -13,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use prefixes::Prefixes;
 pub use request::{Prompt, Request};
 
 /// A longer line is a mistake in the file: 64 MiB is about ten million token ids.
@@ -63,8 +67,8 @@ impl Workload {
     ///
     /// # Errors
     ///
-    /// [`WorkloadError::Request`] for a duplicate or missing id, or a prompt that contradicts
-    /// its length; [`WorkloadError::Empty`].
+    /// [`WorkloadError::Request`] for a duplicate or missing id, a prompt that contradicts its
+    /// length, or a turn that cannot continue its conversation; [`WorkloadError::Empty`].
     pub fn new(requests: Vec<Request>) -> Result<Self, WorkloadError> {
         for (index, request) in requests.iter().enumerate() {
             request
@@ -73,6 +77,9 @@ impl Workload {
         }
         if let Some((index, first)) = duplicate(&requests) {
             let problem = format!("id `{}` already names request {first}", requests[index].id);
+            return Err(WorkloadError::Request { index, problem });
+        }
+        if let Some((index, problem)) = conversations::broken(&requests) {
             return Err(WorkloadError::Request { index, problem });
         }
         if requests.is_empty() {
@@ -119,6 +126,9 @@ impl Workload {
                 lines[index],
                 format!("id `{id}` already stands on line {}", lines[first]),
             ));
+        }
+        if let Some((index, problem)) = conversations::broken(&requests) {
+            return Err(bad(lines[index], problem));
         }
         Self::new(requests)
     }
@@ -277,6 +287,18 @@ mod tests {
             (
                 r#"{"id":"b","text":"x","input_tokens":1,"output_tokens":1,"max":1}"#,
                 "unknown field `max`",
+            ),
+            (
+                r#"{"id":"b","text":"x","input_tokens":1,"output_tokens":1,"cacheable_tokens":2}"#,
+                "the prompt has 1",
+            ),
+            (
+                r#"{"id":"b","text":"x","input_tokens":1,"output_tokens":1,"continues":true}"#,
+                "without a `conversation`",
+            ),
+            (
+                r#"{"id":"b","text":"x","input_tokens":1,"output_tokens":1,"continues":true,"conversation":"c"}"#,
+                "nothing to continue",
             ),
             (good, "already stands on line 1"),
             ("{", "EOF"),

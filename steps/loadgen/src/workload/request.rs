@@ -29,6 +29,9 @@ pub struct Request {
     pub conversation: Option<String>,
     /// Which turn, from 0.
     pub turn: u32,
+    /// Whether its prompt stands behind everything that was said in its conversation before, the
+    /// server's answers included. [`Request::input_tokens`] then counts the prompt alone.
+    pub continues: bool,
     /// When it arrives after the start of the run, for [`crate::Arrivals::Listed`]; `arrival`
     /// in seconds in the file.
     pub arrival: Option<Duration>,
@@ -38,6 +41,9 @@ pub struct Request {
     pub prompt: Prompt,
     /// Prompt length in tokens, as the model's tokenizer counts.
     pub input_tokens: u32,
+    /// How many of these a prefix cache without limits holds already when requests are sent in the
+    /// workload's order, where that is known.
+    pub cacheable_tokens: Option<u32>,
     /// Answer length to ask for, in tokens.
     pub output_tokens: NonZeroU32,
     /// The objectives of this request.
@@ -55,6 +61,8 @@ struct Line {
     conversation: Option<String>,
     #[serde(skip_serializing_if = "is_zero")]
     turn: u32,
+    #[serde(skip_serializing_if = "is_false")]
+    continues: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     arrival: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +74,8 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     messages: Option<Vec<Value>>,
     input_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cacheable_tokens: Option<u32>,
     output_tokens: Option<NonZeroU32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     slo: Option<Slo>,
@@ -75,6 +85,10 @@ struct Line {
 
 fn is_zero(turn: &u32) -> bool {
     *turn == 0
+}
+
+fn is_false(continues: &bool) -> bool {
+    !continues
 }
 
 impl TryFrom<Line> for Request {
@@ -95,10 +109,12 @@ impl TryFrom<Line> for Request {
             id: line.id,
             conversation: line.conversation,
             turn: line.turn,
+            continues: line.continues,
             arrival: arrival.transpose()?,
             model: line.model,
             prompt,
             input_tokens: line.input_tokens.ok_or("missing `input_tokens`")?,
+            cacheable_tokens: line.cacheable_tokens,
             output_tokens: line.output_tokens.ok_or("missing `output_tokens`")?,
             slo: line.slo,
             group: line.group,
@@ -113,9 +129,11 @@ impl From<Request> for Line {
             id: request.id,
             conversation: request.conversation,
             turn: request.turn,
+            continues: request.continues,
             arrival: request.arrival.map(|arrival| arrival.as_secs_f64()),
             model: request.model,
             input_tokens: Some(request.input_tokens),
+            cacheable_tokens: request.cacheable_tokens,
             output_tokens: Some(request.output_tokens),
             slo: request.slo,
             group: request.group,
@@ -131,9 +149,37 @@ impl From<Request> for Line {
 }
 
 impl Request {
+    /// A request by itself, of which nothing else is said.
+    #[must_use]
+    pub fn new(id: String, prompt: Prompt, input_tokens: u32, output_tokens: NonZeroU32) -> Self {
+        Self {
+            id,
+            conversation: None,
+            turn: 0,
+            continues: false,
+            arrival: None,
+            model: None,
+            prompt,
+            input_tokens,
+            cacheable_tokens: None,
+            output_tokens,
+            slo: None,
+            group: None,
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         if self.id.is_empty() {
             return Err("missing `id`".into());
+        }
+        if let Some(cacheable) = self.cacheable_tokens.filter(|n| *n > self.input_tokens) {
+            return Err(format!(
+                "`cacheable_tokens` is {cacheable} but the prompt has {}",
+                self.input_tokens
+            ));
+        }
+        if self.continues && self.conversation.is_none() {
+            return Err("`continues` without a `conversation` to continue".into());
         }
         match &self.prompt {
             Prompt::Tokens(ids) if ids.len() != self.input_tokens as usize => Err(format!(

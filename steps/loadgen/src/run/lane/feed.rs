@@ -1,6 +1,7 @@
-//! Where a lane's requests come from: the instants of an open loop, or the users of a closed one.
+//! Where a lane's requests come from: the instants of an open loop, which take requests in their
+//! order or conversations that are ready, or the users of a closed one.
 //!
-//! Lanes share the instants round robin, and the users as evenly as they can be. An instant that
+//! Lanes share the instants in turn, and the users as evenly as they can be. An instant that
 //! has passed is due at once: nothing is dropped, and no later instant moves.
 
 use std::cmp::Reverse;
@@ -17,6 +18,7 @@ use rand_chacha::ChaCha12Rng;
 use crate::arrivals::unit;
 use crate::clock::nanoseconds;
 use crate::run::context::{Context, Job};
+use crate::run::ready::ReadyQueue;
 use crate::{Stop, Think};
 
 /// Bytes of bodies that may wait for their instants, in all lanes.
@@ -25,6 +27,7 @@ const RENDERED: usize = 64 << 20;
 /// The requests of one lane.
 pub(in crate::run) enum Feed {
     Open(Instants),
+    Ready(Arrivals),
     Closed(Users),
 }
 
@@ -33,6 +36,7 @@ impl Feed {
     pub(super) fn next_due(&self) -> Option<u64> {
         match self {
             Self::Open(instants) => instants.next_due(),
+            Self::Ready(arrivals) => arrivals.next_due(),
             Self::Closed(users) => users.free.peek().map(|Reverse((at, _))| *at),
         }
     }
@@ -46,7 +50,26 @@ impl Feed {
     pub(super) fn take(&mut self, now: u64, context: &Context) -> Option<Job> {
         match self {
             Self::Open(instants) => instants.take(now),
+            Self::Ready(arrivals) => arrivals.take(now, context),
             Self::Closed(users) => users.take(now, context),
+        }
+    }
+
+    /// The exchange of a request is over since `at`: who sent it may go on.
+    pub(super) fn is_over(&mut self, job: Job, at: u64) {
+        match self {
+            Self::Open(_) => {}
+            Self::Ready(arrivals) => arrivals.queue.is_answered(job.conversation),
+            Self::Closed(users) => users.is_answered(job.user, at),
+        }
+    }
+
+    /// The conversation of a request cannot go on: takes its further turns.
+    pub(super) fn give_up(&mut self, job: Job) -> Vec<u64> {
+        match self {
+            Self::Open(_) => Vec::new(),
+            Self::Ready(arrivals) => arrivals.queue.give_up(job.conversation),
+            Self::Closed(users) => users.give_up(job.user),
         }
     }
 }
@@ -85,6 +108,7 @@ impl Instants {
             request: index,
             scheduled,
             user: 0,
+            conversation: 0,
         })
     }
 
@@ -109,6 +133,30 @@ impl Instants {
         let body = self.ahead.pop_front()?;
         self.ahead_bytes -= body.len();
         Some(body)
+    }
+}
+
+/// The arrivals of one lane that take conversations which are ready.
+pub(in crate::run) struct Arrivals {
+    queue: Arc<ReadyQueue>,
+    /// The next of them, which no other lane has.
+    due: Option<Duration>,
+}
+
+impl Arrivals {
+    pub(in crate::run) fn of(queue: Arc<ReadyQueue>) -> Self {
+        let due = queue.arrival();
+        Self { queue, due }
+    }
+
+    fn next_due(&self) -> Option<u64> {
+        self.due.filter(|_| !self.queue.is_over()).map(nanoseconds)
+    }
+
+    fn take(&mut self, now: u64, context: &Context) -> Option<Job> {
+        let scheduled = self.next_due().filter(|due| *due <= now)?;
+        self.due = self.queue.arrival();
+        self.queue.take(scheduled, context)
     }
 }
 
@@ -188,12 +236,13 @@ impl Users {
                 continue;
             }
             match self.next(user, context) {
-                Some((index, request)) => {
+                Some((index, (request, conversation))) => {
                     return Some(Job {
                         index,
                         request,
                         scheduled,
                         user,
+                        conversation,
                     });
                 }
                 None => {
@@ -205,22 +254,32 @@ impl Users {
         None
     }
 
-    /// What a user sends next: its number in the run, and the request. A user for whom no session
+    /// What a user sends next: its number in the run, the request, and the conversation that it is a turn
+    /// of. A user for whom no session
     /// is left takes no number from those who still have turns to send.
-    fn next(&mut self, user: usize, context: &Context) -> Option<(u64, u64)> {
+    fn next(&mut self, user: usize, context: &Context) -> Option<(u64, (u64, usize))> {
         let turn = match &self.sessions {
             Some(sessions) => Some(self.users.get_mut(user)?.turn(sessions, context)?),
             None => None,
         };
         let index = context.taken.fetch_add(1, Ordering::Relaxed);
         let is_within = self.most.is_none_or(|most| index < most);
-        is_within.then(|| (index, turn.unwrap_or(index)))
+        is_within.then(|| (index, turn.unwrap_or((index, 0))))
+    }
+
+    /// Takes the turns that a user has left of its conversation.
+    fn give_up(&mut self, user: usize) -> Vec<u64> {
+        let session = self.users.get_mut(user).and_then(|who| who.session.take());
+        match (session, &self.sessions) {
+            (Some((session, turn)), Some(sessions)) => sessions[session][turn..].to_vec(),
+            _ => Vec::new(),
+        }
     }
 }
 
 impl User {
-    /// The next turn of the user's session, or the first of another one.
-    fn turn(&mut self, sessions: &[Vec<u64>], context: &Context) -> Option<u64> {
+    /// The next turn of the user's session, or the first of another one, and which session that is.
+    fn turn(&mut self, sessions: &[Vec<u64>], context: &Context) -> Option<(u64, usize)> {
         let (session, turn) = match self.session {
             Some((session, turn)) if turn < sessions[session].len() => (session, turn),
             _ => {
@@ -230,6 +289,6 @@ impl User {
         };
         let request = sessions.get(session)?.get(turn).copied();
         self.session = Some((session, turn + 1));
-        request
+        request.map(|request| (request, session))
     }
 }

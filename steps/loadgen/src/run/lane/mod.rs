@@ -34,7 +34,7 @@ use crate::{EventTime, HttpVersion, Outcome, Record};
 use connection::{Connection, Exchange, Phase};
 use shared::Shared;
 
-pub(in crate::run) use feed::{Feed, Instants, Users};
+pub(in crate::run) use feed::{Arrivals, Feed, Instants, Users};
 
 /// Connections kept for reuse; a closed loop of more users than this reconnects.
 const MOST_IDLE: usize = 16_384;
@@ -174,7 +174,7 @@ impl Lane {
                     self.ready(event.data.u64(), event.flags);
                     // An appointment is kept between two reads; a user who became free by what
                     // was read just now goes when everything that has come is read.
-                    if let Feed::Open(_) = self.feed {
+                    if !matches!(self.feed, Feed::Closed(_)) {
                         self.send_due();
                     }
                 }
@@ -277,7 +277,7 @@ impl Lane {
             self.context.gauge.arrived.add(1);
             let body = match &mut self.feed {
                 Feed::Open(instants) => instants.body(),
-                Feed::Closed(_) => None,
+                Feed::Ready(_) | Feed::Closed(_) => None,
             };
             let is_admitted = match &self.context.cap {
                 Some(cap) => cap.admits(job),
@@ -291,12 +291,12 @@ impl Lane {
 
     fn start(&mut self, job: Job, body: Option<bytes::Bytes>) {
         let context = self.context.clone();
-        let body = body.unwrap_or_else(|| context.render(job.request));
+        let body = body.unwrap_or_else(|| context.render_job(job));
         let head = context.wire.head(job.index, body.len());
         let dispatched = context.clock.now();
         context.gauge.enter(dispatched);
         self.busy += 1;
-        let sight = Sight::new(dispatched, &context.plan);
+        let sight = Sight::new(dispatched, &context.plan, context.answer_form(job));
         let mut exchange = Box::new(Exchange::new(job, head, body, sight));
         if context.wire.http() == HttpVersion::Two {
             return self.send_shared(exchange);
@@ -580,15 +580,36 @@ impl Lane {
         self.busy -= 1;
         let is_refused = matches!(&outcome, Err(fault) if fault.class.is_before_sending());
         let mut record = context.record(job, outcome, done);
-        sight.describe(&mut record);
+        let answer = sight.describe(&mut record);
+        let noted = context.note(job, &record, answer);
         self.keep(record);
-        if let Feed::Closed(users) = &mut self.feed {
-            let rest = if is_refused { REFUSED } else { 0 };
-            users.is_answered(job.user, done + rest);
+        if let Err(why) = noted {
+            self.give_up(job, done, &why);
         }
+        let rest = if is_refused { REFUSED } else { 0 };
+        self.feed.is_over(job, done + rest);
         let next = context.cap.as_ref().and_then(super::cap::Cap::release);
         // Not at once: if it failed at once, too, and the one after it, there would be no end.
         self.admitted.extend(next);
+    }
+
+    /// The conversation of a request cannot go on: its further turns are never sent.
+    fn give_up(&mut self, job: Job, at: u64, why: &str) {
+        for request in self.feed.give_up(job) {
+            let Some(index) = self.context.number() else {
+                return;
+            };
+            self.context.gauge.arrived.add(1);
+            let turn = Job {
+                index,
+                request,
+                scheduled: at,
+                ..job
+            };
+            let mut record = self.context.record(turn, Ok(Outcome::Dropped), at);
+            record.error = Some(format!("not sent: {why}"));
+            self.keep(record);
+        }
     }
 
     /// Breaks off everything that is under way or waits.

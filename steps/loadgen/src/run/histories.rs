@@ -1,0 +1,192 @@
+//! What was said in each conversation so far, where turns stand behind it.
+//!
+//! A history is in the form of the prompts: the server is given back exactly what it was asked and
+//! what it answered. Kept while a conversation has turns left, and bounded over all of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::context::Job;
+use crate::protocol::{Answer, render_turn};
+use crate::{Outcome, Prompt, Protocol, Record, Request, RunPlan};
+
+/// The histories of all conversations of a run.
+pub(super) struct Histories {
+    /// The position of each conversation's last turn.
+    last: Vec<u64>,
+    all: Vec<Mutex<Option<History>>>,
+    /// Bytes of all histories.
+    bytes: AtomicU64,
+}
+
+/// What was said in one conversation before the turn that is under way.
+struct History {
+    said: Prompt,
+    tokens: u32,
+    bytes: u64,
+}
+
+impl Histories {
+    /// Builds the histories of `plan`; `None` if no turn stands behind another.
+    pub(super) fn of(plan: &RunPlan) -> Option<Self> {
+        plan.workload.continues().then(|| {
+            let conversations = plan.workload.conversations();
+            let last: Vec<u64> = conversations
+                .iter()
+                .filter_map(|c| c.last())
+                .copied()
+                .collect();
+            Self {
+                all: last.iter().map(|_| Mutex::new(None)).collect(),
+                last,
+                bytes: AtomicU64::new(0),
+            }
+        })
+    }
+
+    /// The body of a turn, behind everything that was said before it.
+    pub(super) fn render(&self, plan: &RunPlan, conversation: usize, turn: &Request) -> Bytes {
+        let mut prompt = own(plan.target.protocol, turn);
+        if let Some(history) = self
+            .of_conversation(conversation)
+            .as_ref()
+            .filter(|_| turn.continues)
+        {
+            prompt = joined(history.said.clone(), prompt);
+        }
+        render_turn(&plan.target, turn, &prompt)
+    }
+
+    /// In which form an answer is to be kept.
+    pub(super) fn form(&self, job: Job, turn: &Request) -> Answer {
+        if self.last.get(job.conversation) == Some(&job.request) {
+            return Answer::Unkept;
+        }
+        match turn.prompt {
+            Prompt::Tokens(_) => Answer::Tokens(Vec::new()),
+            Prompt::Text(_) | Prompt::Messages(_) => Answer::Text(String::new()),
+        }
+    }
+
+    /// Tokens of what was said before a turn.
+    pub(super) fn tokens(&self, conversation: usize, turn: &Request) -> u32 {
+        let history = self.of_conversation(conversation);
+        let history = history.as_ref().filter(|_| turn.continues);
+        history.map_or(0, |history| history.tokens)
+    }
+
+    /// Adds a turn that is over and its answer to the history of its conversation; says why that
+    /// cannot go on, if it cannot.
+    pub(super) fn add(
+        &self,
+        plan: &RunPlan,
+        job: Job,
+        turn: &Request,
+        record: &Record,
+        answer: Answer,
+    ) -> Result<(), String> {
+        let mut history = self.of_conversation(job.conversation);
+        let before = history.take();
+        self.bytes
+            .fetch_sub(before.as_ref().map_or(0, |h| h.bytes), Ordering::Relaxed);
+        if self.last.get(job.conversation) == Some(&job.request) {
+            return Ok(());
+        }
+        let answer = said(answer, record)?;
+        let mut said = own(plan.target.protocol, turn);
+        if let Some(before) = before.filter(|_| turn.continues) {
+            said = joined(before.said, said);
+        }
+        let said = answered(said, answer);
+        let bytes = size(&said);
+        let limit = plan.limits.histories;
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > limit {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(format!(
+                "the histories of all conversations are larger than {limit} bytes"
+            ));
+        }
+        let answer_tokens = u32::try_from(record.answer_tokens()).unwrap_or(u32::MAX);
+        *history = Some(History {
+            said,
+            tokens: record.input_tokens.saturating_add(answer_tokens),
+            bytes,
+        });
+        Ok(())
+    }
+
+    fn of_conversation(&self, conversation: usize) -> MutexGuard<'_, Option<History>> {
+        self.all[conversation]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a turn itself says, in the form in which histories are kept.
+fn own(protocol: Protocol, turn: &Request) -> Prompt {
+    match (&turn.prompt, protocol) {
+        (Prompt::Text(text), Protocol::Chat) => {
+            Prompt::Messages(vec![json!({ "role": "user", "content": text })])
+        }
+        (prompt, _) => prompt.clone(),
+    }
+}
+
+/// A prompt behind what was said; both are of one form, which the workload has made sure of.
+fn joined(mut said: Prompt, prompt: Prompt) -> Prompt {
+    match (&mut said, prompt) {
+        (Prompt::Text(before), Prompt::Text(text)) => before.push_str(&text),
+        (Prompt::Tokens(before), Prompt::Tokens(ids)) => before.extend(ids),
+        (Prompt::Messages(before), Prompt::Messages(messages)) => before.extend(messages),
+        (_, prompt) => said = prompt,
+    }
+    said
+}
+
+fn answered(said: Prompt, answer: Prompt) -> Prompt {
+    match (&said, answer) {
+        (Prompt::Messages(_), Prompt::Text(text)) => {
+            let message = json!({ "role": "assistant", "content": text });
+            joined(said, Prompt::Messages(vec![message]))
+        }
+        (_, answer) => joined(said, answer),
+    }
+}
+
+/// The answer of a turn that was completed.
+fn said(answer: Answer, record: &Record) -> Result<Prompt, String> {
+    let turn = record.turn;
+    match (record.outcome, answer) {
+        (Outcome::Completed, Answer::Text(text)) => Ok(Prompt::Text(text)),
+        (Outcome::Completed, Answer::Tokens(ids)) => {
+            let told = ids.len() as u64;
+            let generated = record.answer_tokens();
+            if told == generated {
+                return Ok(Prompt::Tokens(ids));
+            }
+            Err(format!(
+                "the server told {told} token ids of the {generated} tokens that it answered turn {turn} with; a workload of text needs none"
+            ))
+        }
+        (Outcome::Completed, Answer::Unkept) => {
+            Err(format!("the answer of turn {turn} was not kept"))
+        }
+        (outcome, _) => Err(format!(
+            "turn {turn} of its conversation failed ({outcome})"
+        )),
+    }
+}
+
+/// About how much memory a history takes.
+fn size(said: &Prompt) -> u64 {
+    let message = |message: &Value| message.to_string().len();
+    let bytes = match said {
+        Prompt::Text(text) => text.len(),
+        Prompt::Tokens(ids) => size_of_val(ids.as_slice()),
+        Prompt::Messages(messages) => messages.iter().map(message).sum(),
+    };
+    bytes as u64
+}
