@@ -93,13 +93,14 @@ async fn generate(
     let choices: Vec<_> = generation
         .requests
         .iter()
-        .map(|request| Choice::begin(request.prompt.len()))
+        .map(|request| Choice::begin(request.prompt.len(), generation.ids))
         .collect();
     let Generation {
         requests,
         texts,
         delivery,
         is_list,
+        ..
     } = generation;
     let answers = service.engine.submit(requests)?;
     match delivery {
@@ -147,8 +148,7 @@ async fn collect(
         match kind {
             EventKind::Token { id, finish, cached } => {
                 let choice = &mut choices[index];
-                choice.usage.completion_tokens += 1;
-                choice.usage.cached_tokens += cached;
+                choice.count(id, cached);
                 choice.text += &next_text(&mut texts[index], id, finish);
                 choice.finish = finish;
                 n_open -= usize::from(finish.is_some());

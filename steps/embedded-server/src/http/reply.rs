@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::parse::Route;
+use super::parse::{Route, TokenIds};
 use crate::engine::FinishReason;
 use crate::tokenizer::TextStream;
 
@@ -57,7 +57,7 @@ impl Envelope {
 
     fn choice(&self, index: usize, choice: &Choice) -> Value {
         let finish_reason = choice.finish.map(FinishReason::name);
-        match self.route {
+        let mut shown = match self.route {
             Route::Completion | Route::Generate => json!({
                 "index": index, "text": choice.text, "logprobs": null,
                 "finish_reason": finish_reason,
@@ -66,7 +66,11 @@ impl Envelope {
                 "index": index, "message": { "role": "assistant", "content": choice.text },
                 "logprobs": null, "finish_reason": finish_reason,
             }),
+        };
+        if let Some(ids) = &choice.ids {
+            shown["token_ids"] = json!(ids);
         }
+        shown
     }
 
     /// The answer in SGLang's own shape: an array where prompts came in one.
@@ -93,7 +97,8 @@ impl Envelope {
             None => self.id.clone(),
             Some(index) => format!("{}-{index}", self.id),
         };
-        let mut answer = json!({ "text": choice.text, "meta_info": {
+        let ids = choice.ids.as_deref().unwrap_or_default();
+        let mut answer = json!({ "text": choice.text, "output_ids": ids, "meta_info": {
             "id": id, "finish_reason": finish_reason, "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens, "cached_tokens": usage.cached_tokens,
         } });
@@ -123,19 +128,31 @@ impl Envelope {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Choice {
     pub(super) text: String,
+    /// The ids of its tokens, if they are told.
+    pub(super) ids: Option<Vec<u32>>,
     pub(super) finish: Option<FinishReason>,
     pub(super) usage: Usage,
 }
 
 impl Choice {
     /// Nothing yet, for a prompt of so many tokens.
-    pub(super) fn begin(prompt_tokens: usize) -> Self {
+    pub(super) fn begin(prompt_tokens: usize, ids: TokenIds) -> Self {
         Choice {
+            ids: (ids == TokenIds::Told).then(Vec::new),
             usage: Usage {
                 prompt_tokens,
                 ..Usage::default()
             },
             ..Choice::default()
+        }
+    }
+
+    /// One more token, and prompt tokens that were found cached.
+    pub(super) fn count(&mut self, id: u32, cached: usize) {
+        self.usage.completion_tokens += 1;
+        self.usage.cached_tokens += cached;
+        if let Some(ids) = &mut self.ids {
+            ids.push(id);
         }
     }
 }

@@ -136,29 +136,36 @@ impl EventWriter {
         finish: Option<FinishReason>,
         cached: usize,
     ) -> Vec<u8> {
-        let usage = &mut self.choices[index].usage;
-        usage.completion_tokens += 1;
-        usage.cached_tokens += cached;
-        let is_first = usage.completion_tokens == 1;
+        let choice = &mut self.choices[index];
+        choice.count(id, cached);
         let text = next_text(&mut self.texts[index], id, finish);
+        let is_first = choice.usage.completion_tokens == 1;
+        let id = choice.ids.is_some().then_some(id);
         let mut out = Vec::with_capacity(self.head.len() + text.len() + EVENT_BYTES);
         match self.envelope.route {
-            Route::Completion => self.event(&mut out, index, Part::Text(&text), finish),
-            Route::Chat => {
-                if is_first {
-                    self.event(&mut out, index, Part::Role, None);
-                }
-                // The token that ends a text has none of its own.
-                if !(text.is_empty() && finish == Some(FinishReason::StopToken)) {
-                    self.event(&mut out, index, Part::Delta(&text), None);
-                }
-                if finish.is_some() {
-                    self.event(&mut out, index, Part::Nothing, finish);
-                }
+            Route::Completion => {
+                self.event(&mut out, index, Part::Text(&text), Tail { id, finish });
             }
+            Route::Chat => self.chat_events(&mut out, index, is_first, &text, Tail { id, finish }),
             Route::Generate => self.native_event(&mut out, index, &text, finish),
         }
         out
+    }
+
+    fn chat_events(&self, out: &mut Vec<u8>, index: usize, is_first: bool, text: &str, tail: Tail) {
+        if is_first {
+            self.event(out, index, Part::Role, Tail::default());
+        }
+        // The token that ends a text has none of its own.
+        let is_silent = text.is_empty() && tail.finish == Some(FinishReason::StopToken);
+        if !is_silent {
+            let finish = None;
+            self.event(out, index, Part::Delta(text), Tail { finish, ..tail });
+        }
+        if tail.finish.is_some() {
+            let id = tail.id.filter(|_| is_silent);
+            self.event(out, index, Part::Nothing, Tail { id, ..tail });
+        }
     }
 
     fn native_event(
@@ -177,7 +184,7 @@ impl EventWriter {
         out.extend_from_slice(b"\n\n");
     }
 
-    fn event(&self, out: &mut Vec<u8>, index: usize, part: Part<'_>, finish: Option<FinishReason>) {
+    fn event(&self, out: &mut Vec<u8>, index: usize, part: Part<'_>, tail: Tail) {
         out.extend_from_slice(&self.head);
         out.extend_from_slice(br#"{"index":"#);
         json(out, &index);
@@ -197,7 +204,12 @@ impl EventWriter {
             Part::Nothing => out.extend_from_slice(br#","delta":{}"#),
         }
         out.extend_from_slice(br#","logprobs":null,"finish_reason":"#);
-        json(out, &finish.map(FinishReason::name));
+        json(out, &tail.finish.map(FinishReason::name));
+        if let Some(id) = tail.id {
+            out.extend_from_slice(br#","token_ids":["#);
+            json(out, &id);
+            out.push(b']');
+        }
         out.extend_from_slice(b"}]");
         match self.usage_events {
             UsageEvents::Never => {}
@@ -235,6 +247,13 @@ enum Part<'a> {
     Nothing,
 }
 
+/// What stands behind that: the token's id, if that is told, and why the text ends.
+#[derive(Clone, Copy, Default)]
+struct Tail {
+    id: Option<u32>,
+    finish: Option<FinishReason>,
+}
+
 fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     // Numbers, strings and plain objects always serialise, and a vector takes them all.
     let _ = serde_json::to_writer(out, value);
@@ -243,18 +262,23 @@ fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::parse::TokenIds;
     use crate::tokenizer::tests::word_tokenizer;
     use crate::tokenizer::{Detokenizer, StopStrings};
     use serde_json::{Value, json};
     use std::sync::Arc;
 
     fn stream(route: Route, usage_events: UsageEvents, n: usize) -> EventStream {
+        telling(route, usage_events, n, TokenIds::Untold)
+    }
+
+    fn telling(route: Route, usage_events: UsageEvents, n: usize, ids: TokenIds) -> EventStream {
         let text = TextStream::new(
             Detokenizer::fresh(Arc::new(word_tokenizer(300))),
             StopStrings::default(),
         );
         let envelope = Envelope::new(route, 3, "tiny \"q\"");
-        let choices = vec![Choice::begin(4); n];
+        let choices = vec![Choice::begin(4, ids); n];
         let writer = EventWriter::new(envelope, choices, vec![text; n], usage_events, n > 1);
         EventStream::new(mpsc::channel(1).1, writer, None)
     }
@@ -348,6 +372,26 @@ mod tests {
         let last = events(&stream.frame(token(0, 1, Some(FinishReason::StopToken))));
         assert_eq!(last[0]["meta_info"]["finish_reason"]["type"], "stop");
         assert_eq!((last.len(), &last[1]), (2, &json!("[DONE]")));
+    }
+
+    #[test]
+    fn ids_are_told_once_for_each_token_where_asked_for() {
+        for route in [Route::Completion, Route::Chat] {
+            let mut stream = telling(route, UsageEvents::Never, 1, TokenIds::Told);
+            let mut told = Vec::new();
+            for (id, finish) in [(7, None), (8, None), (1, Some(FinishReason::StopToken))] {
+                for event in events(&stream.frame(token(0, id, finish))) {
+                    if let Some(ids) = event["choices"][0]["token_ids"].as_array() {
+                        told.extend(ids.clone());
+                    }
+                }
+            }
+            assert_eq!(json!(told), json!([7, 8, 1]));
+        }
+        let mut native = telling(Route::Generate, UsageEvents::Never, 1, TokenIds::Told);
+        native.frame(token(0, 7, None));
+        let second = events(&native.frame(token(0, 8, Some(FinishReason::Length))));
+        assert_eq!(second[0]["output_ids"], json!([7, 8]));
     }
 
     #[test]

@@ -45,8 +45,17 @@ pub(super) struct Generation {
     /// The text of each, before its first token.
     pub(super) texts: Vec<TextStream>,
     pub(super) delivery: Delivery,
+    pub(super) ids: TokenIds,
     /// Whether prompts came in a list, even if in a list of one.
     pub(super) is_list: bool,
+}
+
+/// Whether an answer tells the ids of its tokens beside their text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TokenIds {
+    Untold,
+    /// As vLLM's `return_token_ids` asks for them, and as SGLang's own protocol always does.
+    Told,
 }
 
 /// How the answer is sent.
@@ -99,6 +108,7 @@ pub(super) fn parse(
         requests: Vec::new(),
         texts: Vec::new(),
         delivery,
+        ids: token_ids(&mut fields, route)?,
         is_list,
     };
     for prompt in ids {
@@ -124,6 +134,16 @@ pub(super) fn parse(
         generation.texts.push(text);
     }
     Ok(generation)
+}
+
+fn token_ids(fields: &mut Fields, route: Route) -> Result<TokenIds, ApiError> {
+    let asked = fields.take("return_token_ids", "`true` or `false`")?;
+    let is_told = route == Route::Generate || asked.unwrap_or(false);
+    Ok(if is_told {
+        TokenIds::Told
+    } else {
+        TokenIds::Untold
+    })
 }
 
 fn delivery(fields: &mut Fields) -> Result<Delivery, ApiError> {
