@@ -458,6 +458,7 @@ impl StepContext {
         let write = |part: &TextPart| match part {
             TextPart::Plain(plain) => Ok(plain.clone()),
             TextPart::Link(link) => link_text(resolved, link),
+            TextPart::Number(link) => link_number(resolved, link),
         };
         text.parts.iter().map(write).collect()
     }
@@ -526,6 +527,23 @@ fn link_text(resolved: &Resolved, link: &Link) -> Result<String, StepError> {
         Link::Service { .. } | Link::All { .. } => Err(StepError::new(
             "a service or a set of samples cannot be written as text",
         )),
+    }
+}
+
+/// The number that an output holds, as it stands there.
+fn link_number(resolved: &Resolved, link: &Link) -> Result<String, StepError> {
+    let path = StepContext::resolve(resolved, link)?;
+    let unreadable = |why: String| {
+        StepError::new(format!(
+            "could not read a number from `{}`: {why}",
+            path.display()
+        ))
+    };
+    let text = std::fs::read_to_string(&path).map_err(|e| unreadable(e.to_string()))?;
+    let number = text.trim();
+    match number.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(number.to_owned()),
+        _ => Err(unreadable("it holds none".to_owned())),
     }
 }
 

@@ -16,4 +16,4 @@ pub use collections::{Json, Nested};
 pub use durations::{duration_text, parse_duration};
 pub use pattern::Pattern;
 pub use plain::{Positive, number_text};
-pub use references::{Any, Artifact, ArtifactKind, Lease, Origin, Samples, Text, TextPart};
+pub use references::{Any, Artifact, ArtifactKind, Lease, NUMBER, Origin, Samples, Text, TextPart};

@@ -227,7 +227,12 @@ pub enum TextPart {
     Plain(String),
     /// Known when the step runs.
     Link(Link),
+    /// A number that another step computes: the content of its output, not its path.
+    Number(Link),
 }
+
+/// The kind of outputs that stand in texts as what they hold: one number, as text.
+pub const NUMBER: &str = "number";
 
 impl OptionType for Text {
     fn type_name() -> String {
@@ -264,7 +269,10 @@ impl OptionType for Text {
                         let help = "name one output, or a fact of a service such as `url`";
                         return parser.wrong(&late.place, message, "not a text", help);
                     }
-                    Some(TextPart::Link(linked.link))
+                    Some(match linked.kind {
+                        NUMBER => TextPart::Number(linked.link),
+                        _ => TextPart::Link(linked.link),
+                    })
                 }
             })
             .collect();
@@ -282,7 +290,7 @@ impl OptionType for Text {
             };
             match part {
                 TextPart::Plain(text) => walk.value(&path, text),
-                TextPart::Link(link) => walk.link(&path, link),
+                TextPart::Link(link) | TextPart::Number(link) => walk.link(&path, link),
             }
         }
     }
