@@ -23,6 +23,8 @@ mod model;
 
 mod dataset;
 
+mod workload;
+
 mod server;
 
 mod load;
@@ -47,6 +49,10 @@ pub fn library() -> Library {
         .step::<model::ModelDerive>()
         .step::<dataset::DatasetRandom>()
         .step::<dataset::DatasetFile>()
+        .step::<workload::WorkloadMultiTurn>()
+        .step::<workload::WorkloadSharedPrefix>()
+        .step::<workload::WorkloadMultiModel>()
+        .step::<workload::WorkloadMemoryFraction>()
         .service::<server::ServerEmbedded>()
         .service::<server::ServerExternal>()
         .service::<server::ServerCommand>()

@@ -1,0 +1,83 @@
+//! Workloads that are made: what each asks, in which order, and how much of it a prefix cache could
+//! hold. One file per maker.
+
+mod memory_fraction;
+mod multi_model;
+mod multi_turn;
+mod numpy;
+pub(crate) mod prompts;
+mod shared_prefix;
+
+pub(crate) use memory_fraction::WorkloadMemoryFraction;
+pub(crate) use multi_model::WorkloadMultiModel;
+pub(crate) use multi_turn::WorkloadMultiTurn;
+pub(crate) use shared_prefix::WorkloadSharedPrefix;
+
+use engine::options::Parser;
+use engine::source::Place;
+use engine::step::{OutputSpec, StepContext, StepError};
+use engine::value::Table;
+use loadgen::{Request, Workload};
+
+/// What every maker leaves.
+pub(crate) const OUTPUT: &[OutputSpec] = &[OutputSpec {
+    name: "workload",
+    file: "workload.jsonl",
+    kind: "workload",
+    doc: "The requests, one JSON line each.",
+}];
+
+/// More prompt tokens than any run of a day needs; they are kept in memory while they are made.
+const MOST_TOKENS: u64 = 500_000_000;
+
+/// Checks the requests and writes them down.
+pub(crate) fn write(context: &StepContext, requests: Vec<Request>) -> Result<Workload, StepError> {
+    let workload = Workload::new(requests).map_err(|e| StepError::new(e.to_string()))?;
+    workload
+        .write(&context.output("workload.jsonl"))
+        .map_err(|e| StepError::new(e.to_string()))?;
+    Ok(workload)
+}
+
+/// Says how much of the prompts a prefix cache without limits would hold.
+pub(crate) fn ideal_text(workload: &Workload) -> String {
+    match workload.ideal_cache_hit_rate() {
+        Some(share) => format!(", {:.1} % cacheable", share * 100.0),
+        None => String::new(),
+    }
+}
+
+/// The shortest and the longest of some lengths.
+pub(crate) fn tokens_text(workload: &Workload, of: impl Fn(&Request) -> u32) -> String {
+    let lengths: Vec<u32> = workload.requests().iter().map(of).collect();
+    match (lengths.iter().min(), lengths.iter().max()) {
+        (Some(least), Some(most)) if least == most => format!("{most} tokens"),
+        (Some(least), Some(most)) => format!("{least} to {most} tokens"),
+        _ => "no tokens".to_owned(),
+    }
+}
+
+/// Reports more prompt tokens than can be made; `option` is what could be smaller.
+pub(crate) fn check_tokens(
+    tokens: u64,
+    option: &str,
+    (table, place): (&Table, &Place),
+    parser: &mut Parser<'_>,
+) {
+    if tokens > MOST_TOKENS {
+        let at = table.get(option).map_or(place, |v| &v.place);
+        let message = format!("{tokens} prompt tokens are more than {MOST_TOKENS}");
+        let help = "make fewer or shorter requests; a load can reuse a workload of single requests with `reuse = \"cycle\"`";
+        parser.wrong::<()>(at, message, "too many", help);
+    }
+}
+
+/// Reports a `range_ratio` that is no share.
+pub(crate) fn check_ratio(ratio: f64, (table, place): (&Table, &Place), parser: &mut Parser<'_>) {
+    if !(ratio > 0.0 && ratio <= 1.0) {
+        let at = table.get("range_ratio").map_or(place, |v| &v.place);
+        let message = format!("expected a share above 0 and up to 1, found {ratio}");
+        let help = "1.0 makes every request as long as asked for";
+        parser.wrong::<()>(at, message, "out of range", help);
+    }
+}
