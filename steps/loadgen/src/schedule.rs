@@ -3,7 +3,7 @@
 //! Everything that can be refused is refused here, before anything is sent. Pure: instants
 //! are durations after a start that nobody has chosen yet.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use crate::{
     Arrivals, Load, PlanError, Rate, ReadyOrder, Reuse, RunPlan, Stop, Target, arrivals::paced,
@@ -34,7 +34,9 @@ impl RunPlan {
                 seed,
                 ready_queue: Some(order),
                 ..
-            } => self.ready(arrivals, *seed, *order).map(Schedule::Ready),
+            } => self
+                .ready(arrivals, *seed, *order)
+                .map(|queue| Schedule::Ready(Arc::new(queue))),
             Load::Closed { sessions: true, .. } => {
                 let (most, sessions) = (self.closed()?, Some(self.sessions()?));
                 Ok(Schedule::Closed { most, sessions })
@@ -187,7 +189,7 @@ pub(crate) enum Schedule {
     /// Instants after the start, ascending.
     Open(Vec<Duration>),
     /// Instants after the start, each of which takes a conversation that is ready.
-    Ready(ReadyQueue),
+    Ready(Arc<ReadyQueue>),
     /// Users who send.
     Closed {
         /// The most requests to send; `None` where only time ends the run.
@@ -210,7 +212,7 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use std::{num::NonZeroU32, sync::Arc};
+    use std::num::NonZeroU32;
 
     use serde_json::{Map, Value};
 

@@ -35,6 +35,7 @@ const COLUMNS: &[&str] = &[
     "goodput",
     "attainment",
     "cache_hit_rate",
+    "cache_hit_rate_ideal",
 ];
 
 /// A section with a table for each measurement and for each thing that its requests differ in;

@@ -64,7 +64,6 @@ pub struct Part {
     /// Cached prompt tokens ÷ prompt tokens, over completed requests whose server reports it.
     pub cache_hit_rate: Option<f64>,
     /// The same for a prefix cache without limits, by the workload's own counts.
-    #[serde(default)]
     pub cache_hit_rate_ideal: Option<f64>,
 }
 

@@ -163,7 +163,6 @@ fn feeds(context: &Context, schedule: Schedule, cores: usize) -> Vec<Feed> {
             (0..n).map(feed).collect()
         }
         (Schedule::Ready(queue), _) => {
-            let queue = Arc::new(queue);
             let feed = |_| Feed::Ready(Arrivals::of(queue.clone()));
             (0..n).map(feed).collect()
         }

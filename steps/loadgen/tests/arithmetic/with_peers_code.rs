@@ -59,6 +59,7 @@ fn record(index: u64, slo: Option<Slo>, random: &mut ChaCha12Rng) -> Record {
         group: None,
         model: "m".into(),
         input_tokens: input,
+        cacheable_tokens: None,
         output_tokens: NonZeroU32::new(tokens).unwrap(),
         slo,
         scheduled,
