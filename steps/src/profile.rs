@@ -9,6 +9,7 @@ use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::load::target;
 use crate::result::{Definition, MeasuredFile, Row};
+use engine::service::Endpoint;
 use engine::step::{
     FailureClass, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
     Verdict,
@@ -178,31 +179,8 @@ impl ProfilePhases {
     async fn profile(&self, context: &StepContext, window: Window) -> Result<Profiled, StepError> {
         let endpoint = context.endpoint(&self.server)?;
         let before = steps_since(Peer::of(endpoint), u64::MAX).await?.next;
-        let n_requests = NonZeroU64::new(window.requests.len() as u64).unwrap_or(NonZeroU64::MIN);
-        let concurrency = if window.phase == "prefill" {
-            NonZeroU32::MIN
-        } else {
-            NonZeroU32::new(window.batch).unwrap_or(NonZeroU32::MIN)
-        };
-        let plan = RunPlan {
-            workload: Arc::new(
-                Workload::new(window.requests).map_err(|e| StepError::new(e.to_string()))?,
-            ),
-            load: Load::closed(concurrency),
-            stop: Stop::Requests(n_requests),
-            reuse: Reuse::Once,
-            target: target(
-                endpoint,
-                Protocol::Completions,
-                HttpVersion::One,
-                Generation::default(),
-                None,
-            )?,
-            timeouts: Timeouts::default(),
-            limits: Limits::default(),
-            threads: loadgen::Threads::default(),
-            event_time: loadgen::EventTime::Read,
-        };
+        let (phase, batch) = (window.phase, window.batch);
+        let plan = window.plan(endpoint)?;
         let run = loadgen::run(plan, &mut NoObserver, context.cancelled())
             .await
             .map_err(|e| StepError::new(e.to_string()))?;
@@ -220,20 +198,49 @@ impl ProfilePhases {
         let steps: Vec<ForwardStep> = page
             .steps
             .into_iter()
-            .filter(|s| s.phase == window.phase && s.n_sequences == window.batch)
+            .filter(|s| s.phase == phase && s.n_sequences == batch)
             .collect();
         if steps.len() < FEW_STEPS {
             trouble.push(format!(
-                "the {} window of batch {} has only {} whole steps: make it longer",
-                window.phase,
-                window.batch,
+                "the {phase} window of batch {batch} has only {} whole steps: make it longer",
                 steps.len()
             ));
         }
         Ok(Profiled {
-            row: row(window.phase, window.batch, &steps),
+            row: row(phase, batch, &steps),
             steps,
             trouble,
+        })
+    }
+}
+
+impl Window {
+    /// The load that makes it: one prompt after another, or a batch of answers at once.
+    fn plan(self, endpoint: &Endpoint) -> Result<RunPlan, StepError> {
+        let n_requests = NonZeroU64::new(self.requests.len() as u64).unwrap_or(NonZeroU64::MIN);
+        let concurrency = if self.phase == "prefill" {
+            NonZeroU32::MIN
+        } else {
+            NonZeroU32::new(self.batch).unwrap_or(NonZeroU32::MIN)
+        };
+        Ok(RunPlan {
+            workload: Arc::new(
+                Workload::new(self.requests).map_err(|e| StepError::new(e.to_string()))?,
+            ),
+            load: Load::closed(concurrency),
+            stop: Stop::Requests(n_requests),
+            reuse: Reuse::Once,
+            target: target(
+                endpoint,
+                Protocol::Completions,
+                HttpVersion::One,
+                Generation::default(),
+                None,
+            )?,
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            threads: loadgen::Threads::default(),
+            event_time: loadgen::EventTime::Read,
         })
     }
 }

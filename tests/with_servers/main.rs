@@ -1,5 +1,6 @@
 //! The real binary with real servers: the quickstart whole, and servers that misbehave.
 
+mod caching;
 mod calibrating;
 mod in_browser;
 mod kills;

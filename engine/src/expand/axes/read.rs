@@ -69,7 +69,14 @@ impl Reader<'_> {
             let value = interpolate::value(value, self.scope, self.sources, self.problems);
             let rows = match value.kind {
                 Kind::List(list) if !list.is_empty() => {
-                    self.check_values(&key.name, &list);
+                    let values = self.plain_values(&key.name, &list);
+                    // Of axes that vary together only whole rows have to differ.
+                    let varies_with = |(_, names): &(Place, Vec<(String, Place)>)| {
+                        names.iter().any(|(name, _)| *name == key.name)
+                    };
+                    if !decl.zip.iter().any(varies_with) {
+                        self.check_repeats(&key.name, &values);
+                    }
                     list.into_iter().map(|v| vec![v]).collect()
                 }
                 Kind::Template(pieces) if pieces.is_empty() => Vec::new(),
@@ -298,15 +305,17 @@ impl Reader<'_> {
         }
     }
 
-    fn check_values(&mut self, name: &str, list: &[Value]) {
+    fn plain_values(&mut self, name: &str, list: &[Value]) -> Vec<(Place, AxisValue)> {
+        let plain = |value: &Value| Some((value.place.clone(), self.check_plain(name, value)?));
+        list.iter().filter_map(plain).collect()
+    }
+
+    fn check_repeats(&mut self, name: &str, values: &[(Place, AxisValue)]) {
         let mut seen: HashSet<Same> = HashSet::new();
-        for value in list {
-            match self.check_plain(name, value) {
-                Some(v) if !seen.insert(Same::of(&v)) => {
-                    let message = format!("axis `{name}` has the value {v} twice");
-                    self.problems.push(Problem::at(&value.place, message, "the same again").help("numbers compare by value: `4` and `4.0` are one value; ask for more samples instead"));
-                }
-                Some(_) | None => {}
+        for (place, value) in values {
+            if !seen.insert(Same::of(value)) {
+                let message = format!("axis `{name}` has the value {value} twice");
+                self.problems.push(Problem::at(place, message, "the same again").help("numbers compare by value: `4` and `4.0` are one value; ask for more samples instead"));
             }
         }
     }
