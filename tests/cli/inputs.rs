@@ -125,3 +125,33 @@ fn the_share_of_the_machine_and_the_names_of_secrets_are_part_of_keys() {
     assert!(explained().contains("will run"), "{}", explained());
     assert!(!explained().contains("hf_secret"), "{}", explained());
 }
+
+#[test]
+fn a_number_that_a_step_computes_stands_in_arguments_as_a_number() {
+    let folder = Folder::new();
+    let plan = |alpha: f64| {
+        format!(
+            r#"
+[steps.share]
+use = "workload.memory_fraction"
+with = {{ models = 2, model = 0, alpha = {alpha} }}
+
+[steps.serve]
+use = "shell.run"
+with = {{ argv = ["echo", "--mem-fraction-static=${{steps.share.fraction}}"] }}
+"#
+        )
+    };
+    let text = folder.path("outputs/latest/results/serve/files/stdout.txt");
+    // 0.8·(1/2)^alpha; the number is part of what the second step rests on.
+    for (alpha, expected) in [(1.0, "0.400000"), (2.0, "0.200000")] {
+        folder.plan("p", &plan(alpha));
+        let said = folder.run(&["run", "p.toml"]);
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        let wrote = fs::read_to_string(&text).expect("a result");
+        assert_eq!(wrote, format!("--mem-fraction-static={expected}\n"));
+    }
+    folder.plan("p", &plan(2.0).replace("model = 0", "model = 2"));
+    let said = folder.run(&["check", "p.toml"]);
+    assert!(said.err.contains("there are 2 models"), "{}", said.err);
+}

@@ -5,6 +5,7 @@ mod calibrating;
 mod in_browser;
 mod kills;
 mod misbehaving;
+mod multi_turn;
 mod other_servers;
 mod parts;
 mod quickstart;

@@ -121,7 +121,8 @@ impl LoadOptions<'_> {
     pub(super) fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
         let at = |option: &str| table.get(option).map_or(place, |v| &v.place).clone();
         let all = self.of_both().into_iter().chain(self.of_open());
-        for found in all.chain(self.of_closed()).filter(|c| c.wrong) {
+        let all = all.chain(self.of_closed()).chain(self.of_conversations());
+        for found in all.filter(|c| c.wrong) {
             parser.wrong::<()>(&at(found.option), found.message, found.label, found.help);
         }
     }
@@ -158,7 +159,7 @@ impl LoadOptions<'_> {
         ]
     }
 
-    fn of_open(&self) -> [Contradiction; 8] {
+    fn of_open(&self) -> [Contradiction; 7] {
         let rated = self.request_rate.is_some();
         let staged = !self.stages.is_empty();
         let is_gamma = self.arrivals == Some(ArrivalChoice::Gamma);
@@ -213,17 +214,10 @@ impl LoadOptions<'_> {
                 label: "not used",
                 help: "write `arrivals = \"listed\"`, or remove `speed`",
             },
-            Contradiction {
-                wrong: self.ready_queue.is_some() && self.is_rateless(),
-                option: "ready_queue",
-                message: "only arrivals with a rate can find conversations ready",
-                label: "not used",
-                help: "give `request_rate`; users of a closed loop with `sessions = true` follow each other at once",
-            },
         ]
     }
 
-    fn of_closed(&self) -> [Contradiction; 4] {
+    fn of_closed(&self) -> [Contradiction; 2] {
         let closed = self.concurrency.is_some();
         [
             Contradiction {
@@ -240,6 +234,19 @@ impl LoadOptions<'_> {
                 label: "not used",
                 help: "remove `think_time`, or give `concurrency`",
             },
+        ]
+    }
+
+    fn of_conversations(&self) -> [Contradiction; 3] {
+        let closed = self.concurrency.is_some();
+        [
+            Contradiction {
+                wrong: !closed && self.sessions,
+                option: "sessions",
+                message: "only users of a closed loop hold conversations",
+                label: "not used",
+                help: "give `concurrency`, or write `ready_queue = \"random\"` in its place",
+            },
             Contradiction {
                 wrong: closed && self.ready_queue.is_some(),
                 option: "ready_queue",
@@ -248,11 +255,11 @@ impl LoadOptions<'_> {
                 help: "write `sessions = true` in its place, or give `request_rate`",
             },
             Contradiction {
-                wrong: !closed && self.sessions,
-                option: "sessions",
-                message: "only users of a closed loop hold conversations",
+                wrong: self.ready_queue.is_some() && self.is_rateless(),
+                option: "ready_queue",
+                message: "only arrivals with a rate can find conversations ready",
                 label: "not used",
-                help: "remove `sessions`, or give `concurrency`",
+                help: "give `request_rate`; users of a closed loop with `sessions = true` follow each other at once",
             },
         ]
     }

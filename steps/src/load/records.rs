@@ -196,14 +196,7 @@ fn table(records: &[Record]) -> Result<Table, tables::TableError> {
     let u64s = |of: fn(&Record) -> Option<u64>| Column::U64(records.iter().map(of).collect());
     let texts = |of: fn(&Record) -> Option<String>| Column::Text(records.iter().map(of).collect());
     let lists = |of: fn(&Record) -> Vec<u64>| Column::ListU64(records.iter().map(of).collect());
-    let slo_ms = |of: fn(&loadgen::Slo) -> Option<Duration>| {
-        Column::F64(
-            records
-                .iter()
-                .map(|r| r.slo.as_ref().and_then(of).map(|d| d.as_secs_f64() * 1e3))
-                .collect(),
-        )
-    };
+    let slo_ms = |of: fn(&loadgen::Slo) -> Option<Duration>| slo_column(records, of);
     Table::new([
         ("index", u64s(|r| Some(r.index))),
         ("request", texts(|r| Some(r.request.clone()))),
@@ -254,6 +247,12 @@ fn table(records: &[Record]) -> Result<Table, tables::TableError> {
         ("finish", texts(|r| r.finish.clone())),
         ("text_digest", texts(|r| r.text_digest.clone())),
     ])
+}
+
+/// An objective of each request, in milliseconds.
+fn slo_column(records: &[Record], of: fn(&loadgen::Slo) -> Option<Duration>) -> Column {
+    let ms = |r: &Record| r.slo.as_ref().and_then(of).map(|d| d.as_secs_f64() * 1e3);
+    Column::F64(records.iter().map(ms).collect())
 }
 
 #[cfg(test)]

@@ -28,6 +28,9 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Prompts begin alike by chance: a smaller share than this says nothing of a prefix cache.
+const WORTH_A_LOOK: f64 = 0.01;
+
 engine::choices! {
     /// What happens when more requests are needed than the workload has.
     pub enum ReuseChoice {
@@ -359,9 +362,24 @@ pub(super) fn measured(
     Ok(MeasuredFile {
         rows: vec![row],
         definitions,
-        notes: judged.notes.iter().map(note_text).collect(),
+        notes: judged
+            .notes
+            .iter()
+            .map(note_text)
+            .chain(unused_text(info))
+            .collect(),
         target,
         details,
+    })
+}
+
+/// What is to be said of arrivals that found no conversation ready.
+fn unused_text(info: &loadgen::RunInfo) -> Option<String> {
+    (info.unused_arrivals > 0).then(|| {
+        format!(
+            "{} arrivals found no conversation ready and passed unused: the offered rate is that of the others",
+            info.unused_arrivals
+        )
     })
 }
 
@@ -403,8 +421,18 @@ fn figures(metrics: &Metrics) -> Vec<Figure> {
         figure("", count(counts.completed), "ok"),
         figure("", count(counts.failed), "failed"),
     ];
+    let cached = cached(metrics).into_iter().flatten();
+    let cached = cached.map(|(name, share)| figure(name, share * 100.0, "%"));
     // Without a steady state there is no rate to show.
-    all.into_iter().filter(|f| !f.value.is_nan()).collect()
+    let all = all.into_iter().chain(cached);
+    all.filter(|f| !f.value.is_nan()).collect()
+}
+
+/// How much of the prompts was cached, beside what could have been, where that is worth a look.
+fn cached(metrics: &Metrics) -> Option<[(&'static str, f64); 2]> {
+    let ideal = metrics.cache_hit_rate_ideal?;
+    let measured = metrics.cache_hit_rate?;
+    (ideal > WORTH_A_LOOK).then_some([("cached", measured), ("of ideally", ideal)])
 }
 
 /// What the server says of itself, kept with the result.
