@@ -24,6 +24,7 @@ const WRONG_BY_MEANING: &[&str] = &[
     "set",
     "settings",
     "together",
+    "workloads",
 ];
 
 fn root() -> &'static Path {
