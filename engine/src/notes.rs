@@ -10,9 +10,19 @@ use crate::store::{Digest, Store, StoreError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where unfinished work is kept.
 const UNFINISHED: &str = "unfinished";
+/// Where shared notes are kept, by their kind.
+const SHARED: &str = "notes";
+/// How long notes stay that nobody has written anew: none is worth anything for longer.
+pub(crate) const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Whether notes are kept in a space of the store.
+pub(crate) fn are_in(space: &str) -> bool {
+    space == UNFINISHED || space.split('/').next() == Some(SHARED)
+}
 
 /// What a step finds of earlier ones, and leaves for later ones. All methods block for the disk.
 #[derive(Debug, Clone)]
@@ -80,7 +90,7 @@ impl Notes {
 }
 
 fn namespace(kind: &str) -> String {
-    format!("notes/{kind}")
+    format!("{SHARED}/{kind}")
 }
 
 fn failed(error: StoreError) -> StepError {
@@ -113,6 +123,20 @@ mod tests {
         assert_eq!(notes("b").shared::<u32>("sizes", "fast"), None);
     }
 
+    /// Makes every file of a folder this much older.
+    fn age(folder: &std::path::Path, by: Duration) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                age(&path, by);
+            } else {
+                let file = std::fs::File::open(&path).expect("a file");
+                let then = std::time::SystemTime::now() - by;
+                file.set_modified(then).expect("its time");
+            }
+        }
+    }
+
     #[test]
     fn notes_are_no_rubbish_to_the_store() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -125,8 +149,15 @@ mod tests {
             grace: std::time::Duration::ZERO,
             ..GcOptions::default()
         };
+        for days in [0, 29] {
+            age(folder.path(), Duration::from_secs(days * 24 * 60 * 60));
+            store.gc(Roots::default, &options).expect("swept");
+            assert_eq!(notes.unfinished(), Some(1));
+            assert_eq!(notes.shared("speeds", "fast"), Some(4));
+        }
+        age(folder.path(), Duration::from_secs(31 * 24 * 60 * 60));
         store.gc(Roots::default, &options).expect("swept");
-        assert_eq!(notes.unfinished(), Some(1));
-        assert_eq!(notes.shared("speeds", "fast"), Some(4));
+        assert_eq!(notes.unfinished::<u32>(), None);
+        assert_eq!(notes.shared::<u32>("speeds", "fast"), None);
     }
 }

@@ -5,6 +5,7 @@ use crate::logs::Diagnosis;
 use crate::options::{Options, Parser, Walk};
 use crate::process::ProcessSpec;
 use crate::step::{Resolved, StepError};
+use crate::types::Artifact;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,6 +64,14 @@ pub struct LaunchContext {
 }
 
 impl LaunchContext {
+    /// Returns the path of an input.
+    ///
+    /// # Errors
+    /// If the engine has not resolved it, which is a fault of the engine.
+    pub fn path<K>(&self, artifact: &Artifact<K>) -> Result<PathBuf, StepError> {
+        self.resolved.path(artifact)
+    }
+
     /// Describes the service's process; its command, its environment, what it says and how it
     /// ends are kept in the service's folder.
     pub fn process(

@@ -329,6 +329,26 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// Returns the path of an input.
+    pub(crate) fn path<K>(&self, artifact: &Artifact<K>) -> Result<PathBuf, StepError> {
+        match &artifact.origin {
+            Origin::Path(path) => Ok(path.clone()),
+            Origin::Link(link) => self.output(link),
+        }
+    }
+
+    /// Returns the path that a link to an output means; an error is a fault of the engine.
+    fn output(&self, link: &Link) -> Result<PathBuf, StepError> {
+        if let Link::Output { node, output } = link
+            && let Some(path) = self.outputs.get(&(*node, output.clone()))
+        {
+            return Ok(path.clone());
+        }
+        Err(StepError::new(format!(
+            "the engine did not resolve {link:?}"
+        )))
+    }
+
     /// Notes the values of the secrets that options mention; `walk` goes through those.
     pub(crate) fn note_secrets(&mut self, walk: impl FnOnce(&mut dyn Walk)) {
         let mut names = SecretWalk::default();
@@ -399,10 +419,7 @@ impl StepContext {
     /// # Errors
     /// If the engine has not resolved it, which is a fault of the engine.
     pub fn path<K>(&self, artifact: &Artifact<K>) -> Result<PathBuf, StepError> {
-        match &artifact.origin {
-            Origin::Path(path) => Ok(path.clone()),
-            Origin::Link(link) => Self::resolve(&self.resolved, link),
-        }
+        self.resolved.path(artifact)
     }
 
     /// Returns where a leased service answers.
@@ -433,21 +450,6 @@ impl StepContext {
     /// If a reference cannot be written as text, or a secret is not set.
     pub fn text(&self, text: &Text) -> Result<String, StepError> {
         Self::resolve_text(&self.resolved, text)
-    }
-
-    /// Returns the path that a link to an output means.
-    ///
-    /// # Errors
-    /// If the engine has not resolved it, which is a fault of the engine.
-    pub fn resolve(resolved: &Resolved, link: &Link) -> Result<PathBuf, StepError> {
-        if let Link::Output { node, output } = link
-            && let Some(path) = resolved.outputs.get(&(*node, output.clone()))
-        {
-            return Ok(path.clone());
-        }
-        Err(StepError::new(format!(
-            "the engine did not resolve {link:?}"
-        )))
     }
 
     /// Puts a text with references together from what is resolved.
@@ -514,7 +516,7 @@ impl StepContext {
 
 fn link_text(resolved: &Resolved, link: &Link) -> Result<String, StepError> {
     match link {
-        Link::Output { .. } => Ok(StepContext::resolve(resolved, link)?.display().to_string()),
+        Link::Output { .. } => Ok(resolved.output(link)?.display().to_string()),
         Link::Fact { node, fact } => {
             let endpoint = resolved
                 .endpoints
@@ -532,7 +534,7 @@ fn link_text(resolved: &Resolved, link: &Link) -> Result<String, StepError> {
 
 /// The number that an output holds, as it stands there.
 fn link_number(resolved: &Resolved, link: &Link) -> Result<String, StepError> {
-    let path = StepContext::resolve(resolved, link)?;
+    let path = resolved.output(link)?;
     let unreadable = |why: String| {
         StepError::new(format!(
             "could not read a number from `{}`: {why}",

@@ -12,7 +12,7 @@
 
 use super::references::{Extent, RecordFile};
 use super::{ArtifactRef, Digest, Store, StoreError, durable, session, walk};
-use crate::disk;
+use crate::{disk, notes};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
@@ -92,7 +92,7 @@ pub struct GcReport {
     pub trees: Freed,
     /// Files by content.
     pub blobs: Freed,
-    /// Leftovers of processes that died.
+    /// Leftovers of processes that died, and notes that are worth nothing any more.
     pub unfinished: Freed,
     /// Lock files of processes that died.
     pub locks: u64,
@@ -210,6 +210,9 @@ impl Store {
                 SAMPLES if !is_pinned && is_older(&record, options.samples_max_age, now) => {
                     plan.records.push(record);
                 }
+                space if notes::are_in(space) && is_older(&record, Some(notes::KEPT), now) => {
+                    plan.records.push(record);
+                }
                 _ => self.mark(&mut plan, record.artifacts.iter().flatten()),
             }
         }
@@ -310,7 +313,8 @@ impl Store {
             if remove(&record.path, report) {
                 let freed = match &*record.space {
                     CACHE => &mut report.actions,
-                    _ => &mut report.samples,
+                    SAMPLES => &mut report.samples,
+                    _ => &mut report.unfinished,
                 };
                 freed.add(record.size);
                 folders.extend(record.path.parent());

@@ -5,5 +5,5 @@ mod ask;
 mod reset;
 mod test;
 
-pub(crate) use reset::{Asking, ServerReset, VerifyChoice};
+pub(crate) use reset::ServerReset;
 pub(crate) use test::ServerTest;

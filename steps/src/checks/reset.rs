@@ -3,7 +3,6 @@
 use super::ask::{self, usage};
 use crate::http::Peer;
 use crate::kinds::InferenceServer;
-use engine::service::Endpoint;
 use engine::step::{
     FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
 };
@@ -60,43 +59,25 @@ impl Step for ServerReset {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let key = self.api_key.as_ref().map(|k| context.text(k)).transpose()?;
         let endpoint = context.endpoint(&self.server)?;
-        let asking = Asking::of(endpoint, key.as_deref(), self.request_timeout);
-        Ok(StepReport::line(asking.empty(self.verify).await?))
-    }
-}
-
-/// Whom to ask.
-pub(crate) struct Asking<'a> {
-    server: Peer<'a>,
-    model: &'a str,
-    key: Option<&'a str>,
-    limit: Duration,
-}
-
-impl<'a> Asking<'a> {
-    /// Asks a leased server.
-    pub(crate) fn of(endpoint: &'a Endpoint, key: Option<&'a str>, limit: Duration) -> Self {
-        Self {
+        let asking = Asking {
             server: Peer::of(endpoint),
             model: endpoint.facts.get("model").map_or("", String::as_str),
-            key,
-            limit,
+            key: key.as_deref(),
+            limit: self.request_timeout,
+        };
+        if matches!(self.verify, VerifyChoice::No) {
+            let route = asking.flush().await?;
+            return Ok(StepReport::line(format!(
+                "emptied by `{route}`, not verified"
+            )));
         }
-    }
-
-    /// Empties the cache and looks whether it is empty; what is to be said of that.
-    pub(crate) async fn empty(&self, verify: VerifyChoice) -> Result<String, StepError> {
-        if matches!(verify, VerifyChoice::No) {
-            let route = self.flush().await?;
-            return Ok(format!("emptied by `{route}`, not verified"));
-        }
-        let before = self.cached_again().await?;
-        let route = self.flush().await?;
+        let before = asking.cached_again().await?;
+        let route = asking.flush().await?;
         match before.filter(|cached| *cached > 0) {
             Some(before) => {
-                let left = self.cached().await?.unwrap_or(0);
+                let left = asking.cached().await?.unwrap_or(0);
                 // The question has filled it again.
-                self.flush().await?;
+                asking.flush().await?;
                 if left > 0 {
                     let message = format!(
                         "`{route}` was answered, but {left} of {before} prompt tokens are still cached"
@@ -105,20 +86,30 @@ impl<'a> Asking<'a> {
                         .help("restart the server between measurements")
                         .class(FailureClass::Infrastructure));
                 }
-                Ok(format!(
+                Ok(StepReport::line(format!(
                     "emptied by `{route}`: {before} cached tokens before, 0 after"
-                ))
+                )))
             }
-            None if matches!(verify, VerifyChoice::Required) => Err(StepError::new(
+            None if matches!(self.verify, VerifyChoice::Required) => Err(StepError::new(
                 "the server reports no cached tokens, so nobody can tell whether its cache is empty",
             )
             .help("let the server report them (SGLang: `--enable-cache-report`; vLLM: `--enable-prompt-tokens-details`), or write `verify = \"if_possible\"`")),
-            None => Ok(format!(
+            None => Ok(StepReport::line(format!(
                 "emptied by `{route}`; the server reports no cached tokens, so that is not verified"
-            )),
+            ))),
         }
     }
+}
 
+/// Whom to ask.
+struct Asking<'a> {
+    server: Peer<'a>,
+    model: &'a str,
+    key: Option<&'a str>,
+    limit: Duration,
+}
+
+impl Asking<'_> {
     /// Empties the cache by the first way that the server knows.
     async fn flush(&self) -> Result<&'static str, StepError> {
         let mut refusals = Vec::new();

@@ -7,12 +7,12 @@ use engine::logs::Diagnosis;
 use engine::options::Parser;
 use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
 use engine::source::Place;
-use engine::step::{StepContext, StepError};
-use engine::types::{Arguments, Artifact, ArtifactKind, Origin, Positive};
+use engine::step::StepError;
+use engine::types::{Arguments, Artifact, ArtifactKind, Positive};
 use engine::value::{Kind, Table};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -51,12 +51,16 @@ engine::choices! {
     pub enum WritePolicy {
         /// Once they are computed.
         Through = "write_through",
-        /// Once they are used again.
+        /// Once they are kept a second time: a prompt is when it was computed, and when its request
+        /// ends.
         Selective = "write_through_selective",
         /// Once the device evicts them.
         Back = "write_back",
     }
 }
+
+/// The slowest copies that the server makes, GB/s.
+const SLOWEST: f64 = 0.01;
 
 engine::options! {
     /// Options of `server.embedded`.
@@ -121,7 +125,19 @@ impl ServiceType for ServerEmbedded {
         vec![("binary".to_owned(), binary_digest().to_owned())]
     }
 
-    fn check(&self, table: &Table, _: &Place, parser: &mut Parser<'_>) {
+    fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
+        let at = |option: &str| table.get(option).map_or(place, |v| &v.place).clone();
+        if self.disable_radix_cache && self.enable_hierarchical_cache {
+            let message = "without a prefix cache host memory has nothing to hold";
+            let help = "remove `disable_radix_cache` or `enable_hierarchical_cache`";
+            let option = "enable_hierarchical_cache";
+            parser.wrong::<()>(&at(option), message, "nothing to hold", help);
+        }
+        if self.hicache_bandwidth.is_some_and(|rate| rate.0 < SLOWEST) {
+            let message = format!("expected at least {SLOWEST} GB/s");
+            let help = "a slower copy would hold a step up for minutes";
+            parser.wrong::<()>(&at("hicache_bandwidth"), message, "too slow", help);
+        }
         let Some(Kind::Table(args)) = table.get("args").map(|value| &value.kind) else {
             return;
         };
@@ -216,13 +232,6 @@ impl ServerEmbedded {
             .chain(bare.map(|(name, _)| name.to_owned()))
             .collect()
     }
-
-    fn model_path(&self, context: &LaunchContext) -> Result<PathBuf, StepError> {
-        match &self.model.origin {
-            Origin::Path(path) => Ok(path.clone()),
-            Origin::Link(link) => StepContext::resolve(&context.resolved, link),
-        }
-    }
 }
 
 #[async_trait::async_trait]
@@ -243,7 +252,7 @@ impl Service for ServerEmbedded {
         let mut argv: Vec<String> = vec!["/proc/self/exe".to_owned(), "server".to_owned()];
         argv.extend([
             "--model-path".to_owned(),
-            self.model_path(context)?.display().to_string(),
+            context.path(&self.model)?.display().to_string(),
         ]);
         argv.extend(["--port".to_owned(), port.to_string()]);
         argv.extend([

@@ -5,12 +5,11 @@ use crate::kinds::{Files, InferenceServer};
 use engine::options::Parser;
 use engine::service::{Endpoint, Launch, LaunchContext, Probe, Service, ServiceType};
 use engine::source::Place;
-use engine::step::{StepContext, StepError};
+use engine::step::StepError;
 use engine::types::{Artifact, ArtifactKind, Origin};
 use engine::value::Table;
 use loadgen::{Address, Trust};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 engine::options! {
@@ -71,16 +70,6 @@ impl ServiceType for ServerExternal {
     }
 }
 
-impl ServerExternal {
-    fn ca_certificates(&self, context: &LaunchContext) -> Result<Option<PathBuf>, StepError> {
-        let path = |certificates: &Artifact<Files>| match &certificates.origin {
-            Origin::Path(path) => Ok(path.clone()),
-            Origin::Link(link) => StepContext::resolve(&context.resolved, link),
-        };
-        self.ca_certificates.as_ref().map(path).transpose()
-    }
-}
-
 #[async_trait::async_trait]
 impl Service for ServerExternal {
     fn launch(&self, context: &LaunchContext) -> Result<Launch, StepError> {
@@ -95,7 +84,8 @@ impl Service for ServerExternal {
         {
             facts.insert("port".to_owned(), port.to_string());
         }
-        if let Some(path) = self.ca_certificates(context)? {
+        if let Some(certificates) = &self.ca_certificates {
+            let path = context.path(certificates)?;
             // Read once before anything rests on it.
             Trust::read(&path).map_err(|e| StepError::new(e.to_string()))?;
             facts.insert(CA_CERTIFICATES.to_owned(), path.display().to_string());
