@@ -656,7 +656,7 @@ pub(crate) struct Server {
     #[arg(long, value_name = "GB")]
     pub(crate) hicache_size: Option<f64>,
     /// When prefixes are copied to host memory: `write_through`, `write_through_selective` (once
-    /// they are used again) or `write_back` (once they are evicted)
+    /// they are kept a second time, as a prompt is when its request ends) or `write_back` (once they are evicted)
     #[arg(long, value_name = "POLICY", default_value = "write_through", value_parser = write_policy)]
     pub(crate) hicache_write_policy: WritePolicy,
     /// Make copies to and from host memory take as long as at so many GB/s, each way [default: as

@@ -75,7 +75,7 @@ fn options(arguments: &Server) -> Result<ServerOptions, Failure> {
         disable_radix_cache: arguments.disable_radix_cache,
         enable_hierarchical_cache: arguments.enable_hierarchical_cache,
         hicache_ratio: arguments.hicache_ratio,
-        // Sizes that are no number of bytes are refused with the other options.
+        // One that is no number of bytes holds no block, which is refused when that is known.
         hicache_size_bytes: arguments.hicache_size.map(|gb| (gb * 1e9) as u64),
         hicache_write_policy: arguments.hicache_write_policy,
         hicache_bandwidth: arguments.hicache_bandwidth.map(|gb| gb * 1e9),

@@ -117,16 +117,28 @@ fn sim_executor(
             block_tokens: small(options.block_tokens),
             bytes_per_token,
         },
-        host_blocks: options.host_blocks_for(n_blocks, block_bytes),
-        prefill_token: milliseconds("sim_prefill_us", options.sim_prefill_us / 1e3)?,
+        host_blocks: options.host_blocks_for(n_blocks, block_bytes)?,
+        prefill_token: span(
+            "sim_prefill_us",
+            options.sim_prefill_us / 1e6,
+            format_args!("{} µs", options.sim_prefill_us),
+        )?,
         decode_step,
     }))
 }
 
 fn milliseconds(name: &'static str, ms: f64) -> Result<Duration, ServeError> {
-    Duration::try_from_secs_f64(ms / 1e3).map_err(|_| ServeError::Option {
+    span(name, ms / 1e3, format_args!("{ms} ms"))
+}
+
+fn span(
+    name: &'static str,
+    seconds: f64,
+    given: std::fmt::Arguments<'_>,
+) -> Result<Duration, ServeError> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| ServeError::Option {
         name,
-        problem: format!("{ms} ms is not a span of time"),
+        problem: format!("{given} is not a span of time"),
     })
 }
 
@@ -155,7 +167,7 @@ fn load_model(options: &ServerOptions) -> Result<LoadedModel, ServeError> {
     })?;
     let n_blocks = cache_tokens / options.block_tokens;
     let block_bytes = bytes_per_token * options.block_tokens as u64;
-    let host_blocks = options.host_blocks_for(n_blocks, block_bytes);
+    let host_blocks = options.host_blocks_for(n_blocks, block_bytes)?;
     check_memory(
         &config,
         (n_blocks as u64 + u64::from(host_blocks)).saturating_mul(block_bytes),

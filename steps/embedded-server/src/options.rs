@@ -204,17 +204,26 @@ impl ServerOptions {
     }
 
     /// Blocks of host memory behind a cache of `n_blocks`, each of so many bytes.
-    #[must_use]
-    pub fn host_blocks_for(&self, n_blocks: usize, block_bytes: u64) -> u32 {
+    ///
+    /// # Errors
+    /// [`ServeError::Option`] when host memory is wanted and does not hold one block.
+    pub fn host_blocks_for(&self, n_blocks: usize, block_bytes: u64) -> Result<u32, ServeError> {
         if !self.enable_hierarchical_cache || self.disable_radix_cache {
-            return 0;
+            return Ok(0);
         }
-        let n_blocks = match self.hicache_size_bytes {
-            Some(bytes) => bytes / block_bytes.max(1),
+        let (name, n_host_blocks) = match self.hicache_size_bytes {
+            Some(bytes) => ("hicache_size", bytes / block_bytes.max(1)),
             // Ratios are positive and small: `check` refuses others.
-            None => (n_blocks as f64 * self.hicache_ratio) as u64,
+            None => {
+                let n_host_blocks = n_blocks as f64 * self.hicache_ratio;
+                ("hicache_ratio", n_host_blocks as u64)
+            }
         };
-        u32::try_from(n_blocks).unwrap_or(u32::MAX)
+        if n_host_blocks == 0 {
+            let problem = format!("no block of {block_bytes} bytes fits into that; raise it");
+            return Err(wrong(name, problem));
+        }
+        Ok(u32::try_from(n_host_blocks).unwrap_or(u32::MAX))
     }
 
     /// Prompt and output tokens of one request, for a model that supports `max_positions`.
@@ -237,6 +246,11 @@ impl ServerOptions {
     /// [`ServeError::Option`] when that is not even one block.
     pub fn cache_tokens_for(&self, size: ModelSize) -> Result<usize, ServeError> {
         let block = self.block_tokens;
+        let share = self.mem_fraction_static;
+        if let Some(tokens) = self.max_total_tokens.filter(|tokens| *tokens < block) {
+            let problem = format!("{tokens} does not hold one block of {block} tokens; raise it");
+            return Err(wrong("max_total_tokens", problem));
+        }
         let in_bytes = |bytes: u64| bytes / size.bytes_per_token.max(1) / block as u64;
         let (name, value, n_blocks) = match (self.device_memory_bytes, self.max_total_tokens) {
             (None, Some(tokens)) => ("max_total_tokens", tokens as u64, (tokens / block) as u64),
@@ -252,7 +266,14 @@ impl ServerOptions {
             }
         };
         if n_blocks == 0 {
-            let problem = format!("{value} does not hold one block of {block} tokens; raise it");
+            let less = match name {
+                "device_memory_bytes" => {
+                    format!(", {share} of it less {} of weights", size.weight_bytes)
+                }
+                _ => String::new(),
+            };
+            let problem =
+                format!("{value} does not hold one block of {block} tokens{less}; raise it");
             return Err(wrong(name, problem));
         }
         Ok(usize::try_from(n_blocks)
@@ -323,8 +344,13 @@ impl ServerOptions {
                 0.001,
                 100.0,
             ),
-            // Bytes per second: a slower copy would hold a step up for minutes.
-            ("hicache_bandwidth", self.hicache_bandwidth, 1e7, 1e15),
+            // In GB/s, as it is given: a slower copy would hold a step up for minutes.
+            (
+                "hicache_bandwidth",
+                self.hicache_bandwidth.map(|bytes_per_s| bytes_per_s / 1e9),
+                0.01,
+                1e6,
+            ),
         ] {
             if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
                 let problem = format!("found {value}, expected at least {least}, at most {most}");
@@ -474,11 +500,23 @@ mod tests {
     #[test]
     fn the_host_is_sized_by_ratio_or_by_bytes_and_only_if_enabled() {
         let mut options = ServerOptions::default();
-        assert_eq!(options.host_blocks_for(10, 64), 0);
+        assert_eq!(options.host_blocks_for(10, 64).unwrap(), 0);
         options.enable_hierarchical_cache = true;
-        assert_eq!(options.host_blocks_for(10, 64), 20);
+        assert_eq!(options.host_blocks_for(10, 64).unwrap(), 20);
+        options.hicache_ratio = 0.05;
+        let none = options.host_blocks_for(10, 64).unwrap_err().to_string();
+        assert!(
+            none.contains("`hicache_ratio`: no block of 64 bytes"),
+            "{none}"
+        );
         options.hicache_size_bytes = Some(700);
-        assert_eq!(options.host_blocks_for(10, 64), 10);
+        assert_eq!(options.host_blocks_for(10, 64).unwrap(), 10);
+        options.hicache_size_bytes = Some(63);
+        let none = options.host_blocks_for(10, 64).unwrap_err().to_string();
+        assert!(
+            none.contains("`hicache_size`: no block of 64 bytes"),
+            "{none}"
+        );
         options.disable_radix_cache = true;
         assert!(options.check().is_err());
     }

@@ -53,7 +53,12 @@ impl Lanes {
             TransferKind::BackUp(_) | TransferKind::WriteBack => &mut self.to_host,
             TransferKind::Load => &mut self.to_device,
         };
-        *lane = began.max(*lane).after(took).max(ended);
+        // What is loaded may come to lie where blocks are still being read.
+        let may_begin = match kind {
+            TransferKind::Load => began.max(waits.before),
+            TransferKind::BackUp(_) | TransferKind::WriteBack => began,
+        };
+        *lane = may_begin.max(*lane).after(took).max(ended);
         match kind {
             TransferKind::BackUp(ticket) => self.pending.push_back((*lane, ticket)),
             TransferKind::WriteBack => waits.before = *lane,
@@ -122,6 +127,16 @@ mod tests {
         assert_eq!(lanes.next_done(Nanos(5999)), None);
         assert!(lanes.next_done(Nanos(6000)).is_some());
         assert_eq!(lanes.next_done(Nanos(9999)), None);
+    }
+
+    #[test]
+    fn what_is_loaded_waits_for_what_is_written_back_before_it() {
+        let mut lanes = Lanes::new(Some(1e9), 100);
+        let mut waits = Waits::default();
+        let at = (Nanos(5000), Nanos(5001));
+        lanes.copied(TransferKind::WriteBack, 10, at, &mut waits);
+        lanes.copied(TransferKind::Load, 20, at, &mut waits);
+        assert_eq!((waits.before, waits.during), (Nanos(6000), Nanos(8000)));
     }
 
     #[test]

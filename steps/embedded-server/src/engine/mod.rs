@@ -37,6 +37,8 @@ pub use sampler::{Sampler, SamplingParams};
 
 /// The longest wait for a copy before messages are looked at again.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+/// Flushes that may wait.
+const MOST_FLUSHES: usize = 64;
 
 /// When tokens are told that nobody computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,7 +211,14 @@ impl Engine {
     fn take(&mut self, message: Message) {
         match message {
             Message::Submit(arrivals) => arrivals.into_iter().for_each(|one| self.arrive(one)),
-            Message::Flush(request) => self.flushes.push(request),
+            Message::Flush(request) if self.flushes.len() < MOST_FLUSHES => {
+                self.flushes.push(request);
+            }
+            Message::Flush(request) => {
+                let n_requests = self.active.len();
+                // Whoever asked may have left.
+                let _ = request.reply.send(Flushed::Busy { n_requests });
+            }
             // The flag is set already: this only ends the wait.
             Message::Stop => {}
         }
@@ -238,6 +247,8 @@ impl Engine {
     fn answer_flushes(&mut self) {
         let n_requests = self.active.len();
         let now = self.parts.clock.now();
+        // Nobody's cache is emptied for one who has left.
+        self.flushes.retain(|request| !request.reply.is_closed());
         let is_answered = |request: &mut FlushRequest| n_requests == 0 || request.deadline <= now;
         let answered: Vec<_> = self.flushes.extract_if(.., is_answered).collect();
         if answered.is_empty() {
@@ -353,6 +364,9 @@ impl Engine {
         self.parts.steps.push(record);
         self.scheduler.computed(plan);
         self.deliver(&sampled);
+        // What ended is backed up now: the next request may be long in coming. It holds nobody up.
+        let _ = self.copy_blocks();
+        self.acknowledge_copies();
     }
 
     /// Hands tokens out. Everything is counted and freed before anyone hears of it, so that

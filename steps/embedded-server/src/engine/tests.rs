@@ -318,7 +318,11 @@ fn a_flush_is_refused_while_requests_run() {
         .0
     });
     assert_eq!(flushed, Ok(Flushed::Busy { n_requests: 1 }));
-    drop(permit);
+    // One with patience is asked for while the request runs, and answered when it has ended.
+    let patience = Duration::from_secs(60);
+    let flushed = runtime
+        .block_on(async { tokio::join!(bench.handle.flush(patience), async { drop(permit) }).0 });
+    assert_eq!(flushed, Ok(Flushed::Done));
     collect(&mut answers);
     assert_eq!(
         runtime.block_on(bench.handle.flush(Duration::ZERO)),

@@ -237,9 +237,10 @@ impl Scheduler {
         if ids.is_empty() {
             return;
         }
+        // Who did not fit may have been one of them.
+        self.is_full = false;
         let gone = |sequence: &mut Sequence| ids.contains(&sequence.id);
         for mut sequence in self.running.extract_if(.., gone) {
-            self.is_full = false;
             if let Some(lease) = sequence.lease.take() {
                 self.cache.finish(lease, sequence.computed());
             }

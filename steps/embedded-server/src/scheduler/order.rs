@@ -13,8 +13,8 @@ pub enum Policy {
     Lpm,
 }
 
-/// More waiting sequences than these are served first come, first served: matching them all
-/// would cost more than it saves.
+/// More waiting sequences than these are served in the order in which they stand, newcomers last:
+/// matching them all would cost more than it saves.
 pub(super) const LONGEST_MATCHED_QUEUE: usize = 128;
 /// A prompt that finds at most so many tokens in the cache is compared with those before it.
 const LITTLE_MATCHED_TOKENS: usize = 32;

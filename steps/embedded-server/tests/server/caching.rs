@@ -170,6 +170,18 @@ async fn what_the_device_evicts_comes_back_from_the_host() {
 }
 
 #[tokio::test]
+async fn what_ended_is_backed_up_before_the_next_request_comes() {
+    let change = |options: &mut ServerOptions| options.enable_hierarchical_cache = true;
+    let server = Server::start(change).await;
+    let asked = body(&prompt(1, 40), 5);
+    ask(&server, &asked).await;
+    // Nothing runs, and no copy holds blocks any more.
+    poll(async || server.metric("num_used_tokens").await == 0.0).await;
+    assert_eq!(server.metric("backed_up_tokens_total").await, 32.0);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_device_that_is_too_small_is_refused_by_name() {
     let folder = crate::fixture::model_folder();
     let options = ServerOptions {
