@@ -154,6 +154,15 @@ impl Profile {
         self.0.first().map(|stage| stage.from)
     }
 
+    /// The highest rate; `None` without a stage.
+    pub(crate) fn highest(&self) -> Option<f64> {
+        let rates = self
+            .0
+            .iter()
+            .map(|stage| stage.from.get().max(stage.to.get()));
+        rates.reduce(f64::max)
+    }
+
     /// How long all stages last together; `None` if they have no end.
     #[must_use]
     pub fn lasts(&self) -> Option<Duration> {

@@ -53,5 +53,5 @@ pub use slo::Slo;
 pub use sse::{SseError, SseEvent, SseParser};
 pub use target::{Generation, HttpVersion, Limits, OutputLength, Secret, Target, Timeouts};
 pub use trust::{Trust, TrustError};
-pub use verdict::{Check, Grade, Note, Reason, Thresholds, Verdict, judge};
+pub use verdict::{Check, Grade, Note, Reason, Thresholds, Verdict, client_error, judge};
 pub use workload::{Prefixes, Prompt, Request, Workload, WorkloadError};

@@ -12,6 +12,8 @@ use crate::{
 
 /// More arrivals than this would need gigabytes just to be listed.
 pub(crate) const MOST_ARRIVALS: usize = 20_000_000;
+/// Arrivals per second that look for conversations at most: a lane could do nothing else.
+const MOST_READY: f64 = 100_000.0;
 
 impl RunPlan {
     /// The instants of an open loop, or the most requests a closed one may send.
@@ -64,6 +66,11 @@ impl RunPlan {
                 "only arrivals with a rate can find conversations ready; help: give a request rate, or users of a closed loop with sessions",
             ));
         };
+        if rate.highest().is_some_and(|rate| rate > MOST_READY) {
+            return Err(PlanError::Sessions(
+                "over 100,000 arrivals per second would look for conversations without end; help: lower the request rate",
+            ));
+        }
         let conversations = self.sessions()?;
         let mut instants = paced(*process, rate, seed).peekable();
         let end = match self.stop {
@@ -76,7 +83,7 @@ impl RunPlan {
         if instants.peek().is_none_or(|first| *first >= end) {
             return Err(PlanError::NoArrivals);
         }
-        let instants = instants.take_while(move |at| *at < end).take(MOST_ARRIVALS);
+        let instants = instants.take_while(move |at| *at < end);
         Ok(ReadyQueue::new(
             Box::new(instants),
             conversations,

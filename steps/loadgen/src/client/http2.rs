@@ -44,6 +44,8 @@ pub(crate) struct Broken {
     pub(crate) why: String,
     /// Whether the server has said that it did nothing for the request.
     pub(crate) is_unprocessed: bool,
+    /// Whether this stream alone was broken off, and the connection goes on.
+    pub(crate) is_reset: bool,
 }
 
 /// Whether a connection still carries anything.
@@ -129,10 +131,14 @@ impl<T> Http2<T> {
         self.sender.current_max_send_streams() > 0
     }
 
+    /// How many requests may be under way at once.
+    pub(crate) fn most_streams(&self) -> usize {
+        self.sender.current_max_send_streams().min(MOST_STREAMS)
+    }
+
     /// Whether another request may be sent now.
     pub(crate) fn has_room(&self) -> bool {
-        let most = self.sender.current_max_send_streams().min(MOST_STREAMS);
-        !self.is_closing && self.streams.len() < most
+        !self.is_closing && self.streams.len() < self.most_streams()
     }
 
     /// Sends a request; gives back what it was for if the connection takes no more. The next
@@ -238,6 +244,7 @@ impl Broken {
     fn of(error: &h2::Error) -> Self {
         Self {
             why: format!("the connection or the stream broke off: {error}"),
+            is_reset: error.is_reset(),
             is_unprocessed: error.reason() == Some(Reason::REFUSED_STREAM)
                 || error.is_go_away()
                     && error.is_remote()

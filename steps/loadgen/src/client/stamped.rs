@@ -82,3 +82,42 @@ impl AsFd for Stamped {
         self.stream.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::time::{ClockId, clock_gettime};
+    use std::net::TcpListener;
+
+    fn wall() -> Moment {
+        let time = clock_gettime(ClockId::Realtime);
+        Moment::of(time.tv_sec, time.tv_nsec).unwrap()
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_packet_and_not_of_the_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+        let mut stream = Stamped::asking(stream).unwrap();
+        // The kernel begins to take times a moment after it was asked to.
+        let mut received = None;
+        for _ in 0..100 {
+            other.write_all(b"a").unwrap();
+            stream.stream.peek(&mut [0]).unwrap();
+            let had = wall();
+            let mut buffer = [0; 8];
+            assert_eq!(stream.read(&mut buffer).unwrap(), 1);
+            received = stream.received();
+            if let Some(at) = received {
+                assert!(at <= had, "{at:?} {had:?}");
+                break;
+            }
+        }
+        assert!(received.is_some());
+        let mut silent = Stamped::silent(stream.stream);
+        other.write_all(b"b").unwrap();
+        assert_eq!(silent.read(&mut [0; 8]).unwrap(), 1);
+        assert_eq!(silent.received(), None);
+    }
+}

@@ -81,7 +81,7 @@ impl By {
 
 impl Breakdown {
     /// Takes a run apart by everything of which it has more than one value; `metrics` are those
-    /// of the same records. Requests dropped by an interruption are in no part.
+    /// of the same records. Dropped requests are in no part.
     #[must_use]
     pub fn all(metrics: &Metrics, records: &[Record]) -> Vec<Self> {
         let windows = [metrics.window, metrics.whole.window];

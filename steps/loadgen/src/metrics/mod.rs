@@ -2,8 +2,8 @@
 //!
 //! The formula of every metric is in [`Metrics::definitions`], which reports print beside the
 //! number. Three rules hold throughout. A failed request is a latency of `+inf`; beside each
-//! distribution stands the view over completed requests alone. Requests dropped by an
-//! interruption count nowhere but in [`Counts`]. What cannot be computed is absent, never NaN
+//! distribution stands the view over completed requests alone. Dropped requests
+//! count nowhere but in [`Counts`]. What cannot be computed is absent, never NaN
 //! and never 0.
 
 mod definitions;

@@ -87,7 +87,7 @@ impl Window {
     }
 }
 
-/// Requests that were not taken back by an interruption.
+/// Requests that were not dropped.
 pub(super) fn arrived<'a>(records: impl Records<'a>) -> impl Records<'a> {
     records.filter(|record| record.outcome != Outcome::Dropped)
 }
@@ -149,7 +149,8 @@ pub struct Counts {
     pub completed: u64,
     /// Requests that failed.
     pub failed: u64,
-    /// Requests cut off by an interruption.
+    /// Requests cut off by an interruption, and turns that were never sent because their conversation
+    /// could not go on.
     pub dropped: u64,
     /// Requests by outcome, under its text form.
     pub by_outcome: BTreeMap<String, u64>,

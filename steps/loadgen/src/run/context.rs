@@ -27,7 +27,7 @@ pub(super) struct Context {
     pub(super) sessions_taken: AtomicU64,
     /// True once the run was cancelled.
     pub(super) stopped: AtomicBool,
-    /// True once a user of a timed run wanted a request and there was none.
+    /// True once a user or an arrival of a timed run wanted a request and there was none.
     pub(super) exhausted: AtomicBool,
 }
 
@@ -107,7 +107,7 @@ impl Context {
         let request = self.request(job.request);
         let mut record = Record::unsent(request, &self.plan.target.model);
         if job.request >= self.plan.workload.requests().len() as u64 {
-            record.cacheable_tokens = Some(request.input_tokens);
+            record.cacheable_tokens = record.cacheable_tokens.map(|_| request.input_tokens);
         }
         if let Some(histories) = &self.histories {
             let before = histories.tokens(job.conversation, request);

@@ -95,13 +95,15 @@ impl Histories {
         if self.last.get(job.conversation) == Some(&job.request) {
             return Ok(());
         }
-        let answer = said(answer, record)?;
-        let mut said = own(plan.target.protocol, turn);
+        let own = own(plan.target.protocol, turn);
+        let answer = in_form_of(&own, said(answer, record)?);
+        let mut bytes = size(&own) + size(&answer);
+        let mut said = own;
         if let Some(before) = before.filter(|_| turn.continues) {
+            bytes += before.bytes;
             said = joined(before.said, said);
         }
-        let said = answered(said, answer);
-        let bytes = size(&said);
+        let said = joined(said, answer);
         let limit = plan.limits.histories;
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > limit {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -146,13 +148,13 @@ fn joined(mut said: Prompt, prompt: Prompt) -> Prompt {
     said
 }
 
-fn answered(said: Prompt, answer: Prompt) -> Prompt {
-    match (&said, answer) {
+/// An answer in the form of the prompt that it answers.
+fn in_form_of(prompt: &Prompt, answer: Prompt) -> Prompt {
+    match (prompt, answer) {
         (Prompt::Messages(_), Prompt::Text(text)) => {
-            let message = json!({ "role": "assistant", "content": text });
-            joined(said, Prompt::Messages(vec![message]))
+            Prompt::Messages(vec![json!({ "role": "assistant", "content": text })])
         }
-        (_, answer) => joined(said, answer),
+        (_, answer) => answer,
     }
 }
 
@@ -180,7 +182,7 @@ fn said(answer: Answer, record: &Record) -> Result<Prompt, String> {
     }
 }
 
-/// About how much memory a history takes.
+/// About how much memory a part of a history takes.
 fn size(said: &Prompt) -> u64 {
     let message = |message: &Value| message.to_string().len();
     let bytes = match said {

@@ -26,7 +26,8 @@ struct Waiting {
     /// Draws the next conversation; the first is taken where there is nothing to draw.
     random: Option<ChaCha12Rng>,
     conversations: Vec<Conversation>,
-    ready: VecDeque<usize>,
+    /// Conversations, and since when they are ready.
+    ready: VecDeque<(u64, usize)>,
     /// Turns that were neither taken nor given up.
     left: u64,
 }
@@ -53,7 +54,7 @@ impl ReadyQueue {
         Self(Mutex::new(Waiting {
             instants,
             random: (order == ReadyOrder::Random).then(random),
-            ready: (0..conversations.len()).collect(),
+            ready: (0..conversations.len()).map(|c| (0, c)).collect(),
             left: conversations.iter().map(|turns| turns.len() as u64).sum(),
             conversations: conversations
                 .into_iter()
@@ -81,7 +82,7 @@ impl ReadyQueue {
         if waiting.left == 0 {
             return None;
         }
-        let Some(conversation) = waiting.next() else {
+        let Some(conversation) = waiting.next(scheduled) else {
             context.gauge.unused.add(1);
             return None;
         };
@@ -92,10 +93,7 @@ impl ReadyQueue {
         let turns = &mut waiting.conversations[conversation];
         let request = turns.turns[turns.next];
         turns.next += 1;
-        waiting.left -= 1;
-        if waiting.left == 0 && matches!(context.plan.stop, Stop::After(_)) {
-            context.exhausted.store(true, Ordering::Relaxed);
-        }
+        waiting.less(1, context);
         Some(Job {
             index,
             request,
@@ -105,22 +103,21 @@ impl ReadyQueue {
         })
     }
 
-    /// A turn has its answer: the next one is ready.
-    pub(super) fn is_answered(&self, conversation: usize) {
+    /// A turn has its answer since `at`: the next one is ready.
+    pub(super) fn is_answered(&self, conversation: usize, at: u64) {
         let mut waiting = self.lock();
         let turns = &waiting.conversations[conversation];
         if turns.next < turns.turns.len() {
-            waiting.ready.push_back(conversation);
+            waiting.ready.push_back((at, conversation));
         }
     }
 
     /// Gives a conversation up, and returns its turns that were not taken.
-    pub(super) fn give_up(&self, conversation: usize) -> Vec<u64> {
+    pub(super) fn give_up(&self, conversation: usize, context: &Context) -> Vec<u64> {
         let mut waiting = self.lock();
         let turns = &mut waiting.conversations[conversation];
         let rest = turns.turns.split_off(turns.next);
-        // A run that has had as many as it was to have counts none any more.
-        waiting.left = waiting.left.saturating_sub(rest.len() as u64);
+        waiting.less(rest.len() as u64, context);
         rest
     }
 
@@ -130,11 +127,33 @@ impl ReadyQueue {
 }
 
 impl Waiting {
-    fn next(&mut self) -> Option<usize> {
-        let n = self.ready.len();
-        match &mut self.random {
-            Some(random) if n > 0 => self.ready.swap_remove_back(random.random_range(0..n)),
-            _ => self.ready.pop_front(),
+    /// The next of the conversations that were ready at `scheduled`: what has ended since then came
+    /// too late for that arrival, however late it is dealt with.
+    fn next(&mut self, scheduled: u64) -> Option<usize> {
+        let was_ready =
+            |(at, (since, _)): (usize, &(u64, usize))| (*since <= scheduled).then_some(at);
+        let mut ready = self.ready.iter().enumerate().filter_map(was_ready);
+        let at = match &mut self.random {
+            None => ready.next(),
+            Some(random) => {
+                let all: Vec<usize> = ready.collect();
+                (!all.is_empty()).then(|| all[random.random_range(0..all.len())])
+            }
+        };
+        let taken = match self.random {
+            None => self.ready.remove(at?),
+            Some(_) => self.ready.swap_remove_back(at?),
+        };
+        taken.map(|(_, conversation)| conversation)
+    }
+
+    /// So many turns fewer are left. A run that has had as many as it was to have counts none any more.
+    fn less(&mut self, turns: u64, context: &Context) {
+        let was_left = self.left > 0;
+        self.left = self.left.saturating_sub(turns);
+        let is_timed = matches!(context.plan.stop, Stop::After(_));
+        if was_left && self.left == 0 && is_timed && self.instants.next().is_some() {
+            context.exhausted.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -77,7 +77,7 @@ impl Sight {
 
     /// Takes the head of the answer, which was read at `at`.
     pub(super) fn head(&mut self, head: Head, at: u64) {
-        self.headers = Some(at);
+        self.headers = Some(self.not_before(at));
         let status = head.status;
         let words = |class, what: String| Body::Words {
             class,
@@ -139,7 +139,14 @@ impl Sight {
         }
     }
 
+    /// Two clocks may differ by what was seen last: nothing comes before what came before it.
+    pub(super) fn not_before(&self, at: u64) -> u64 {
+        let last = self.heard.or(self.headers).unwrap_or(self.dispatched);
+        at.max(last)
+    }
+
     fn events(&mut self, piece: &[u8], at: u64) -> Result<u64, Fault> {
+        let at = self.not_before(at);
         let Self {
             events,
             decoder,

@@ -1,7 +1,7 @@
 //! The checks, one function each: a reason, or nothing to object.
 
-use super::{Case, Check, Grade, Reason};
-use crate::{Class, Load, Outcome, OutputLength, Record, run::Ended};
+use super::{Case, Check, Grade, Reason, Thresholds};
+use crate::{Class, ClientError, Load, Outcome, OutputLength, Record, run::Ended};
 
 /// `NN.N %`.
 fn percent(share: f64) -> String {
@@ -17,6 +17,34 @@ fn graded(value: f64, (degraded, invalid): (f64, f64)) -> Option<(Grade, f64)> {
     } else {
         None
     }
+}
+
+/// Objects to what the client adds to numbers of completed requests, in milliseconds, as `measured` has
+/// them under the names of [`ClientError::worst`], where that is much of them.
+#[must_use]
+pub fn client_error(
+    error: &ClientError,
+    measured: impl Fn(&str) -> Option<f64>,
+    limits: &Thresholds,
+) -> Option<Reason> {
+    let worst = error.worst(measured)?;
+    let (grade, threshold) = graded(worst.share, limits.client_error)?;
+    Some(Reason {
+        check: Check::ClientError,
+        grade,
+        measured: Some(worst.share),
+        threshold,
+        message: format!(
+            "the client adds {:.3} ms to `{}` under this load, {}",
+            worst.added_ms,
+            worst.name,
+            match worst.share.is_finite() {
+                true => format!("{} of what was measured", percent(worst.share)),
+                false => "which was measured as 0".to_owned(),
+            }
+        ),
+        help: "give the client processors of its own, or lower the load".into(),
+    })
 }
 
 impl Case<'_> {
@@ -239,29 +267,13 @@ impl Case<'_> {
 
     fn client_error(&self) -> Option<Reason> {
         let (ttft, itl) = (&self.metrics.ttft.completed, &self.metrics.itl.completed);
-        let worst = self.error?.worst(|name| match name {
+        let measured = |name: &str| match name {
             "ttft_p50" => ttft.p50,
             "ttft_p99" => ttft.p99,
             "itl_p50" => itl.p50,
             _ => itl.p99,
-        })?;
-        let (grade, threshold) = graded(worst.share, self.limits.client_error)?;
-        Some(Reason {
-            check: Check::ClientError,
-            grade,
-            measured: Some(worst.share),
-            threshold,
-            message: format!(
-                "the client adds {:.3} ms to `{}` under this load, {}",
-                worst.added_ms,
-                worst.name,
-                match worst.share.is_finite() {
-                    true => format!("{} of what was measured", percent(worst.share)),
-                    false => "which was measured as 0".to_owned(),
-                }
-            ),
-            help: "give the client processors of its own, or lower the load".into(),
-        })
+        };
+        client_error(self.error?, measured, self.limits)
     }
 
     fn client_cpu(&self) -> Option<Reason> {

@@ -9,6 +9,8 @@ mod steady;
 
 use serde::{Deserialize, Serialize};
 
+pub use checks::client_error;
+
 use crate::{ClientError, Metrics, Record, RunInfo};
 
 /// How far to trust a result; ordered from good to bad.

@@ -59,16 +59,16 @@ impl Feed {
     pub(super) fn is_over(&mut self, job: Job, at: u64) {
         match self {
             Self::Open(_) => {}
-            Self::Ready(arrivals) => arrivals.queue.is_answered(job.conversation),
+            Self::Ready(arrivals) => arrivals.queue.is_answered(job.conversation, at),
             Self::Closed(users) => users.is_answered(job.user, at),
         }
     }
 
     /// The conversation of a request cannot go on: takes its further turns.
-    pub(super) fn give_up(&mut self, job: Job) -> Vec<u64> {
+    pub(super) fn give_up(&mut self, job: Job, context: &Context) -> Vec<u64> {
         match self {
             Self::Open(_) => Vec::new(),
-            Self::Ready(arrivals) => arrivals.queue.give_up(job.conversation),
+            Self::Ready(arrivals) => arrivals.queue.give_up(job.conversation, context),
             Self::Closed(users) => users.give_up(job.user),
         }
     }

@@ -8,6 +8,7 @@
 mod connection;
 mod feed;
 mod lateness;
+mod rest;
 mod shared;
 
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ use crate::clock::{BesideWall, Moment};
 use crate::protocol::Fault;
 use crate::{EventTime, HttpVersion, Outcome, Record};
 use connection::{Connection, Exchange, Phase};
+use rest::Rest;
 use shared::Shared;
 
 pub(in crate::run) use feed::{Arrivals, Feed, Instants, Users};
@@ -57,11 +59,6 @@ const TIMER: u64 = u64::MAX - 1;
 /// A body is rendered ahead only so long before the next instant: one takes less, short of prompts
 /// of hundreds of thousands of tokens.
 const MARGIN: Duration = Duration::from_millis(1);
-/// How long a lane rests between reading its sockets where the kernel takes the time, at most, in
-/// nanoseconds.
-const LONGEST_REST: u64 = 1_000_000;
-/// By how much longer it rests next time if nothing spoke against it, in nanoseconds.
-const MORE_REST: u64 = 20_000;
 /// The longest that a lane sleeps: what nobody tells it, it looks up.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
@@ -81,6 +78,10 @@ pub(super) struct Lane {
     connections: Slab<Connection>,
     /// Connections that carry many exchanges each.
     shared: Slab<Shared>,
+    /// Exchanges that look for another one of those.
+    again: VecDeque<Box<Exchange>>,
+    /// How many of them wait for one that is being made: as many as the server last allowed.
+    most_waiting: usize,
     /// Last in, first out, so that few connections stay warm rather than many lukewarm.
     idle: Vec<usize>,
     buffer: Vec<u8>,
@@ -92,12 +93,7 @@ pub(super) struct Lane {
     generation: u32,
     /// When timeouts are looked at next.
     next_look: u64,
-    /// Until when it rested last.
-    rested: u64,
-    /// How long it rests now, in nanoseconds.
-    rest: u64,
-    /// Whether a read has brought several events of one answer since then.
-    has_merged: bool,
+    rest: Rest,
     /// Places the kernel's times on the clock of the run.
     beside_wall: BesideWall,
 }
@@ -125,15 +121,15 @@ impl Lane {
             armed: None,
             connections: Slab::new(),
             shared: Slab::new(),
+            again: VecDeque::new(),
+            most_waiting: shared::MOST_WAITING,
             idle: Vec::new(),
             buffer: vec![0; READ],
             admitted: VecDeque::new(),
             busy: 0,
             generation: 0,
             next_look: 0,
-            rested: 0,
-            rest: LONGEST_REST,
-            has_merged: false,
+            rest: Rest::new(),
             beside_wall: BesideWall::default(),
         })
     }
@@ -184,25 +180,15 @@ impl Lane {
         }
     }
 
-    /// Where the kernel takes the time of what comes in: sleeps until there may be several packets
-    /// to read at one go, but over no arrival. Of several packets of one connection the kernel tells
-    /// the last one's time only: where that happens it rests less, to nothing in the end.
+    /// Rests, where the kernel takes the time of what comes in and a connection has one answer.
     fn rest(&mut self) {
         let plan = &self.context.plan;
         let has_one_each = plan.target.http == HttpVersion::One;
         if plan.event_time == EventTime::Read || !has_one_each || self.busy == 0 {
             return;
         }
-        self.rest = match std::mem::take(&mut self.has_merged) {
-            true => self.rest / 2,
-            false => LONGEST_REST.min(self.rest + MORE_REST),
-        };
         let clock = self.context.clock;
-        let now = clock.now();
-        let until = self.rested + self.rest;
-        self.rested = until.max(now);
-        let until = self.feed.next_due().map_or(until, |due| due.min(until));
-        if until > now {
+        if let Some(until) = self.rest.next(clock.now(), self.feed.next_due()) {
             let at = timespec(clock.started_monotonic() + until);
             // Woken up early by a signal it rests less.
             let _ = rustix::thread::clock_nanosleep_absolute(ClockId::Monotonic, &at);
@@ -265,6 +251,9 @@ impl Lane {
     fn send_due(&mut self) {
         while let Some(job) = self.admitted.pop_front() {
             self.start(job, None);
+        }
+        for exchange in std::mem::take(&mut self.again) {
+            self.send_shared(exchange);
         }
         while let Some(due) = self.feed.next_due() {
             if !self.context.clock.until(due).is_zero() {
@@ -485,7 +474,7 @@ impl Lane {
         let connection = &mut self.connections[at];
         let before = connection.n_events();
         let outcome = connection.take(&mut bytes, now, &self.context.gauge.tokens);
-        self.has_merged |= connection.n_events() > before + 1;
+        self.rest.saw(connection.n_events().saturating_sub(before));
         // Nobody asked for more than the answer: what follows would be taken for the next one.
         connection.is_broken |= !bytes.is_empty();
         if let Some(result) = outcome {
@@ -576,6 +565,7 @@ impl Lane {
     fn deliver(&mut self, exchange: Box<Exchange>, outcome: Result<Outcome, Fault>, done: u64) {
         let context = self.context.clone();
         let Exchange { job, sight, .. } = *exchange;
+        let done = sight.not_before(done);
         context.gauge.leave(done);
         self.busy -= 1;
         let is_refused = matches!(&outcome, Err(fault) if fault.class.is_before_sending());
@@ -595,7 +585,7 @@ impl Lane {
 
     /// The conversation of a request cannot go on: its further turns are never sent.
     fn give_up(&mut self, job: Job, at: u64, why: &str) {
-        for request in self.feed.give_up(job) {
+        for request in self.feed.give_up(job, &self.context) {
             let Some(index) = self.context.number() else {
                 return;
             };
@@ -656,7 +646,7 @@ impl Lane {
 /// When something that was read at `now` came, by the kernel if it says so.
 fn received(moment: Option<Moment>, beside_wall: BesideWall, now: u64) -> u64 {
     let received = moment.and_then(|moment| beside_wall.when(moment));
-    received.unwrap_or(now)
+    received.map_or(now, |at| at.min(now))
 }
 
 /// What the system calls a connection: its place, and which of those that had it.

@@ -23,7 +23,7 @@ use crate::protocol::Fault;
 use crate::run::gauge::Count;
 
 /// Requests that wait for one connection to be made, before the server has said how many it takes.
-const MOST_WAITING: usize = 100;
+pub(super) const MOST_WAITING: usize = 100;
 
 /// What a stream is at.
 pub(super) enum Stream {
@@ -97,19 +97,22 @@ impl Lane {
             self.send_over(at, exchange, false);
             return self.drive(at);
         }
-        let may_wait = |s: &Shared| !s.is_open() && s.waiting.len() < MOST_WAITING;
+        let most = self.most_waiting;
+        let may_wait = |s: &Shared| !s.is_open() && s.waiting.len() < most;
         let making = self.shared.iter_mut().find(|(_, s)| may_wait(s));
         match making {
             Some((_, shared)) => shared.waiting.push(exchange),
-            None => self.connect_shared(vec![exchange], 0),
+            None => self.connect_shared(vec![exchange], 0, self.context.clock.now()),
         }
     }
 
-    fn connect_shared(&mut self, waiting: Vec<Box<Exchange>>, mut address: usize) {
+    /// Makes a connection, begun to be made at `since`, to the first of the server's addresses from
+    /// number `address` on that takes one.
+    fn connect_shared(&mut self, waiting: Vec<Box<Exchange>>, mut address: usize, since: u64) {
         let context = self.context.clone();
         let mut failed = None;
         while let Some(made) = context.wire.connect(address) {
-            let made = made.and_then(|socket| self.register(socket, address));
+            let made = made.and_then(|socket| self.register(socket, address, since));
             match made {
                 Ok(at) => {
                     self.shared[at].waiting = waiting;
@@ -125,7 +128,7 @@ impl Lane {
     }
 
     /// Gives a socket that is being connected its place.
-    fn register(&mut self, socket: Socket, address: usize) -> Result<usize, Fault> {
+    fn register(&mut self, socket: Socket, address: usize, since: u64) -> Result<usize, Fault> {
         self.generation = next(self.generation);
         let entry = self.shared.vacant_entry();
         let name = name(entry.key(), self.generation) | SHARED;
@@ -136,7 +139,7 @@ impl Lane {
         entry.insert(Shared {
             name,
             link: Link::Connecting { socket, address },
-            since: self.context.clock.now(),
+            since,
             waiting: Vec::new(),
             interest,
         });
@@ -167,7 +170,12 @@ impl Lane {
             Ok(false) => return self.want_shared(at),
             Err(error) => return self.not_connected(at, &error),
         }
-        let Shared { link, waiting, .. } = self.shared.remove(at);
+        let Shared {
+            link,
+            waiting,
+            since,
+            ..
+        } = self.shared.remove(at);
         let Link::Connecting { socket, .. } = link else {
             return self.fail(waiting, &self.no_http2("no connection"));
         };
@@ -178,12 +186,12 @@ impl Lane {
             );
         }
         match Http2::new(socket, self.context.plan.limits.head) {
-            Ok(http2) => self.greeted(http2, waiting),
+            Ok(http2) => self.greeted(http2, waiting, since),
             Err(error) => self.fail(waiting, &self.context.wire.fault(&error)),
         }
     }
 
-    fn greeted(&mut self, http2: Http2<Stream>, waiting: Vec<Box<Exchange>>) {
+    fn greeted(&mut self, http2: Http2<Stream>, waiting: Vec<Box<Exchange>>, since: u64) {
         self.generation = next(self.generation);
         let entry = self.shared.vacant_entry();
         let name = name(entry.key(), self.generation) | SHARED;
@@ -197,7 +205,7 @@ impl Lane {
                 http2: Box::new(http2),
                 is_open: false,
             },
-            since: self.context.clock.now(),
+            since,
             waiting,
             interest,
         });
@@ -205,11 +213,16 @@ impl Lane {
     }
 
     fn not_connected(&mut self, at: usize, error: &std::io::Error) {
-        let Shared { link, waiting, .. } = self.shared.remove(at);
+        let Shared {
+            link,
+            waiting,
+            since,
+            ..
+        } = self.shared.remove(at);
         let fault = self.context.wire.fault(error);
         match link {
             Link::Connecting { address, .. } if self.context.wire.has(address + 1) => {
-                self.connect_shared(waiting, address + 1);
+                self.connect_shared(waiting, address + 1, since);
             }
             _ => self.fail(waiting, &fault),
         }
@@ -250,7 +263,10 @@ impl Lane {
             return false;
         };
         match &mut shared.link {
-            Link::Made { http2, is_open } if !*is_open && http2.is_settled() => *is_open = true,
+            Link::Made { http2, is_open } if !*is_open && http2.is_settled() => {
+                *is_open = true;
+                self.most_waiting = http2.most_streams();
+            }
             _ => return false,
         }
         let mut waiting = std::mem::take(&mut shared.waiting).into_iter();
@@ -260,9 +276,7 @@ impl Lane {
             exchange.sight.connected = Some(now);
             self.send_over(at, exchange, true);
         }
-        for exchange in waiting {
-            self.send_shared(exchange);
-        }
+        self.again.extend(waiting);
         true
     }
 
@@ -274,12 +288,12 @@ impl Lane {
         let (request, body) = (*request.clone(), exchange.body.clone());
         exchange.sight.attempts += 1;
         let Some(http2) = self.http2(at) else {
-            return self.connect_shared(vec![exchange], 0);
+            return self.again.push_back(exchange);
         };
         let unsent = http2.send(request, body, Stream::Busy { exchange, fresh });
         if let Err(Stream::Busy { mut exchange, .. }) = unsent {
             exchange.sight.attempts -= 1;
-            self.send_shared(exchange);
+            self.again.push_back(exchange);
         }
     }
 
@@ -342,10 +356,12 @@ impl Lane {
             return;
         };
         let is_first = !exchange.answered && exchange.sight.attempts == 1;
-        if is_first && (!fresh || broken.is_unprocessed) {
+        let is_stale = !fresh && !broken.is_reset;
+        if is_first && (is_stale || broken.is_unprocessed) {
             exchange.rewind();
             exchange.sight.connected = None;
-            return self.send_shared(exchange);
+            // Not now: what else the connection has brought comes first.
+            return self.again.push_back(exchange);
         }
         let fault = exchange.sight.cut(broken.why);
         self.deliver(exchange, Err(fault), now);
@@ -413,6 +429,13 @@ impl Lane {
                 self.fail(exchanges, too_late);
                 continue;
             }
+            let is_late = |e: &mut Box<Exchange>| of_answer(e, now, &timeouts).is_some();
+            let waited: Vec<_> = self.shared[at].waiting.extract_if(.., is_late).collect();
+            for exchange in waited {
+                let fault = Late::Whole.fault(&timeouts, too_late);
+                let fault = fault.unwrap_or_else(|| too_late.clone());
+                self.deliver(exchange, Err(fault), now);
+            }
             let mut is_late = false;
             for (key, late) in self.late_streams(at, now) {
                 is_late = true;
@@ -445,6 +468,9 @@ impl Lane {
 
     /// Breaks off everything that is under way over shared connections.
     pub(super) fn drop_shared(&mut self, now: u64) {
+        for exchange in std::mem::take(&mut self.again) {
+            self.deliver(exchange, Ok(Outcome::Dropped), now);
+        }
         for (_, shared) in std::mem::take(&mut self.shared) {
             for exchange in shared.into_exchanges() {
                 self.deliver(exchange, Ok(Outcome::Dropped), now);
