@@ -3,7 +3,7 @@
 use crate::files;
 use crate::kinds::Model;
 use crate::workload::prompts::{PromptForm, Prompts, load_tokenizer};
-use crate::workload::{OUTPUT, check_ratio, check_tokens, ideal_text, tokens_text, write};
+use crate::workload::{OUTPUT, check_ratio, check_tokens, ideal_text, made, tokens_text, write};
 use embedded_server::tokenizer::Tokenizer;
 use engine::options::Parser;
 use engine::source::Place;
@@ -11,6 +11,7 @@ use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepRepor
 use engine::types::{Any, Artifact};
 use engine::value::Table;
 use loadgen::{Prefixes, Prompt, Request, Workload};
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 
@@ -57,14 +58,11 @@ impl Step for DatasetRandom {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let mut prompts = Prompts::new(&context.path(&self.model)?, self.prompt, self.seed)?;
         let mut seen = Prefixes::default();
-        let total = self.requests.get();
+        let total = self.requests;
         let mut requests = Vec::new();
-        for i in 0..total {
+        for i in 0..total.get() {
             if i % 100 == 0 {
-                context.done("making prompts", i.into(), total.into());
-            }
-            if context.is_cancelled() {
-                return Err(StepError::new("interrupted"));
+                made(context, "making prompts", i, total)?;
             }
             requests.push(self.request(i, &mut prompts, &mut seen)?);
         }
@@ -217,9 +215,11 @@ fn count_prefixes(requests: &mut [Request]) {
     if !requests.iter().all(is_open) {
         return;
     }
-    let mut seen = Prefixes::default();
+    // Models share no cache.
+    let mut seen: HashMap<Option<String>, Prefixes> = HashMap::new();
     for request in requests {
         if let Prompt::Tokens(ids) = &request.prompt {
+            let seen = seen.entry(request.model.clone()).or_default();
             request.cacheable_tokens = Some(count(seen.add(ids)));
         }
     }
@@ -227,4 +227,23 @@ fn count_prefixes(requests: &mut [Request]) {
 
 fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_share_no_prefixes() {
+        let output = NonZeroU32::MIN;
+        let request = |i: usize, model: &str| Request {
+            model: Some(model.to_owned()),
+            ..Request::new(format!("r{i}"), Prompt::Tokens(vec![1, 2, 3]), 3, output)
+        };
+        let models = ["a", "b", "a"].into_iter().enumerate();
+        let mut requests: Vec<Request> = models.map(|(i, m)| request(i, m)).collect();
+        count_prefixes(&mut requests);
+        let found: Vec<_> = requests.iter().map(|r| r.cacheable_tokens).collect();
+        assert_eq!(found, [Some(0), Some(0), Some(3)]);
+    }
 }

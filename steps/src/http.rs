@@ -104,11 +104,6 @@ pub(crate) async fn get_as(
     ask(with_key(request, api_key), peer, path).await
 }
 
-/// Asks with POST and no body.
-pub(crate) async fn post(peer: Peer<'_>, path: &str) -> Result<Answer, StepError> {
-    ask(peer.client()?.post(peer.join(path)), peer, path).await
-}
-
 /// Posts a body and returns the status and the text of the answer.
 pub(crate) async fn post_text(
     peer: Peer<'_>,

@@ -1,14 +1,10 @@
 //! The client is calibrated without being asked, once for each shape of load on a machine.
 
-use crate::scripted::{Asked, Said, Scripted};
+use crate::scripted::{ANSWER, Asked, Said, Scripted};
 use crate::world::World;
 use serde_json::Value;
 use std::fs;
 use std::time::Duration;
-
-const ANSWER: &str = "data: {\"choices\":[{\"index\":0,\"text\":\"a\",\"finish_reason\":\"length\"}]}\n\n\
-    data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n\
-    data: [DONE]\n\n";
 
 /// Slow enough that what a client adds is a small part of it.
 fn answer(asked: &Asked) -> Said {

@@ -4,6 +4,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+/// A completion of one token, as a stream.
+pub(crate) const ANSWER: &str = "data: {\"choices\":[{\"index\":0,\"text\":\"a\",\"finish_reason\":\"length\"}]}\n\n\
+    data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n\
+    data: [DONE]\n\n";
+
 /// What was asked: the path, and the body as JSON or null.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {

@@ -1,6 +1,6 @@
 //! `load.search` that is cut off in the middle: what it had found out is not asked again.
 
-use crate::scripted::{Asked, Said, Scripted};
+use crate::scripted::{ANSWER, Asked, Said, Scripted};
 use crate::world::{Running, World, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -14,10 +14,6 @@ const REQUESTS: usize = 10;
 const CUT: &str = "trial 3 ";
 /// Users of the trials that such a server makes a search try: the fourth holds no more.
 const TRIED: [f64; 6] = [1.0, 2.0, 4.0, 8.0, 6.0, 5.0];
-
-const ANSWER: &str = "data: {\"choices\":[{\"index\":0,\"text\":\"a\",\"finish_reason\":\"length\"}]}\n\n\
-    data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n\
-    data: [DONE]\n\n";
 
 fn prompt(asked: &Asked) -> &str {
     asked.body["prompt"].as_str().unwrap_or_default()

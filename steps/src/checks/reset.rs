@@ -3,6 +3,7 @@
 use super::ask::{self, usage};
 use crate::http::Peer;
 use crate::kinds::InferenceServer;
+use crate::server::flush;
 use engine::step::{
     FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
 };
@@ -10,8 +11,6 @@ use engine::types::{Lease, Text};
 use serde_json::json;
 use std::time::Duration;
 
-/// Where servers empty their caches: SGLang and the embedded one, vLLM.
-const ROUTES: [&str; 2] = ["/flush_cache", "/reset_prefix_cache"];
 /// Words of the prompt that tells whether something is kept: more than any block of a cache has.
 const WORDS: usize = 300;
 
@@ -112,29 +111,13 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// Empties the cache by the first way that the server knows.
     async fn flush(&self) -> Result<&'static str, StepError> {
-        let mut refusals = Vec::new();
-        for route in ROUTES {
-            let said = ask::post(self.server, route, String::new(), self.limit, self.key).await?;
-            match said.status {
-                200 => return Ok(route),
-                404 | 405 => refusals.push(route),
-                401 | 403 => {
-                    let message = format!("the server refuses `{route}`: status {}", said.status);
-                    return Err(StepError::new(message)
-                        .help("give the key that it asks for: `api_key = \"${secret.NAME}\"`"));
-                }
-                status => {
-                    let message = format!("the server answered {status} to `{route}`");
-                    return Err(StepError::new(message)
-                        .help("nothing may run on it meanwhile")
-                        .class(FailureClass::Infrastructure));
-                }
-            }
-        }
-        let message = format!("the server knows none of `{}`", refusals.join("`, `"));
-        Err(StepError::new(message).help(
-            "start it with its cache-reset route (vLLM: VLLM_SERVER_DEV_MODE=1), or restart it",
-        ))
+        let route = flush::flush(self.server, self.limit, self.key).await?;
+        route.ok_or_else(|| {
+            let message = format!("the server knows none of `{}`", flush::ROUTES.join("`, `"));
+            StepError::new(message).help(
+                "start it with its cache-reset route (vLLM: VLLM_SERVER_DEV_MODE=1), or restart it",
+            )
+        })
     }
 
     /// Asks twice, and returns how much of the prompt was cached the second time.

@@ -3,10 +3,10 @@
 
 use super::arrivals::{ArrivalChoice, LoadOptions, StageOptions, ThinkChoice};
 use super::rehearsal::Rehearsal;
-use super::{EventTimeChoice, HttpChoice};
+use super::{EventTimeChoice, HttpChoice, client_error_definitions};
 use crate::files;
 use crate::kinds::Workload as WorkloadKind;
-use crate::result::{Definition, MeasuredFile, Row};
+use crate::result::{MeasuredFile, Row};
 use engine::options::Parser;
 use engine::source::Place;
 use engine::step::{
@@ -92,15 +92,12 @@ impl LoadCalibrate {
             arrivals: self.arrivals,
             burstiness: self.burstiness,
             stages: &self.stages,
-            speed: None,
             max_in_flight: self.max_in_flight,
-            ready_queue: None,
             concurrency: self.concurrency,
             think_time: self.think_time,
             think: self.think,
-            sessions: false,
             has_end: false,
-            seed: self.seed,
+            ..LoadOptions::none(self.seed)
         }
     }
 
@@ -156,17 +153,9 @@ fn measured(run: &Run, error: &ClientError) -> MeasuredFile {
     for (name, value) in error.values() {
         row.set(name, value);
     }
-    let definition = |(name, formula): (&str, &str)| Definition {
-        name: name.to_owned(),
-        unit: "ms".to_owned(),
-        formula: formula.to_owned(),
-    };
     MeasuredFile {
         rows: vec![row],
-        definitions: ClientError::definitions()
-            .into_iter()
-            .map(definition)
-            .collect(),
+        definitions: client_error_definitions().collect(),
         notes: Vec::new(),
         target: BTreeMap::from([("executor".to_owned(), "sim".to_owned())]),
         details: serde_json::json!({ "info": run.info, "client_error": error }),

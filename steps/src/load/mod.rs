@@ -21,9 +21,10 @@ pub(crate) use test::LoadTest;
 pub(crate) use warm::LoadWarm;
 
 use crate::http::Peer;
+use crate::result::Definition;
 use engine::service::Endpoint;
 use engine::step::{Grade, StepError, Verdict};
-use loadgen::{Address, EventTime, Generation, HttpVersion, Protocol, Secret, Target};
+use loadgen::{Address, ClientError, EventTime, Generation, HttpVersion, Protocol, Secret, Target};
 
 engine::choices! {
     /// How to talk to the server.
@@ -122,12 +123,23 @@ pub(crate) fn target(
 pub(crate) fn verdict(verdict: &loadgen::Verdict) -> Verdict {
     Verdict {
         grade: grade(verdict.grade),
-        reasons: verdict
-            .reasons
-            .iter()
-            .map(|r| format!("{} ({})", r.message, r.help))
-            .collect(),
+        reasons: verdict.reasons.iter().map(reason_text).collect(),
     }
+}
+
+/// What the numbers mean that say what the client adds.
+fn client_error_definitions() -> impl Iterator<Item = Definition> {
+    let definition = |(name, formula): (&str, &str)| Definition {
+        name: name.to_owned(),
+        unit: "ms".to_owned(),
+        formula: formula.to_owned(),
+    };
+    ClientError::definitions().into_iter().map(definition)
+}
+
+/// A reason and its mend.
+fn reason_text(reason: &loadgen::Reason) -> String {
+    format!("{} ({})", reason.message, reason.help)
 }
 
 fn grade(grade: loadgen::Grade) -> Grade {

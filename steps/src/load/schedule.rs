@@ -1,7 +1,7 @@
 //! `workload.schedule`: writes into a workload when each request arrives, so that whoever replays it
 //! does exactly the same work at exactly the same instants.
 
-use super::arrivals::{ArrivalChoice, LoadOptions, StageOptions, ThinkChoice};
+use super::arrivals::{ArrivalChoice, LoadOptions, StageOptions};
 use crate::kinds::Workload as WorkloadKind;
 use engine::options::Parser;
 use engine::source::Place;
@@ -68,15 +68,8 @@ impl WorkloadSchedule {
             arrivals: Some(self.arrivals),
             burstiness: self.burstiness,
             stages: &self.stages,
-            speed: None,
-            max_in_flight: None,
-            ready_queue: None,
-            concurrency: None,
-            think_time: None,
-            think: ThinkChoice::Constant,
-            sessions: false,
             has_end: false,
-            seed: self.seed,
+            ..LoadOptions::none(self.seed)
         }
     }
 }

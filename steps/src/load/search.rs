@@ -4,12 +4,16 @@
 use super::arrivals::LoadOptions;
 use super::bisect::{Bisection, Tally};
 use super::calibration::{Calibration, Measurement};
-use super::{EventTimeChoice, HttpChoice, ProtocolChoice, target};
+use super::{
+    EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, grade, reason_text,
+    target,
+};
 use crate::files;
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::result::{Definition, MeasuredFile, Row};
 use engine::notes::Notes;
 use engine::options::Parser;
+use engine::samples::now_s;
 use engine::source::Place;
 use engine::step::{
     FailureClass, Figure, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport,
@@ -41,6 +45,10 @@ engine::choices! {
         Concurrency = "concurrency",
     }
 }
+
+/// How long after its beginning a search that was cut off may go on, seconds: a night. What was found
+/// out earlier says little of the server as it is now.
+const KEPT_S: u64 = 24 * 3600;
 
 engine::options! {
     /// Options of `load.search`.
@@ -338,24 +346,15 @@ fn users(value: f64) -> NonZeroU32 {
 /// Adds to a verdict what the client adds to the numbers of the load that held, where that is much.
 fn distorted(mut verdict: Verdict, error: Option<&ClientError>, result: &MeasuredFile) -> Verdict {
     let values = result.rows.first().map(|row| &row.values);
-    let measured =
-        |name: &str| values.and_then(|v| v.get(&format!("{name}_ms")).copied().flatten());
-    let Some(worst) = error.and_then(|error| error.worst(measured)) else {
-        return verdict;
+    let measured = |name: &str| {
+        let name = format!("{name}_completed_ms");
+        values.and_then(|v| v.get(&name).copied().flatten())
     };
-    let (degraded, invalid) = Thresholds::default().client_error;
-    let grade = match worst.share {
-        share if share > invalid => Grade::Invalid,
-        share if share > degraded => Grade::Degraded,
-        _ => return verdict,
-    };
-    verdict.grade = verdict.grade.max(grade);
-    verdict.reasons.push(format!(
-        "the client adds {:.3} ms to `{}` at the load that held, {:.0} % of what was measured (give the client processors of its own)",
-        worst.added_ms,
-        worst.name,
-        worst.share * 100.0
-    ));
+    let thresholds = Thresholds::default();
+    if let Some(reason) = error.and_then(|e| loadgen::client_error(e, measured, &thresholds)) {
+        verdict.grade = verdict.grade.max(grade(reason.grade));
+        verdict.reasons.push(reason_text(&reason));
+    }
     verdict
 }
 
@@ -365,7 +364,17 @@ struct Unfinished {
     /// The boot of the machine in which they were made: after another they would be mixed with what
     /// may have changed.
     boot: String,
+    /// When the search began, seconds since 1970.
+    began: u64,
     trials: Vec<Trial>,
+}
+
+impl Unfinished {
+    /// Whether a search may still go on with these; one of the future tells of a clock that was set.
+    fn may_go_on(&self, boot: &str, now: u64) -> bool {
+        let age = now.checked_sub(self.began);
+        self.boot == boot && age.is_some_and(|age| age <= KEPT_S)
+    }
 }
 
 /// Trials that are written down as they end, so that a search that was cut off goes on.
@@ -378,11 +387,13 @@ impl<'a> Log<'a> {
     fn open(context: &'a StepContext) -> Self {
         let boot = &context.environment.boot_id;
         let left: Option<Unfinished> = context.notes.unfinished();
-        let known = left.filter(|left| left.boot == *boot);
+        let now = now_s();
+        let known = left.filter(|left| left.may_go_on(boot, now));
         Self {
             notes: &context.notes,
             known: known.unwrap_or_else(|| Unfinished {
                 boot: boot.clone(),
+                began: now,
                 trials: Vec::new(),
             }),
         }
@@ -519,13 +530,7 @@ impl LoadSearch {
             unit: d.unit.to_owned(),
             formula: d.formula.to_owned(),
         }));
-        definitions.extend(error.iter().flat_map(|_| ClientError::definitions()).map(
-            |(name, formula)| Definition {
-                name: name.to_owned(),
-                unit: "ms".to_owned(),
-                formula: formula.to_owned(),
-            },
-        ));
+        definitions.extend(error.iter().flat_map(|_| client_error_definitions()));
         MeasuredFile {
             rows: vec![row],
             definitions,
@@ -585,5 +590,25 @@ impl LoadSearch {
                 unit: String::new(),
             }],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_that_was_cut_off_goes_on_within_a_day_and_a_boot() {
+        let left = Unfinished {
+            boot: "a".to_owned(),
+            began: 1000,
+            trials: Vec::new(),
+        };
+        let times = [999, 1000, 1000 + KEPT_S, 1001 + KEPT_S];
+        assert_eq!(
+            times.map(|now| left.may_go_on("a", now)),
+            [false, true, true, false]
+        );
+        assert!(!left.may_go_on("b", 1000));
     }
 }

@@ -4,9 +4,10 @@ use super::arrivals::{ArrivalChoice, LoadOptions, ReadyChoice, StageOptions, Thi
 use super::calibration::{Calibration, Measurement};
 use super::recompute::write_views;
 use super::records::RecordFiles;
-use super::{EventTimeChoice, HttpChoice, ProtocolChoice, target, verdict};
+use super::{
+    EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, target, verdict,
+};
 use crate::breakdown;
-use crate::checks::{Asking, VerifyChoice};
 use crate::files;
 use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
@@ -102,9 +103,6 @@ engine::options! {
         api_key: Option<Text>;
         /// Longest wait for one answer.
         request_timeout: Duration = Duration::from_secs(600);
-        /// Empties the server's prefix cache before the load, and looks whether it is empty, as
-        /// `server.reset` does; so that no sample meets what the one before it left.
-        flush_cache: bool = false;
         /// What the client adds under this load; it stands beside the results, and counts in the
         /// verdict. `automatic` rehearses the load for two seconds against a built-in server before it
         /// begins, a minute at most, unless one of its shape did so within the last hour; or
@@ -211,15 +209,6 @@ impl LoadTest {
         }
     }
 
-    /// Empties the server's prefix cache; what is to be said of that.
-    async fn emptied(&self, context: &StepContext) -> Result<String, StepError> {
-        let key = self.api_key.as_ref().map(|k| context.text(k)).transpose()?;
-        let endpoint = context.endpoint(&self.server)?;
-        let asking = Asking::of(endpoint, key.as_deref(), self.request_timeout);
-        let said = asking.empty(VerifyChoice::IfPossible).await?;
-        Ok(format!("the prefix cache was {said}"))
-    }
-
     fn plan(&self, context: &StepContext, workload: Workload) -> Result<RunPlan, StepError> {
         let api_key = self
             .api_key
@@ -290,10 +279,6 @@ impl Step for LoadTest {
         let calibrated = self.calibration.of(&measurement, context).await?;
         let plan = self.plan(context, workload)?;
         let endpoint = context.endpoint(&self.server)?;
-        let emptied = match self.flush_cache {
-            true => Some(self.emptied(context).await?),
-            false => None,
-        };
         let target = describe_target(endpoint).await;
         let mut files = RecordFiles::create(context.output("records"), context)?;
         let run = loadgen::run(plan, &mut files, context.cancelled()).await;
@@ -314,7 +299,6 @@ impl Step for LoadTest {
         let mut result = measured(&run.info, &metrics, &judged, error.as_ref(), target)?;
         let note = calibrated.and_then(|calibrated| calibrated.note(&run.records));
         result.notes.extend(note);
-        result.notes.extend(emptied);
         files::write_json(&context.output("result.json"), &result)?;
         files::create_dir(&context.output("views"))?;
         write_views(&context.output("views"), &run.info, &run.records)?;
@@ -348,15 +332,9 @@ pub(super) fn measured(
         formula: formula.to_owned(),
     };
     let metric = |d: &loadgen::Definition| definition(d.name, d.unit, d.formula);
-    let of_error = |(name, formula)| definition(name, "ms", formula);
     let definitions = Metrics::definitions().iter().map(metric);
     let definitions = definitions
-        .chain(
-            error
-                .iter()
-                .flat_map(|_| ClientError::definitions())
-                .map(of_error),
-        )
+        .chain(error.iter().flat_map(|_| client_error_definitions()))
         .collect();
     let details = serde_json::json!({ "info": info, "verdict": judged, "metrics": serde_json::to_value(metrics).map_err(|e| StepError::because("could not write the metrics", e))? });
     Ok(MeasuredFile {

@@ -52,25 +52,13 @@ impl StepType for LoadWarm {
 
 impl LoadWarm {
     fn workload(&self) -> Result<Workload, StepError> {
-        let requests = (0..self.requests.get()).map(|i| Request {
-            id: format!("warm-{i}"),
-            conversation: None,
-            turn: 0,
-            continues: false,
-            arrival: None,
-            model: None,
-            prompt: Prompt::Text(
-                (0..self.input_words.get())
-                    .map(|j| format!("warm{i}x{j}"))
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            ),
-            input_tokens: self.input_words.get(),
-            cacheable_tokens: None,
-            output_tokens: self.output_tokens,
-            slo: None,
-            group: None,
-        });
+        let words = self.input_words.get();
+        let prompt = |i: u32| {
+            let words = (0..words).map(|j| format!("warm{i}x{j}"));
+            Prompt::Text(words.collect::<Vec<_>>().join(" "))
+        };
+        let requests = (0..self.requests.get())
+            .map(|i| Request::new(format!("warm-{i}"), prompt(i), words, self.output_tokens));
         Workload::new(requests.collect()).map_err(|e| StepError::new(e.to_string()))
     }
 }

@@ -3,6 +3,7 @@
 mod command;
 mod embedded;
 mod external;
+pub(crate) mod flush;
 
 pub(crate) use command::ServerCommand;
 pub(crate) use embedded::ServerEmbedded;
@@ -14,9 +15,13 @@ use engine::step::{StepContext, StepError};
 use engine::types::Arguments;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// Facts that every server brings besides `url`.
 const FACTS: &[&str] = &["port", "model"];
+
+/// How long a server may take to empty its cache.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Picks the port: the one that the plan names, which must be free, or any if it names none or 0.
 fn port(wanted: Option<u16>) -> Result<u16, StepError> {
@@ -64,13 +69,9 @@ async fn probe(endpoint: &Endpoint, health: &str, model: Option<&str>) -> Probe 
 
 /// Empties the prefix cache of a server that can; one that cannot has nothing to reset.
 async fn flush_cache(endpoint: &Endpoint) -> Result<(), StepError> {
-    let answer = http::post(Peer::of(endpoint), "/flush_cache").await?;
-    match answer.status {
-        200 | 404 | 405 => Ok(()),
-        status => Err(StepError::new(format!(
-            "the server did not flush its cache: status {status}"
-        ))),
-    }
+    flush::flush(Peer::of(endpoint), FLUSH_LIMIT, None)
+        .await
+        .map(drop)
 }
 
 /// Renders a table of arguments as flags.

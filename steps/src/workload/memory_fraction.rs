@@ -98,6 +98,10 @@ impl WorkloadMemoryFraction {
             message: message.to_owned(),
             help,
         };
+        if self.usable.is_some_and(|usable| usable.0 > 1.0) {
+            let message = "expected a share above 0 and up to 1";
+            return Err(unfit("usable", message, "0.87 is 87 % of all memory"));
+        }
         let weighs = !self.weights.is_empty();
         let default = if weighs {
             Divided::Cache
@@ -117,6 +121,11 @@ impl WorkloadMemoryFraction {
             )
         })?;
         let sizes = match self.divided.unwrap_or(default) {
+            Divided::Memory if weighs => {
+                let message = "weights count only where the rest beside them is divided";
+                let help = "write `divided = \"cache\"`, or remove `weights`";
+                return Err(unfit("weights", message, help));
+            }
             Divided::Memory => None,
             Divided::Cache => {
                 let total = self.total_memory.ok_or_else(|| {
@@ -174,7 +183,15 @@ impl Division {
         } else {
             self.usable * share
         };
-        if share.is_finite() && share > 0.0 && share <= 1.0 && self.leaves_room() {
+        let written = 0.1_f64.powi(i32::try_from(DIGITS).unwrap_or(i32::MAX));
+        if self.leaves_room() && (share.is_nan() || share < written) {
+            return Err(Unfit {
+                option: "alpha",
+                message: format!("next to no request goes to model {model}: its share is nothing"),
+                help: "take an `alpha` nearer to 1",
+            });
+        }
+        if share <= 1.0 && self.leaves_room() {
             return Ok(share);
         }
         Err(Unfit {
@@ -185,10 +202,9 @@ impl Division {
     }
 
     fn leaves_room(&self) -> bool {
-        self.usable <= 1.0
-            && self.sizes.as_ref().is_none_or(|(total, weights)| {
-                weights.iter().all(|w| *w > 0.0) && total * self.usable > weights.iter().sum()
-            })
+        self.sizes.as_ref().is_none_or(|(total, weights)| {
+            weights.iter().all(|w| *w > 0.0) && total * self.usable > weights.iter().sum()
+        })
     }
 }
 
@@ -264,5 +280,7 @@ mod tests {
         assert!(crowded.of(0).unwrap_err().message.contains("no memory"));
         let even = division(1.0, 2, None);
         assert_eq!(even.of(2).unwrap_err().option, "model");
+        let steep = division(30.0, 2, None).of(0).unwrap_err();
+        assert_eq!(steep.option, "alpha", "{steep:?}");
     }
 }

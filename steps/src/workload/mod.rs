@@ -1,5 +1,5 @@
-//! Workloads that are made: what each asks, in which order, and how much of it a prefix cache could
-//! hold. One file per maker.
+//! Workloads that are made, one file per maker: what each asks, in which order, and how much of it a
+//! prefix cache could hold; what makers draw with; and the share of memory that goes with a trace.
 
 mod memory_fraction;
 mod multi_model;
@@ -15,9 +15,10 @@ pub(crate) use shared_prefix::WorkloadSharedPrefix;
 
 use engine::options::Parser;
 use engine::source::Place;
-use engine::step::{OutputSpec, StepContext, StepError};
+use engine::step::{FailureClass, OutputSpec, StepContext, StepError};
 use engine::value::Table;
 use loadgen::{Request, Workload};
+use std::num::NonZeroU32;
 
 /// What every maker leaves.
 pub(crate) const OUTPUT: &[OutputSpec] = &[OutputSpec {
@@ -29,6 +30,20 @@ pub(crate) const OUTPUT: &[OutputSpec] = &[OutputSpec {
 
 /// More prompt tokens than any run of a day needs; they are kept in memory while they are made.
 const MOST_TOKENS: u64 = 500_000_000;
+
+/// Says how many of `all` parts are made; an error where nobody wants the rest.
+pub(crate) fn made(
+    context: &StepContext,
+    what: &str,
+    done: u32,
+    all: NonZeroU32,
+) -> Result<(), StepError> {
+    context.done(what, done.into(), all.get().into());
+    match context.is_cancelled() {
+        true => Err(StepError::new("interrupted").class(FailureClass::Interrupted)),
+        false => Ok(()),
+    }
+}
 
 /// Checks the requests and writes them down.
 pub(crate) fn write(context: &StepContext, requests: Vec<Request>) -> Result<Workload, StepError> {

@@ -107,6 +107,11 @@ impl StepType for WorkloadMultiModel {
             let help = "remove it: then models are always on";
             parser.wrong::<()>(&at("on_off_cycle"), "a cycle lasts some time", "zero", help);
         }
+        if self.request_rate.0 * self.duration.as_secs_f64() < 1.0 {
+            let message = "no request arrives in so short a time";
+            let help = "make it longer, or raise `request_rate`";
+            parser.wrong::<()>(&at("duration"), message, "too short", help);
+        }
         let longest = self.input_range.get(1).copied().unwrap_or(0);
         let tokens = (self.request_rate.0 * self.duration.as_secs_f64()) * f64::from(longest);
         #[expect(
@@ -285,7 +290,12 @@ impl Cycles {
 #[async_trait::async_trait]
 impl Step for WorkloadMultiModel {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let workload = write(context, self.requests())?;
+        let requests = self.requests();
+        if requests.is_empty() {
+            let error = StepError::new("no request of this trace finds its model on");
+            return Err(error.help("make it longer, or the models on for longer"));
+        }
+        let workload = write(context, requests)?;
         let last = workload.requests().last().and_then(|r| r.arrival);
         Ok(StepReport::line(format!(
             "{} requests to {} models within {:.1} s{}",

@@ -2,7 +2,7 @@
 //! was said before, the server's real answers included.
 
 use super::prompts::{PromptForm, Prompts};
-use super::{OUTPUT, check_ratio, check_tokens, ideal_text, write};
+use super::{OUTPUT, check_ratio, check_tokens, ideal_text, made, write};
 use crate::kinds::Model;
 use engine::options::Parser;
 use engine::source::Place;
@@ -139,13 +139,9 @@ impl Shape {
 impl Step for WorkloadMultiTurn {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let mut prompts = Prompts::new(&context.path(&self.model)?, self.prompt, self.seed)?;
-        let rounds = self.rounds.get();
+        let rounds = self.rounds;
         let requests = self.shape().requests(&mut prompts, |round| {
-            context.done("making turns", round.into(), rounds.into());
-            match context.is_cancelled() {
-                true => Err(StepError::new("interrupted")),
-                false => Ok(()),
-            }
+            made(context, "making turns", round, rounds)
         })?;
         let workload = write(context, requests)?;
         Ok(StepReport::line(format!(

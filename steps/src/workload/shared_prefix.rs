@@ -1,7 +1,7 @@
 //! `workload.shared_prefix`: groups of requests that begin with the same system prompt.
 
 use super::prompts::{Drawn, PromptForm, Prompts};
-use super::{OUTPUT, check_ratio, check_tokens, ideal_text, write};
+use super::{OUTPUT, check_ratio, check_tokens, ideal_text, made, write};
 use crate::kinds::Model;
 use engine::options::Parser;
 use engine::source::Place;
@@ -168,13 +168,9 @@ impl Asked {
 impl Step for WorkloadSharedPrefix {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let mut prompts = Prompts::new(&context.path(&self.model)?, self.prompt, self.seed)?;
-        let groups = self.groups.get();
+        let groups = self.groups;
         let requests = self.shape().requests(&mut prompts, |group| {
-            context.done("making groups", group.into(), groups.into());
-            match context.is_cancelled() {
-                true => Err(StepError::new("interrupted")),
-                false => Ok(()),
-            }
+            made(context, "making groups", group, groups)
         })?;
         let workload = write(context, requests)?;
         Ok(StepReport::line(format!(
