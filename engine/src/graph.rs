@@ -42,7 +42,7 @@ pub enum Link {
         /// The instances.
         nodes: Vec<NodeId>,
     },
-    /// A service, leased while the step runs.
+    /// A service, leased while the step runs or the service in front of it serves.
     Service {
         /// The service.
         node: NodeId,
@@ -72,7 +72,7 @@ pub enum Edge {
     Reads,
     /// It comes later.
     After,
-    /// It uses the other, a service, while it runs.
+    /// It uses the other, a service, while it runs; a service, while it serves.
     Leases,
 }
 
@@ -244,6 +244,40 @@ impl Graph {
         self.edges
             .edges_directed(at, petgraph::Direction::Outgoing)
             .map(|e| (self.edges[e.target()], *e.weight()))
+    }
+
+    /// Returns the services that must be up while the node at `id` runs or serves: those that it
+    /// leases, and those that stand behind them.
+    pub fn leased(&self, id: NodeId) -> Vec<NodeId> {
+        let mut leased = self.leases(id);
+        for front in leased.clone() {
+            let behind = self.leases(front).into_iter();
+            let new: Vec<NodeId> = behind.filter(|node| !leased.contains(node)).collect();
+            leased.extend(new);
+        }
+        leased
+    }
+
+    /// Returns the services that the node at `id` itself leases.
+    pub fn leases(&self, id: NodeId) -> Vec<NodeId> {
+        let leases = self.incoming(id).filter(|(_, edge)| *edge == Edge::Leases);
+        leases.map(|(service, _)| service).collect()
+    }
+
+    /// Returns the steps that need the service at `id` up: those that lease it, or a service that
+    /// stands in front of it.
+    pub fn lessees(&self, id: NodeId) -> Vec<NodeId> {
+        let lessees = |id: NodeId| {
+            let lessees = self.outgoing(id).filter(|(_, edge)| *edge == Edge::Leases);
+            lessees.map(|(node, _)| node).collect::<Vec<NodeId>>()
+        };
+        let (steps, fronts): (Vec<NodeId>, Vec<NodeId>) = lessees(id)
+            .into_iter()
+            .partition(|node| self.step(*node).is_some());
+        steps
+            .into_iter()
+            .chain(fronts.into_iter().flat_map(lessees))
+            .collect()
     }
 
     /// Returns the step at `id`, if it is one.

@@ -1,11 +1,15 @@
 //! What a service is: something that is launched once, leased by many steps, probed, reset and
 //! torn down. It is not a step, so waiting for it to *finish* cannot be written.
+//!
+//! A service may stand in front of others: it leases them as a step would. They are launched one
+//! after the other before it, handed over to it ([`Service::take_over`]), and go with it.
 
+use crate::graph::NodeId;
 use crate::logs::Diagnosis;
 use crate::options::{Options, Parser, Walk};
 use crate::process::ProcessSpec;
 use crate::step::{Resolved, StepError};
-use crate::types::Artifact;
+use crate::types::{Artifact, Lease};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,6 +74,14 @@ impl LaunchContext {
     /// If the engine has not resolved it, which is a fault of the engine.
     pub fn path<K>(&self, artifact: &Artifact<K>) -> Result<PathBuf, StepError> {
         self.resolved.path(artifact)
+    }
+
+    /// Returns where a service answers that this one leases.
+    ///
+    /// # Errors
+    /// If it does not serve, which is a fault of the engine.
+    pub fn endpoint<K>(&self, lease: &Lease<K>) -> Result<&Endpoint, StepError> {
+        self.resolved.endpoint(lease)
     }
 
     /// Describes the service's process; its command, its environment, what it says and how it
@@ -150,6 +162,15 @@ pub trait Service: Send + Sync {
         None
     }
 
+    /// A service that this one leases serves now, and nobody has used it: brings it into the state in
+    /// which this one expects it, before another is launched.
+    ///
+    /// # Errors
+    /// Why it cannot be brought there; the launch has failed then.
+    async fn take_over(&self, _behind: NodeId, _endpoint: &Endpoint) -> Result<(), StepError> {
+        Ok(())
+    }
+
     /// Brings it back to a known state between samples, such as an empty cache.
     ///
     /// # Errors
@@ -172,7 +193,7 @@ pub trait Service: Send + Sync {
 pub trait ServiceType: Service + Options + 'static {
     /// The name in `use`.
     const NAME: &'static str;
-    /// What it serves as: the kind that [`Lease`](crate::types::Lease) options accept.
+    /// What it serves as: the kind that [`Lease`] options accept.
     const KIND: &'static str;
     /// Raised whenever the same options serve differently.
     const VERSION: u32;

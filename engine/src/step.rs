@@ -330,11 +330,20 @@ pub struct Resolved {
 
 impl Resolved {
     /// Returns the path of an input.
-    pub(crate) fn path<K>(&self, artifact: &Artifact<K>) -> Result<PathBuf, StepError> {
+    ///
+    /// # Errors
+    /// If the engine has not resolved it, which is a fault of the engine.
+    pub fn path<K>(&self, artifact: &Artifact<K>) -> Result<PathBuf, StepError> {
         match &artifact.origin {
             Origin::Path(path) => Ok(path.clone()),
             Origin::Link(link) => self.output(link),
         }
+    }
+
+    /// Returns where a leased service answers.
+    pub(crate) fn endpoint<K>(&self, lease: &Lease<K>) -> Result<&Endpoint, StepError> {
+        let endpoint = self.endpoints.get(&lease.node);
+        endpoint.ok_or_else(|| StepError::new("the service is not leased"))
     }
 
     /// Returns the path that a link to an output means; an error is a fault of the engine.
@@ -427,10 +436,7 @@ impl StepContext {
     /// # Errors
     /// If the engine has not resolved it, which is a fault of the engine.
     pub fn endpoint<K>(&self, lease: &Lease<K>) -> Result<&Endpoint, StepError> {
-        self.resolved
-            .endpoints
-            .get(&lease.node)
-            .ok_or_else(|| StepError::new("the service is not leased"))
+        self.resolved.endpoint(lease)
     }
 
     /// Returns all samples of a measurement, by instance and then by index.

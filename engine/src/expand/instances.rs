@@ -1,7 +1,7 @@
 //! Reads the options of every instance of one declaration. What is the same for all of them is
 //! read once, so that an instance costs little more than its own options.
 
-use super::body;
+use super::after;
 use super::declared::{Declared, DeclaredAll, Entry};
 use super::linker::{InstanceLinker, Outside};
 use super::policies::PolicyReader;
@@ -90,7 +90,7 @@ pub(super) fn read(
         reader.shared = reader.policy(&Point::default());
     }
     if reader.entry.is_some() {
-        body::check_after(decl, around.declared, reader.problems);
+        after::check(decl, around.declared, reader.problems);
     }
     nodes.list.reserve(declared.instances.len());
     for instance in &declared.instances {
@@ -119,7 +119,7 @@ impl InstanceReader<'_> {
         let linker = self.around.linker(point);
         let mut parser = Parser::new(self.shown.as_str(), &linker, self.problems);
         let body = body_of(self.decl, entry, with, policy, &mut parser)?;
-        let after = body::after(self.decl, self.around.declared, point);
+        let after = after::link(self.decl, self.around.declared, point);
         let waits = linker.waits.into_inner().into_iter();
         let order = after.iter().map(|on| (*on, Edge::After));
         dependencies.extend(
@@ -190,7 +190,7 @@ fn body_of(
             }))
         }
         Entry::Service(entry) => {
-            let service = body::service(decl, entry, with, parser)?;
+            let service = (entry.parse)(with, &decl.with_place, parser)?;
             let Some(PolicyOf::Service(mut policy)) = policy else {
                 return None;
             };

@@ -4,10 +4,11 @@
 //! Order of work: what is [composed](crate::compose) → declarations in order of what they mention
 //! → instances → options.
 
+mod after;
 mod axes;
-mod body;
 mod declare;
 mod declared;
+mod fronts;
 mod instances;
 mod left_out;
 mod linker;
@@ -100,7 +101,8 @@ pub fn expand(
     }
     let graph = Graph::seal(nodes.nodes, &nodes.dependencies)
         .map_err(|cycle| vec![Problem::whole(cycle.to_string())])?;
-    let problems = together::check(&graph, &nodes.supply);
+    let mut problems = fronts::check(&graph);
+    problems.extend(together::check(&graph, &nodes.supply));
     if !problems.is_empty() {
         return Err(problems);
     }

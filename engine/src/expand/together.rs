@@ -44,18 +44,13 @@ fn check_step(graph: &Graph, supply: &Supply, step: NodeId) -> Option<Problem> {
     })
 }
 
-/// Adds the services that must be up when `step` starts: its own, and those of the effects that
-/// come before it.
+/// Adds the services that must be up when `step` starts: its own with those behind them, and those
+/// of the effects that come before it.
 fn add_company(graph: &Graph, step: NodeId, company: &mut BTreeSet<NodeId>) {
+    company.extend(graph.leased(step));
     for (on, edge) in graph.incoming(step) {
-        match edge {
-            Edge::Leases => {
-                company.insert(on);
-            }
-            Edge::After if graph.step_kind(on) == Some(StepKind::Effect) => {
-                add_company(graph, on, company);
-            }
-            _ => {}
+        if edge == Edge::After && graph.step_kind(on) == Some(StepKind::Effect) {
+            add_company(graph, on, company);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::release::{Endings, GpuMemory, verify};
 use crate::claims::{Claim, Claims, show_devices};
 use crate::graph::NodeId;
 use crate::logs::{Diagnosis, reason_in};
-use crate::policy::{Demand, ServicePolicy};
+use crate::policy::{Demand, Liveness, ServicePolicy};
 use crate::process::{Exit, Identity, Process, Supervisor, logs_in, telling_log};
 use crate::service::{DynService, Endpoint, Launch, LaunchContext};
 use crate::step::{FailureClass, StepError};
@@ -35,6 +35,8 @@ pub(super) struct Launching {
     pub(super) incarnation: u32,
     pub(super) service: Arc<dyn DynService>,
     pub(super) policy: Arc<ServicePolicy>,
+    /// The service in front of it for whose sake it is launched.
+    pub(super) front: Option<Arc<dyn DynService>>,
     /// Its share of the machine.
     pub(super) demand: Demand,
     pub(super) claims: Arc<Claims>,
@@ -185,7 +187,7 @@ impl Launching {
         let mut pause = FIRST_PAUSE;
         loop {
             match conditions.look(endpoint).await {
-                Look::Ready => return Ok(()),
+                Look::Ready => return self.hand_over(endpoint).await,
                 Look::Never(why) => return Err(why),
                 Look::NotYet => {}
             }
@@ -195,6 +197,21 @@ impl Launching {
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Lets the service in front of this one bring it into the state that it expects.
+    ///
+    /// # Errors
+    /// Why that was not possible.
+    async fn hand_over(&self, endpoint: &Endpoint) -> Result<(), String> {
+        let Some(front) = &self.front else {
+            return Ok(());
+        };
+        let taken = front.take_over(self.node, endpoint).await;
+        taken.map_err(|error| match error.help {
+            Some(help) => format!("{}; {help}", error.message),
+            None => error.message,
+        })
     }
 
     /// Watches the service until it is told to stop, ends by itself, or hangs.
@@ -209,16 +226,26 @@ impl Launching {
             took: began.elapsed(),
         };
         self.tell(up).await;
-        let process = started.process.clone();
+        let (process, liveness) = (started.process.clone(), self.liveness());
         let how = tokio::select! {
             () = told(self.stopped.clone()) => return self.tear_down(started).await,
             exit = exit_of(process.as_ref()) => self.how(exit),
-            hung = liveness::until_dead(&*self.service, &started.endpoint, &self.policy.liveness) => {
+            hung = liveness::until_dead(&*self.service, &started.endpoint, &liveness) => {
                 self.kill(process.as_ref()).await;
                 hung
             }
         };
         self.died(how, started).await
+    }
+
+    /// What is asked of it to tell whether it hangs. One behind another may be at rest, when its usual
+    /// path would be wrong about it or wake it: only the plan's own path is asked.
+    fn liveness(&self) -> Liveness {
+        let asked = &self.policy.liveness;
+        Liveness {
+            enabled: asked.enabled && (self.front.is_none() || asked.http.is_some()),
+            ..asked.clone()
+        }
     }
 
     /// Kills a service that hangs, so that steps that wait for it see its end.

@@ -8,7 +8,7 @@ use super::panics::catching_panics;
 use super::perform::Reset;
 use super::release::Endings;
 use crate::claims::Claims;
-use crate::graph::{Edge, Graph, NodeId};
+use crate::graph::{Graph, NodeId};
 use crate::policy::{Demand, Machine};
 use crate::process::{Process, Supervisor, telling_log};
 use crate::service::{Endpoint, LaunchContext};
@@ -106,30 +106,33 @@ impl LiveServices {
 
     /// The services that `node` leases, to be reset before it measures.
     pub(super) fn resets(&self, graph: &Graph, node: NodeId) -> Vec<Reset> {
-        let leased = graph
-            .incoming(node)
-            .filter(|(_, edge)| *edge == Edge::Leases);
+        let leased = graph.leases(node).into_iter();
         leased
-            .filter_map(|(id, _)| {
+            .filter_map(|id| {
                 let live = self.up.get(&id)?;
                 let service = graph.service(id)?.service.clone();
                 Some(Reset {
                     name: graph.name(id),
                     service,
                     endpoint: live.endpoint.clone()?,
-                    process: live.process.clone(),
                 })
             })
             .collect()
     }
 
+    /// The processes that have to be alive as long as `node` runs.
+    pub(super) fn processes_of(&self, graph: &Graph, node: NodeId) -> Vec<Arc<Process>> {
+        let leased = graph.leased(node).into_iter();
+        leased
+            .filter_map(|id| self.up.get(&id)?.process.clone())
+            .collect()
+    }
+
     /// Names the launches of the services that `node` leases, by service.
     pub(super) fn incarnations_of(&self, graph: &Graph, node: NodeId) -> BTreeMap<String, String> {
-        let leased = graph
-            .incoming(node)
-            .filter(|(_, edge)| *edge == Edge::Leases);
+        let leased = graph.leases(node).into_iter();
         leased
-            .filter_map(|(id, _)| {
+            .filter_map(|id| {
                 let endpoint = self.up.get(&id)?.endpoint.as_ref()?;
                 Some((graph.name(id), endpoint.incarnation.clone()))
             })
@@ -140,6 +143,7 @@ impl LiveServices {
         &mut self,
         node: NodeId,
         incarnation: u32,
+        front: Option<NodeId>,
         folder: PathBuf,
         mut resolved: Resolved,
         supervisor: Supervisor,
@@ -148,6 +152,8 @@ impl LiveServices {
             return;
         };
         resolved.note_secrets(|walk| service.service.walk(walk));
+        resolved.endpoints = self.endpoints();
+        let front = front.and_then(|front| Some(self.graph.service(front)?.service.clone()));
         let (stop, stopped) = watch::channel(false);
         self.deaths.remove(&node);
         self.folders.insert(node, folder.clone());
@@ -166,6 +172,7 @@ impl LiveServices {
             service: service.service,
             demand: self.demand_of(node, &service.policy.demand),
             policy: service.policy,
+            front,
             claims: self.claims.clone(),
             context: LaunchContext {
                 node: self.graph.name(node),
@@ -191,9 +198,7 @@ impl LiveServices {
     /// What a service claims: the machine as those that lease it will want it. Otherwise two runs whose
     /// services share the machine could wait for each other to have it alone.
     fn demand_of(&self, service: NodeId, own: &Demand) -> Demand {
-        let lessees = self.graph.outgoing(service);
-        let mut lessees = lessees.filter(|(_, edge)| *edge == Edge::Leases);
-        let is_alone = lessees.any(|(node, _)| {
+        let is_alone = self.graph.lessees(service).into_iter().any(|node| {
             let step = self.graph.step(node);
             step.is_some_and(|s| s.policy.demand.machine == Machine::Exclusive)
         });
@@ -260,19 +265,16 @@ impl LiveServices {
         telling_log(self.folders.get(&node)?)
     }
 
-    /// The service that `node` leases and that died, how, and its log.
+    /// The service that `node` needs and that died, how, and its log.
     pub(super) fn death_of_lease(
         &self,
         graph: &Graph,
         node: NodeId,
     ) -> Option<(String, String, Option<PathBuf>)> {
-        graph
-            .incoming(node)
-            .filter(|(_, edge)| *edge == Edge::Leases)
-            .find_map(|(id, _)| {
-                let how = self.deaths.get(&id)?;
-                Some((graph.name(id), how.clone(), self.log_of(id)))
-            })
+        graph.leased(node).into_iter().find_map(|id| {
+            let how = self.deaths.get(&id)?;
+            Some((graph.name(id), how.clone(), self.log_of(id)))
+        })
     }
 
     /// Kills everything and waits, within `limit`, until it is gone.

@@ -432,10 +432,9 @@ impl Run {
         self.cancels.insert(node, stop);
         let mut resolved = self.ledger.resolved(node);
         resolved.endpoints = self.live.endpoints();
-        let resets = if is_measurement {
-            self.live.resets(&self.graph, node)
-        } else {
-            Vec::new()
+        let resets = match is_measurement {
+            true => self.live.resets(&self.graph, node),
+            false => Vec::new(),
         };
         let (sender, began) = (self.sender.clone(), logs.clone());
         let begin = Box::new(move || -> perform::BeginFuture {
@@ -458,6 +457,7 @@ impl Run {
             context: self.context_of(node, sample, work, logs, resolved),
             cancel,
             resets,
+            processes: self.live.processes_of(&self.graph, node),
             store: self.store.clone(),
         };
         let sender = self.sender.clone();

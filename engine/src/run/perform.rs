@@ -22,13 +22,12 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long news of a service's death may be on its way.
 const NEWS: Duration = Duration::from_millis(300);
 
-/// A leased service: reset before a measurement, alive after it.
+/// A leased service, to be reset before a measurement.
 #[derive(Clone)]
 pub(super) struct Reset {
     pub(super) name: String,
     pub(super) service: Arc<dyn crate::service::DynService>,
     pub(super) endpoint: Endpoint,
-    pub(super) process: Option<Arc<Process>>,
 }
 
 /// Tells the run that a step begins.
@@ -51,6 +50,8 @@ pub(super) struct Performance {
     /// Where its logs lie.
     pub(super) logs: PathBuf,
     pub(super) resets: Vec<Reset>,
+    /// The processes of its services and of those behind them: alive after a measurement.
+    pub(super) processes: Vec<Arc<Process>>,
     pub(super) store: Arc<Store>,
     /// What it has to pass before it begins.
     pub(super) gate: Gate,
@@ -133,7 +134,7 @@ impl Performance {
             .verdict
             .as_ref()
             .is_some_and(|v| v.grade == Grade::Valid);
-        for process in self.resets.iter().filter_map(|r| r.process.as_ref()) {
+        for process in &self.processes {
             // News of a death may be a moment behind the failures that it caused.
             let patience = if sound { Duration::ZERO } else { NEWS };
             let has_died = tokio::time::timeout(patience, process.exited()).await;

@@ -46,6 +46,7 @@ impl Run {
         self.live.launch(
             service,
             incarnation,
+            self.schedule.front(service),
             folder,
             resolved,
             self.supervisor.clone(),

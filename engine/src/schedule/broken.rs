@@ -26,6 +26,7 @@ impl Schedule {
             self.count_busy(node, false);
         }
         self.pools.release(node);
+        self.leave_behind(node);
         self.fail(node, actions);
     }
 
@@ -71,6 +72,7 @@ impl Schedule {
         let running = lessees.filter(|(n, _)| matches!(self.state(*n), State::Running { .. }));
         let cancels: Vec<Action> = running.map(|(n, _)| Action::Cancel(*n)).collect();
         actions.extend(cancels);
+        self.part_from(service);
         // One that was told to end anyway has done what it should.
         if state == State::Stopping {
             return self.set(service, State::Idle);
@@ -190,7 +192,9 @@ impl Schedule {
             return;
         }
         let shape = self.shape(node);
-        let upstream: Vec<NodeId> = shape.leases.iter().chain(&shape.after).copied().collect();
+        // Services are not counted among those that keep others up.
+        let leases = shape.leases.iter().filter(|_| !shape.is_service());
+        let upstream: Vec<NodeId> = leases.chain(&shape.after).copied().collect();
         for from in upstream {
             let track = self.track_mut(from);
             track.open_dependents = track.open_dependents.saturating_sub(1);

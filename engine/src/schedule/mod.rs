@@ -7,9 +7,10 @@
 //! Every event costs time in proportion to what it changes, so that a run costs time in
 //! proportion to its steps. Steps that need the same things to start wait in one *lane*
 //! (`lanes`); which lane is served next is decided in `serve`; what becomes of the others when
-//! a node fails in `broken`.
+//! a node fails in `broken`; services that stand in front of others are the matter of `fronts`.
 
 mod broken;
+mod fronts;
 mod lanes;
 mod serve;
 mod shape;
@@ -257,6 +258,11 @@ impl Schedule {
         self.track(service).incarnation
     }
 
+    /// Returns the service in front of `service` for whose sake it was launched, if it was.
+    pub fn front(&self, service: NodeId) -> Option<NodeId> {
+        self.track(service).front
+    }
+
     /// Whether a service could still be launched: it is not up, and something that may use it has
     /// not come to its end.
     pub fn may_launch(&self, service: NodeId) -> bool {
@@ -480,6 +486,7 @@ impl Schedule {
     fn stopped(&mut self, node: NodeId) {
         if self.state(node) == State::Stopping {
             self.pools.release(node);
+            self.leave_behind(node);
             self.set(node, State::Idle);
         }
     }

@@ -21,7 +21,7 @@ struct Outlook {
     company: BTreeSet<NodeId>,
     /// Those of them that do not serve.
     missing: Vec<NodeId>,
-    /// Services that must not be up beside it, and are.
+    /// Services that must not be up beside it, and are, and its own that were launched for others.
     conflicts: Vec<NodeId>,
 }
 
@@ -47,7 +47,8 @@ impl Schedule {
         for service in self.up.clone() {
             let track = self.track(service);
             let is_up = matches!(track.state, State::Ready | State::Launching);
-            if is_up && track.open_dependents == 0 && track.busy == 0 {
+            let is_wanted = track.open_dependents > 0 && !track.is_stale;
+            if is_up && !is_wanted && track.busy == 0 && !self.is_behind(service) {
                 self.stop(service, actions);
             }
         }
@@ -117,12 +118,17 @@ impl Schedule {
             self.skip(outlook.node, Because::NoRoom, actions);
             return true;
         }
-        for service in others {
-            if self.state(service) == State::Ready {
-                self.stop(service, actions);
+        self.stop_idle(&others, actions);
+        false
+    }
+
+    /// Stops those that serve, each before what stands behind it.
+    fn stop_idle(&mut self, services: &[NodeId], actions: &mut Vec<Action>) {
+        for service in services {
+            if self.state(*service) == State::Ready && !self.is_behind(*service) {
+                self.stop(*service, actions);
             }
         }
-        false
     }
 
     fn start(&mut self, node: NodeId, actions: &mut Vec<Action>) {
@@ -185,10 +191,11 @@ impl Schedule {
             .collect();
         let is_exclusive =
             self.lanes.get(lane).is_exclusive() || missing.iter().any(|s| self.wants_machine(*s));
-        let others = self.up.iter().copied().filter(|s| !company.contains(s));
-        let conflicts = others
-            .filter(|s| is_exclusive || self.wants_machine(*s))
-            .collect();
+        let is_in_the_way = |s: &NodeId| match company.contains(s) {
+            true => self.is_foreign(*s, &company),
+            false => is_exclusive || self.wants_machine(*s),
+        };
+        let conflicts = self.up.iter().copied().filter(is_in_the_way).collect();
         Some(Outlook {
             node,
             rank,
@@ -281,12 +288,14 @@ impl Schedule {
         if wants_machine && (!warm.is_empty() || self.is_any_busy()) {
             return true;
         }
+        let company = &outlook.company;
         for service in &outlook.missing {
-            if self.state(*service) != State::Idle || self.track(*service).busy > 0 {
+            let is_down = self.state(*service) == State::Idle && self.track(*service).busy == 0;
+            if !is_down || !self.may_come(*service, company) {
                 continue;
             }
             if self.pools.has_amounts(self.demand(*service)) {
-                self.launch(*service, actions);
+                self.launch(*service, self.front_among(*service, company), actions);
                 continue;
             }
             let others = self.up.iter().copied();
@@ -311,6 +320,7 @@ impl Schedule {
         warm: &BTreeSet<NodeId>,
         actions: &mut Vec<Action>,
     ) -> bool {
+        let services = self.with_fronts(services);
         let in_use = |s: &NodeId| {
             self.track(*s).busy > 0 || self.state(*s) == State::Launching || warm.contains(s)
         };
@@ -321,18 +331,17 @@ impl Schedule {
         if self.n_deciding > 0 || self.n_free_running > 0 {
             return false;
         }
-        for service in services {
-            if self.state(*service) == State::Ready {
-                self.stop(*service, actions);
-            }
-        }
+        self.stop_idle(&services, actions);
         false
     }
 
-    fn launch(&mut self, service: NodeId, actions: &mut Vec<Action>) {
+    fn launch(&mut self, service: NodeId, front: Option<NodeId>, actions: &mut Vec<Action>) {
         let demand = self.demand(service).clone();
         self.pools.take_for_service(service, &demand);
-        self.track_mut(service).incarnation += 1;
+        let track = self.track_mut(service);
+        track.incarnation += 1;
+        track.front = front;
+        track.is_stale = false;
         self.set(service, State::Launching);
         actions.push(Action::Launch(service));
     }
@@ -354,8 +363,7 @@ impl Schedule {
         {
             self.skip(node, Because::NoRoom, actions);
         }
-        for service in self.up.clone() {
-            self.stop(service, actions);
-        }
+        let up: Vec<NodeId> = self.up.iter().copied().collect();
+        self.stop_idle(&up, actions);
     }
 }

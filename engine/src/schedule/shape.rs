@@ -18,7 +18,7 @@ pub struct Shape {
     pub reads: Vec<NodeId>,
     /// Nodes that come before it.
     pub after: Vec<NodeId>,
-    /// Services that it uses while it runs.
+    /// Services that it uses while it runs or serves, and those behind them.
     pub leases: Vec<NodeId>,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Track {
     pub(super) is_closed: bool,
     /// Failed tries of the sample that is next.
     pub(super) tries: u32,
-    /// Nodes that wait for it and may still run; of services those that lease it.
+    /// Nodes that wait for it and may still run; of services the steps that lease it.
     pub(super) open_dependents: u32,
     /// For services: lessees that run or rest.
     pub(super) busy: u32,
@@ -74,6 +74,10 @@ pub(super) struct Track {
     pub(super) incarnation: u32,
     /// For services: deaths since a step last ended well on it.
     pub(super) deaths: u32,
+    /// For services: the one in front of it for whose sake it was launched.
+    pub(super) front: Option<NodeId>,
+    /// For services: whether what it was launched with is gone, so that it has to go too.
+    pub(super) is_stale: bool,
     pub(super) lane: Option<LaneId>,
 }
 
@@ -90,7 +94,7 @@ pub(super) fn shape_of(graph: &Graph, id: NodeId) -> Shape {
         needs: edges(Edge::Needs),
         reads: edges(Edge::Reads),
         after: edges(Edge::After),
-        leases: edges(Edge::Leases),
+        leases: graph.leased(id),
     }
 }
 
@@ -118,6 +122,10 @@ pub(super) fn tracks_of(shapes: &[Shape], dependents: &[Vec<(NodeId, Bond)>]) ->
     let track = |(i, shape): (usize, &Shape)| {
         let effects = shape.after.iter();
         let n_effects = effects.filter(|n| shapes[n.0 as usize].is_effect()).count();
+        // A service wants others only while it is up, for the sake of its own lessees.
+        let is_step = |(node, bond): &&(NodeId, Bond)| {
+            *bond != Bond::Leases || !shapes[node.0 as usize].is_service()
+        };
         let n_inputs = shape.needs.len() + shape.reads.len() + shape.leases.len();
         Track {
             state: State::Waiting,
@@ -127,10 +135,12 @@ pub(super) fn tracks_of(shapes: &[Shape], dependents: &[Vec<(NodeId, Bond)>]) ->
             is_open: false,
             is_closed: false,
             tries: 0,
-            open_dependents: count(dependents[i].len()),
+            open_dependents: count(dependents[i].iter().filter(is_step).count()),
             busy: 0,
             incarnation: 0,
             deaths: 0,
+            front: None,
+            is_stale: false,
             lane: None,
         }
     };

@@ -142,7 +142,10 @@ fn shapes() -> impl Strategy<Value = Vec<Shape>> {
                 let at = index.index(i);
                 let from = NodeId(u32::try_from(at).unwrap());
                 let list = match sort(&shapes[at]) {
-                    Sort::Service if kind == Sort::Service => continue,
+                    // No front stands in front of another.
+                    Sort::Service if kind == Sort::Service && !shapes[at].leases.is_empty() => {
+                        continue;
+                    }
                     Sort::Service => &mut shape.leases,
                     Sort::Step(StepKind::Effect) if kind == Sort::Service => continue,
                     Sort::Step(StepKind::Effect) => &mut shape.after,
@@ -154,10 +157,22 @@ fn shapes() -> impl Strategy<Value = Vec<Shape>> {
                     list.push(from);
                 }
             }
+            close(&mut shape, &shapes);
             shapes.push(shape);
         }
         shapes
     })
+}
+
+/// Adds what stands behind the services that a node leases.
+fn close(shape: &mut Shape, before: &[Shape]) {
+    for front in shape.leases.clone() {
+        for service in &before[front.0 as usize].leases {
+            if !shape.leases.contains(service) {
+                shape.leases.push(*service);
+            }
+        }
+    }
 }
 
 /// Performs a schedule with outcomes drawn from `luck`, and checks every action on the way.
@@ -198,6 +213,10 @@ impl World {
                 Action::Start(node, _) => self.start(node, luck),
                 Action::Launch(service) => {
                     assert!(!self.up.contains(&service));
+                    for behind in &self.shapes[service.0 as usize].leases {
+                        let serves = self.up.contains(behind) && !self.is_coming(*behind);
+                        assert!(serves, "{service:?} is launched before {behind:?} serves");
+                    }
                     self.up.push(service);
                     self.check_pool();
                     self.pending.push(if luck % 23 == 22 {
@@ -213,6 +232,9 @@ impl World {
                         None,
                         "a leased service is stopped"
                     );
+                    let fronts = |n: &&NodeId| self.shapes[n.0 as usize].leases.contains(&service);
+                    let front = self.up.iter().find(fronts);
+                    assert_eq!(front, None, "a service is stopped before its front");
                     self.pending.retain(|h| {
                         *h != Happened::Ready(service)
                             && *h != Happened::Failed(service, FailureClass::Step)
@@ -229,6 +251,12 @@ impl World {
                 Action::Finish => self.ended = true,
             }
         }
+    }
+
+    /// Whether a service was launched and has not come up.
+    fn is_coming(&self, service: NodeId) -> bool {
+        let of_it = |h: &Happened| matches!(h, Happened::Ready(s) | Happened::Failed(s, _) if *s == service);
+        self.pending.iter().any(of_it)
     }
 
     fn is_tolerated(&self, node: NodeId) -> bool {
@@ -521,6 +549,126 @@ fn two_measurements_whose_servers_came_up_together_run_one_after_the_other() {
     let load = |on: u32| shape(Sort::Step(StepKind::Measure), &[2], &[on]);
     let shapes = vec![service.clone(), service, both, load(0), load(1)];
     play(&mut schedule_of(shapes), &[0, 0, 0, 2, 2]);
+}
+
+/// Two servers (0 and 1), fronts before both (from 2 on), and one load on each front.
+fn fronts(n: u32) -> Vec<Shape> {
+    let mut shapes = vec![node(Sort::Service), node(Sort::Service)];
+    shapes.extend((0..n).map(|_| shape(Sort::Service, &[], &[0, 1])));
+    let load = |i| shape(Sort::Step(StepKind::Measure), &[], &[2 + i, 0, 1]);
+    shapes.extend((0..n).map(load));
+    shapes
+}
+
+fn comings_and_goings(told: &[Action]) -> Vec<Action> {
+    let moves = |action: &&Action| matches!(action, Action::Launch(_) | Action::Stop(_));
+    told.iter().filter(moves).cloned().collect()
+}
+
+#[test]
+fn what_stands_behind_a_front_comes_before_it_one_by_one_and_goes_after_it() {
+    use Action::{Launch, Stop};
+    let [one, two, front] = [0, 1, 2].map(NodeId);
+    let told = play(&mut schedule_of(fronts(1)), &[0, 0, 0, 3]);
+    let moves = [
+        Launch(one),
+        Launch(two),
+        Launch(front),
+        Stop(front),
+        Stop(one),
+        Stop(two),
+    ];
+    assert_eq!(comings_and_goings(&told), moves);
+    // The second waits until the first serves.
+    let mut schedule = schedule_of(fronts(1));
+    schedule.begin();
+    for service in [one, two, front] {
+        schedule.on(Happened::Decided(service, Decision::Known));
+    }
+    let run = Decision::Run { times: 1, first: 0 };
+    let load = NodeId(3);
+    assert_eq!(schedule.on(Happened::Decided(load, run)), [Launch(one)]);
+    assert_eq!(schedule.front(one), Some(front));
+    assert_eq!(schedule.on(Happened::Ready(one)), [Launch(two)]);
+    assert_eq!(schedule.on(Happened::Ready(two)), [Launch(front)]);
+    let start = [Action::Start(load, 0)];
+    assert_eq!(schedule.on(Happened::Ready(front)), start);
+}
+
+#[test]
+fn another_front_gets_servers_of_its_own() {
+    let told = play(&mut schedule_of(fronts(2)), &[0, 0, 0, 0, 2, 2]);
+    let launched = |service: u32| {
+        let launch = Action::Launch(NodeId(service));
+        told.iter().filter(|action| **action == launch).count()
+    };
+    assert_eq!([0, 1, 2, 3].map(launched), [2, 2, 1, 1], "{told:?}");
+}
+
+#[test]
+fn a_server_that_a_step_had_for_itself_is_launched_anew_for_a_front() {
+    let mut shapes = fronts(1);
+    shapes.push(shape(Sort::Step(StepKind::Measure), &[], &[0]));
+    let told = play(&mut schedule_of(shapes), &[0, 0, 0, 1, 1]);
+    let launches = |n: &&Action| **n == Action::Launch(NodeId(0));
+    assert_eq!(told.iter().filter(launches).count(), 2, "{told:?}");
+}
+
+#[test]
+fn if_one_behind_a_front_dies_all_of_them_come_anew() {
+    use Action::{Cancel, Launch, Start, Stop};
+    let [one, two, front, load] = [0, 1, 2, 3].map(NodeId);
+    for dies in [one, front] {
+        let mut shapes = fronts(1);
+        let retry = Retry {
+            max: 1,
+            on: vec![FailureClass::Infrastructure],
+            backoff: Duration::from_secs(1),
+        };
+        let policy = Policy {
+            retry,
+            ..Policy::default()
+        };
+        shapes[3].role = Role::Step(StepKind::Measure, Arc::new(policy));
+        let mut schedule = schedule_of(shapes);
+        schedule.begin();
+        for service in [one, two, front] {
+            schedule.on(Happened::Decided(service, Decision::Known));
+        }
+        let run = Decision::Run { times: 1, first: 0 };
+        schedule.on(Happened::Decided(load, run));
+        for service in [one, two, front] {
+            schedule.on(Happened::Ready(service));
+        }
+        assert_eq!(schedule.on(Happened::Died(dies)), [Cancel(load)]);
+        // While it rests nothing moves.
+        let failed = Happened::Failed(load, FailureClass::Infrastructure);
+        assert_eq!(
+            schedule.on(failed),
+            [Action::Rest(load, Duration::from_secs(1))]
+        );
+        let mut told = schedule.on(Happened::Rested(load));
+        let mut at = 0;
+        while at < told.len() {
+            let happened = match told[at] {
+                Stop(service) => Happened::Stopped(service),
+                Launch(service) => Happened::Ready(service),
+                Start(step, _) => Happened::Done(step),
+                Action::Finish => break,
+                ref other => panic!("{other:?}"),
+            };
+            told.extend(schedule.on(happened));
+            at += 1;
+        }
+        let gone: Vec<Action> = told.iter().take(2).cloned().collect();
+        let went = match dies == front {
+            true => [Stop(one), Stop(two)],
+            false => [Stop(front), Stop(two)],
+        };
+        assert_eq!(gone, went, "{told:?}");
+        let came = [Launch(one), Launch(two), Launch(front), Start(load, 0)];
+        assert_eq!(told[2..6], came, "{told:?}");
+    }
 }
 
 #[test]
