@@ -9,14 +9,26 @@ use serde::{Deserialize, Serialize};
 use crate::{Record, RunInfo, metrics::Summary};
 
 /// What a server knows of one answer; nanoseconds of the system's monotonic clock.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Truth {
     /// The value of the header `x-request-id`.
     pub request: String,
     /// When the request had been read.
     pub received: u64,
+    /// When it was first scheduled, if it was.
+    pub scheduled: Option<u64>,
+    /// Tokens of its prompt that were found in the prefix cache, if it was scheduled.
+    pub cached: Option<u64>,
+    /// When each token was ready, in the order in which events carry them.
+    pub ready: Vec<u64>,
     /// When each event was sent.
     pub sent: Vec<u64>,
+    /// How many tokens each event carried.
+    pub tokens: Vec<u32>,
+    /// Which events have no text, ascending.
+    pub silent: Vec<usize>,
+    /// Whether the answer went out to its end.
+    pub is_finished: bool,
 }
 
 /// How far the client's numbers are from the truth, in milliseconds.
@@ -189,6 +201,7 @@ mod tests {
             request: format!("x-{index}"),
             received: received * MS,
             sent: sent.iter().map(|at| at * MS).collect(),
+            ..Truth::default()
         };
         let truths = [truth(0, 1002, &[1010, 1021]), truth(1, 1006, &[1011])];
         let error = ClientError::of(&info, &records, &truths);

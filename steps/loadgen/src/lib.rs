@@ -33,11 +33,13 @@ mod run;
 mod metrics;
 
 mod calibration;
+mod causality;
 mod verdict;
 pub mod views;
 
 pub use arrivals::{Arrivals, Process, Profile, Rate, RateError, Stage};
 pub use calibration::{ClientError, Distortion, Truth};
+pub use causality::{Causality, Link, Margin};
 pub use client::{Address, AddressError};
 pub use metrics::{
     Better, Breakdown, By, Counts, Definition, Distribution, Metrics, Part, Second, SloResults,
@@ -47,7 +49,8 @@ pub use plan::{EventTime, Load, PlanError, ReadyOrder, Reuse, RunPlan, Stop, Thi
 pub use protocol::Protocol;
 pub use record::{Class, Event, Outcome, ParseOutcomeError, Record, Usage};
 pub use run::{
-    ClientUse, Ended, NoObserver, Observer, ObserverError, Progress, Run, RunError, RunInfo, run,
+    ClientUse, Ended, NoObserver, Observer, ObserverError, OfflineServer, Piece, Progress, Run,
+    RunError, RunInfo, Told, run, run_offline,
 };
 pub use slo::Slo;
 pub use sse::{SseError, SseEvent, SseParser};

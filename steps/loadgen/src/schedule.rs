@@ -256,6 +256,7 @@ mod tests {
                 http: crate::HttpVersion::One,
                 api_key: None,
                 generation: Generation::default(),
+                tells_objectives: false,
                 extra: Map::new(),
             },
             timeouts: Timeouts::default(),

@@ -83,6 +83,9 @@ pub struct Target {
     pub api_key: Option<Secret>,
     /// How answers are generated.
     pub generation: Generation,
+    /// Whether a request says by when it has to be answered: `slo`, its longest end-to-end latency in
+    /// seconds, which servers of several models know.
+    pub tells_objectives: bool,
     /// Merged into every request's body: tables merge, `null` removes what the protocol would
     /// send, anything else replaces it. `{"stream_options": {"continuous_usage_stats": true}}`
     /// asks servers that know it to count tokens in every chunk.
@@ -155,6 +158,7 @@ mod tests {
             http: HttpVersion::One,
             api_key: Some(Secret::new("hush")),
             generation: Generation::default(),
+            tells_objectives: false,
             extra: Map::new(),
         };
         let shown = format!("{target:?}");

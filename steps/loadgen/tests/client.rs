@@ -50,6 +50,7 @@ fn plan(address: impl std::fmt::Display, n: u32) -> RunPlan {
             http: loadgen::HttpVersion::One,
             api_key: None,
             generation: Generation::default(),
+            tells_objectives: false,
             extra: serde_json::Map::new(),
         },
         timeouts: Timeouts::default(),

@@ -73,6 +73,7 @@ fn plan(port: u16, load: &Load, event_time: EventTime) -> RunPlan {
             http: loadgen::HttpVersion::One,
             api_key: None,
             generation: Generation::default(),
+            tells_objectives: false,
             extra: serde_json::Map::new(),
         },
         timeouts: Timeouts::default(),
@@ -148,6 +149,7 @@ fn truths(info: &RunInfo, records: &[Record], truth: &super::processes::Truth) -
                 request: format!("{}{}", info.request_prefix, names.get(name)?),
                 received: *received,
                 sent: sent.clone(),
+                ..Truth::default()
             })
         })
         .collect()

@@ -13,6 +13,14 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// One that says no more than this.
+    pub(crate) fn told(status: u16, is_event_stream: bool) -> Self {
+        Self {
+            is_event_stream,
+            ..Self::of_status(status)
+        }
+    }
+
     pub(super) fn of_status(status: u16) -> Self {
         Self {
             status,

@@ -183,6 +183,12 @@ pub(super) const ALL: &[Definition] = &[
         better: Better::Lower,
     },
     Definition {
+        name: "aborted",
+        unit: "requests",
+        formula: "requests that the server broke off with status 408: they would have missed their objective",
+        better: Better::Lower,
+    },
+    Definition {
         name: "error_rate",
         unit: "share",
         formula: "failed / (completed + failed)",

@@ -8,7 +8,7 @@ use super::{
     Records, add,
     latency::{carried, e2el_scheduled, tpot, ttft_scheduled},
 };
-use crate::{Arrivals, Load, Outcome, Record, Slo};
+use crate::{Arrivals, Class, Load, Outcome, Record, Slo};
 
 /// Where a window came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,11 +192,19 @@ impl Counts {
         share(self.failed as f64, (self.failed + self.completed) as f64)
     }
 
-    /// Appends `requests`, `completed`, `failed` and `error_rate`.
+    /// Requests that the server broke off because they would miss their objective: status 408.
+    #[must_use]
+    pub fn aborted(&self) -> u64 {
+        let outcome = Outcome::Failed(Class::HttpStatus(408)).to_string();
+        self.by_outcome.get(&outcome).copied().unwrap_or(0)
+    }
+
+    /// Appends `requests`, `completed`, `failed`, `aborted` and `error_rate`.
     pub(super) fn values(&self, to: &mut Vec<(String, f64)>) {
         add(to, "requests", Some((self.completed + self.failed) as f64));
         add(to, "completed", Some(self.completed as f64));
         add(to, "failed", Some(self.failed as f64));
+        add(to, "aborted", Some(self.aborted() as f64));
         add(to, "error_rate", self.error_rate());
     }
 }

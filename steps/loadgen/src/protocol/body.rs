@@ -113,6 +113,9 @@ fn fields(target: &Target, request: &Request) -> Map<String, Value> {
         }
         _ => {}
     }
+    if let (true, Some(objective)) = (target.tells_objectives, request.slo.and_then(|s| s.e2el)) {
+        fields.insert("slo".into(), objective.as_secs_f64().into());
+    }
     merge(&mut fields, &target.extra);
     fields
 }
@@ -151,6 +154,7 @@ mod tests {
             http: crate::HttpVersion::One,
             api_key: None,
             generation: Generation::default(),
+            tells_objectives: false,
             extra: extra.as_object().unwrap().clone(),
         };
         let line = json!({ "id": "a", "text": "x", "input_tokens": 1, "output_tokens": 7 });
@@ -184,6 +188,23 @@ mod tests {
             (&text["prompt"], text.get("return_token_ids")),
             (&json!("y"), None)
         );
+    }
+
+    #[test]
+    fn an_objective_is_told_where_that_is_asked() {
+        let (mut target, mut request) =
+            asked(Protocol::Completions, Prompt::Text("x".into()), json!({}));
+        request.slo = Some(crate::Slo {
+            e2el: Some(std::time::Duration::from_millis(2500)),
+            ..crate::Slo::default()
+        });
+        let told = |target: &Target| {
+            let body: Value = serde_json::from_slice(&render(target, &request)).unwrap();
+            body.get("slo").cloned()
+        };
+        assert_eq!(told(&target), None);
+        target.tells_objectives = true;
+        assert_eq!(told(&target), Some(json!(2.5)));
     }
 
     #[test]

@@ -147,6 +147,11 @@ impl Drop for Threads {
     }
 }
 
+/// All of the work, for one thread; `None` if there is none.
+pub(super) fn one_feed(context: &Context, schedule: Schedule) -> Option<Feed> {
+    divided(context, schedule, 1).pop()
+}
+
 /// Divides the work among threads.
 fn feeds(context: &Context, schedule: Schedule, cores: usize) -> Vec<Feed> {
     let asked = &context.plan.threads;
@@ -156,6 +161,10 @@ fn feeds(context: &Context, schedule: Schedule, cores: usize) -> Vec<Feed> {
         (None, 0) => useful,
         (None, pinned) => pinned,
     };
+    divided(context, schedule, n)
+}
+
+fn divided(context: &Context, schedule: Schedule, n: usize) -> Vec<Feed> {
     match (schedule, &context.plan.load) {
         (Schedule::Open(instants), _) => {
             let (n, instants) = (n.min(instants.len().max(1)), Arc::new(instants));

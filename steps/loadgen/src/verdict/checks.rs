@@ -277,6 +277,10 @@ impl Case<'_> {
     }
 
     fn client_cpu(&self) -> Option<Reason> {
+        // In made-up time the client takes none.
+        if self.info.is_offline {
+            return None;
+        }
         let used = self.info.client;
         let most = f64::from(used.threads.min(used.cores).max(1));
         let wall = self.info.wall_ns.max(1) as f64;

@@ -59,6 +59,8 @@ pub enum Check {
     WindowLength,
     /// Growth of requests in the system over the second half of the arrivals.
     Backlog,
+    /// What contradicts the server's own word: instants out of their order, other counts.
+    Causality,
 }
 
 /// One reason not to trust a result fully.
@@ -155,6 +157,18 @@ pub struct Verdict {
     pub reasons: Vec<Reason>,
     /// What else to know.
     pub notes: Vec<Note>,
+}
+
+impl Verdict {
+    /// The same verdict with one more reason.
+    #[must_use]
+    pub fn with(mut self, reason: Reason) -> Self {
+        self.grade = self.grade.max(reason.grade);
+        self.reasons.push(reason);
+        self.reasons
+            .sort_by_key(|reason| std::cmp::Reverse(reason.grade));
+        self
+    }
 }
 
 /// Judges a run. `metrics` must be those of the same `info` and `records`, and `error` what the same

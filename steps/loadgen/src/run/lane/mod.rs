@@ -8,6 +8,7 @@
 mod connection;
 mod feed;
 mod lateness;
+mod offline;
 mod rest;
 mod shared;
 
@@ -29,7 +30,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::context::{Context, Job};
 use super::sight::Sight;
 use crate::client::Reader;
-use crate::clock::{BesideWall, Moment};
+use crate::clock::{BesideWall, Moment, nanoseconds};
 use crate::protocol::Fault;
 use crate::{EventTime, HttpVersion, Outcome, Record};
 use connection::{Connection, Exchange, Phase};
@@ -37,6 +38,8 @@ use rest::Rest;
 use shared::Shared;
 
 pub(in crate::run) use feed::{Arrivals, Feed, Instants, Users};
+pub(in crate::run) use offline::play;
+pub use offline::{OfflineServer, Piece, Told};
 
 /// Connections kept for reuse; a closed loop of more users than this reconnects.
 const MOST_IDLE: usize = 16_384;
@@ -197,16 +200,16 @@ impl Lane {
 
     /// Sleeps until something has come or is due; renders a body meanwhile if there is time.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
-        let timeout = self.sleep()?;
+        let is_due = self.set_alarm()?;
         let can_render = matches!(&self.feed, Feed::Open(instants) if instants.can_render());
         let has_time = || {
             let due = self.feed.next_due();
             due.is_some_and(|due| self.context.clock.until(due) >= MARGIN)
         };
         if !can_render || !has_time() {
-            return self.poll(events, timeout).map(|_| ());
+            return self.poll(events, !is_due).map(|_| ());
         }
-        if !self.poll(events, Duration::ZERO)?
+        if !self.poll(events, false)?
             && let Feed::Open(instants) = &mut self.feed
         {
             instants.render_ahead(&self.context);
@@ -214,37 +217,37 @@ impl Lane {
         Ok(())
     }
 
-    /// Looks what has come, for at most so long; whether anything has.
-    fn poll(&self, events: &mut Vec<epoll::Event>, timeout: Duration) -> io::Result<bool> {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
+    /// Looks what has come, or waits for it or for the alarm; whether anything has come.
+    fn poll(&self, events: &mut Vec<epoll::Event>, waits: bool) -> io::Result<bool> {
+        const AT_ONCE: Timespec = timespec(0);
         let spare = rustix::buffer::spare_capacity(events);
-        match epoll::wait(&self.epoll, spare, Some(&timeout)) {
+        // A timeout here would set a timer of the kernel with every wait, which on a virtual machine
+        // costs as much as reading an event.
+        match epoll::wait(&self.epoll, spare, (!waits).then_some(&AT_ONCE)) {
             Ok(n) => Ok(n > 0),
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// How long to sleep at most, in whole milliseconds, which is what epoll knows; the timer wakes the
-    /// lane at the instant of the next arrival.
-    fn sleep(&mut self) -> io::Result<Duration> {
-        let longest = self.longest_sleep();
-        let Some(due) = self.feed.next_due() else {
-            return Ok(longest);
-        };
-        let left = self.context.clock.until(due);
-        if left.is_zero() || left >= longest {
-            return Ok(left.min(longest));
+    /// Sets the timer to when the lane has to be awake at the latest: at the instant of the next
+    /// arrival, or to look at timeouts. Whether that is now.
+    fn set_alarm(&mut self) -> io::Result<bool> {
+        let clock = self.context.clock;
+        let due = self.feed.next_due().unwrap_or(u64::MAX);
+        // Before the run begins there is no instant, but a wait.
+        if clock.until(due).is_zero() {
+            return Ok(true);
         }
-        if self.armed != Some(due) {
-            self.armed = Some(due);
-            let at = self.context.clock.started_monotonic() + due;
+        let now = clock.now();
+        let latest = due.min(now + nanoseconds(self.longest_sleep()));
+        // One that is set to sooner wakes the lane once for nothing, which is cheaper than to move it.
+        if self.armed.is_none_or(|at| at > latest) {
+            self.armed = Some(latest);
+            let at = clock.started_monotonic() + latest;
             timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once(at))?;
         }
-        Ok(longest)
+        Ok(false)
     }
 
     /// Sends everything that is due.
@@ -500,7 +503,7 @@ impl Lane {
         match (&result, connection.is_reusable()) {
             (_, true) => self.pool(at),
             (Ok(()), false) if connection.may_become_reusable() => {
-                let until = done + crate::clock::nanoseconds(LAST_CHUNK);
+                let until = done + nanoseconds(LAST_CHUNK);
                 connection.phase = Phase::Draining { until };
             }
             _ => {
@@ -682,10 +685,11 @@ fn once(at: u64) -> Itimerspec {
     }
 }
 
-fn timespec(nanoseconds: u64) -> Timespec {
+const fn timespec(nanoseconds: u64) -> Timespec {
     const SECOND: u64 = 1_000_000_000;
+    // Neither reaches the sign: the one is below 2^35, the other below a second.
     Timespec {
-        tv_sec: i64::try_from(nanoseconds / SECOND).unwrap_or(i64::MAX),
-        tv_nsec: i64::try_from(nanoseconds % SECOND).unwrap_or(0),
+        tv_sec: (nanoseconds / SECOND).cast_signed(),
+        tv_nsec: (nanoseconds % SECOND).cast_signed(),
     }
 }
