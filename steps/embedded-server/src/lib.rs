@@ -7,31 +7,44 @@
 //! [`serve`] puts it all together from [`ServerOptions`].
 //!
 //! It batches continuously over a paged key-value cache, which keeps the prefixes of prompts and
-//! answers in a tree, on the device and behind it in host memory. There is one model.
+//! answers in a tree, on the device and behind it in host memory. Several models may share a device:
+//! [`device`] keeps its books, [`swapping`] says who comes and who leaves.
 
 #![deny(unsafe_code)]
 
 pub mod cache;
 pub mod chat;
 pub mod clock;
+mod controller;
+pub mod device;
+pub mod device_profile;
 pub mod engine;
 pub mod executor;
+mod faults;
+pub mod flags;
+mod fleet;
 mod http;
 pub mod kernels;
 mod load;
 mod memory;
 pub mod metrics;
 pub mod model;
+pub mod offline;
 mod options;
 pub mod scheduler;
 mod server;
 pub mod steplog;
+pub mod swapping;
 pub mod tokenizer;
 mod trace;
 
 pub use cache::WritePolicy;
+pub use clock::machine;
+pub use device_profile::{DeviceProfile, DeviceProfileError};
+pub use faults::{Fault, FaultError, FaultKind, FaultPlan, Faults};
+pub use http::accept;
 pub use load::{Computing, LoadedModel, load};
-pub use options::{ExecutorKind, LoadFormat, ServerOptions};
+pub use options::{ExecutorKind, LoadFormat, ModelOptions, ServerOptions};
 pub use scheduler::Policy;
 pub use server::{ServeError, serve, serve_loaded};
-pub use trace::{AnswerTrace, Trace};
+pub use trace::{AnswerOutcome, AnswerTrace, Injected, PromptTrace, TokenTrace, Trace};

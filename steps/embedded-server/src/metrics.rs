@@ -104,6 +104,8 @@ pub struct Metrics {
     pub n_blocks: Figure,
     /// Tokens per cache block.
     pub block_tokens: Figure,
+    /// Requests that came.
+    pub arrived: Figure,
     /// Requests that ended by themselves.
     pub requests: Figure,
     /// Requests that ended because the client left, the server stopped or a step failed.
@@ -150,6 +152,7 @@ impl Default for Metrics {
             n_used_blocks: Figure::default(),
             n_blocks: Figure::default(),
             block_tokens: Figure::default(),
+            arrived: Figure::default(),
             requests: Figure::default(),
             aborted: Figure::default(),
             retractions: Figure::default(),
@@ -185,176 +188,158 @@ impl Metrics {
         self.n_used_blocks.get() as f64 / self.n_blocks.get().max(1) as f64
     }
 
-    /// All figures in Prometheus' text format, labelled with the model's name.
-    #[must_use]
-    pub fn render(&self, model_name: &str) -> String {
-        let label = format!("model_name=\"{}\"", escaped(model_name));
-        let mut out = String::with_capacity(8192);
-        self.render_gauges(&mut out, &label);
-        self.render_counters(&mut out, &label);
-        for (name, help, histogram) in [
-            (
-                "time_to_first_token_seconds",
-                "From arrival to the first token.",
-                &self.ttft,
-            ),
-            (
-                "inter_token_latency_seconds",
-                "Between tokens of one request.",
-                &self.itl,
-            ),
-            (
-                "e2e_request_latency_seconds",
-                "From arrival to the last token.",
-                &self.e2el,
-            ),
-        ] {
-            let name = head(&mut out, name, "histogram", help);
-            histogram.render(&mut out, &name, &label);
-        }
-        out
-    }
-
-    fn render_gauges(&self, out: &mut String, label: &str) {
-        let tokens = |blocks: &Figure| (blocks.get() * self.block_tokens.get()) as f64;
-        let requests = |figure: &Figure| figure.get() as f64;
-        for (name, help, value) in [
-            (
-                "num_running_reqs",
-                "Sequences that hold cache blocks.",
-                requests(&self.n_running),
-            ),
-            (
-                "num_queue_reqs",
-                "Sequences that wait.",
-                requests(&self.n_queued),
-            ),
-            (
-                "num_used_tokens",
-                "Cache slots in blocks in use.",
-                tokens(&self.n_used_blocks),
-            ),
-            (
-                "evictable_tokens",
-                "Cache slots of prefixes that nobody uses.",
-                tokens(&self.n_evictable_blocks),
-            ),
-            (
-                "max_total_num_tokens",
-                "Cache slots in all.",
-                tokens(&self.n_blocks),
-            ),
-            (
-                "token_usage",
-                "Share of the cache in use.",
-                self.cache_usage(),
-            ),
-            (
-                "cache_hit_rate",
-                "Cached over all prompt tokens since the start.",
-                self.cache_hit_rate(),
-            ),
-            (
-                "hicache_host_used_tokens",
-                "Slots of host memory in use.",
-                tokens(&self.n_used_host_blocks),
-            ),
-            (
-                "hicache_host_total_tokens",
-                "Slots of host memory in all.",
-                tokens(&self.n_host_blocks),
-            ),
-        ] {
-            let name = head(out, name, "gauge", help);
-            line(out, &format!("{name}{{{label}}}"), value);
-        }
-    }
-
-    fn render_counters(&self, out: &mut String, label: &str) {
-        let requests = [
-            (
-                "num_requests_total",
-                "Requests that ended by themselves.",
-                &self.requests,
-            ),
-            (
-                "num_aborted_requests_total",
-                "Requests that were broken off.",
-                &self.aborted,
-            ),
-            (
-                "num_retractions_total",
-                "Running sequences sent back to wait.",
-                &self.retractions,
-            ),
-        ];
-        for (name, help, figure) in requests.into_iter().chain(self.token_counters()) {
-            let name = head(out, name, "counter", help);
-            line(out, &format!("{name}{{{label}}}"), figure.get());
-        }
-        for (name, help, blocks) in self.block_counters() {
-            let name = head(out, name, "counter", help);
-            let tokens = blocks.get() * self.block_tokens.get();
-            line(out, &format!("{name}{{{label}}}"), tokens);
-        }
-    }
-
-    fn token_counters(&self) -> [(&'static str, &'static str, &Figure); 5] {
-        [
-            (
-                "prompt_tokens_total",
-                "Prompt tokens taken in.",
-                &self.prompt_tokens,
-            ),
-            (
-                "generation_tokens_total",
-                "Tokens sampled.",
-                &self.generation_tokens,
-            ),
-            (
-                "cached_tokens_total",
-                "Prompt tokens found in the cache.",
-                &self.cached_tokens,
-            ),
-            (
-                "host_cached_tokens_total",
-                "Those of them found in host memory.",
-                &self.host_cached_tokens,
-            ),
-            (
-                "retracted_cached_tokens_total",
-                "Tokens that retracted requests found in the cache, not counted as cached.",
-                &self.recached_tokens,
-            ),
-        ]
-    }
-
-    /// Counted in blocks, told in tokens.
-    fn block_counters(&self) -> [(&'static str, &'static str, &Figure); 4] {
-        [
-            (
-                "evicted_tokens_total",
-                "Slots evicted from the cache.",
-                &self.evicted_blocks,
-            ),
-            (
-                "backed_up_tokens_total",
-                "Slots copied to host memory.",
-                &self.backed_up_blocks,
-            ),
-            (
-                "load_back_tokens_total",
-                "Slots copied back from host memory.",
-                &self.loaded_blocks,
-            ),
-            (
-                "host_evicted_tokens_total",
-                "Slots evicted from host memory.",
-                &self.host_evicted_blocks,
-            ),
-        ]
+    fn tokens(&self, blocks: &Figure) -> f64 {
+        (blocks.get() * self.block_tokens.get()) as f64
     }
 }
+
+/// All figures of the models of those names in Prometheus' text format, labelled with their names.
+#[must_use]
+pub fn render(models: &[(&str, &Metrics)]) -> String {
+    let labelled = |&(name, metrics): &(&str, _)| {
+        let label = format!("model_name=\"{}\"", escaped(name));
+        (label, metrics)
+    };
+    let models: Vec<(String, &Metrics)> = models.iter().map(labelled).collect();
+    let mut out = String::with_capacity(8192);
+    for (kind, families) in [("gauge", GAUGES), ("counter", COUNTERS)] {
+        for (name, help, value) in families {
+            let name = head(&mut out, name, kind, help);
+            for (label, metrics) in &models {
+                line(&mut out, &format!("{name}{{{label}}}"), value(metrics));
+            }
+        }
+    }
+    for (name, help, histogram) in HISTOGRAMS {
+        let name = head(&mut out, name, "histogram", help);
+        for (label, metrics) in &models {
+            histogram(metrics).render(&mut out, &name, label);
+        }
+    }
+    out
+}
+
+/// Name, explanation and value.
+type Family<T> = (&'static str, &'static str, fn(&Metrics) -> T);
+
+const GAUGES: &[Family<f64>] = &[
+    (
+        "num_running_reqs",
+        "Sequences that hold cache blocks.",
+        |m| m.n_running.get() as f64,
+    ),
+    ("num_queue_reqs", "Sequences that wait.", |m| {
+        m.n_queued.get() as f64
+    }),
+    ("num_used_tokens", "Cache slots in blocks in use.", |m| {
+        m.tokens(&m.n_used_blocks)
+    }),
+    (
+        "evictable_tokens",
+        "Cache slots of prefixes that nobody uses.",
+        |m| m.tokens(&m.n_evictable_blocks),
+    ),
+    ("max_total_num_tokens", "Cache slots in all.", |m| {
+        m.tokens(&m.n_blocks)
+    }),
+    ("token_usage", "Share of the cache in use.", |m| {
+        m.cache_usage()
+    }),
+    (
+        "cache_hit_rate",
+        "Cached over all prompt tokens since the start.",
+        |m| m.cache_hit_rate(),
+    ),
+    (
+        "hicache_host_used_tokens",
+        "Slots of host memory in use.",
+        |m| m.tokens(&m.n_used_host_blocks),
+    ),
+    (
+        "hicache_host_total_tokens",
+        "Slots of host memory in all.",
+        |m| m.tokens(&m.n_host_blocks),
+    ),
+];
+
+const COUNTERS: &[Family<f64>] = &[
+    (
+        "num_requests_total",
+        "Requests that ended by themselves.",
+        |m| m.requests.get() as f64,
+    ),
+    (
+        "num_aborted_requests_total",
+        "Requests that were broken off.",
+        |m| m.aborted.get() as f64,
+    ),
+    (
+        "num_retractions_total",
+        "Running sequences sent back to wait.",
+        |m| m.retractions.get() as f64,
+    ),
+    ("prompt_tokens_total", "Prompt tokens taken in.", |m| {
+        m.prompt_tokens.get() as f64
+    }),
+    ("generation_tokens_total", "Tokens sampled.", |m| {
+        m.generation_tokens.get() as f64
+    }),
+    (
+        "cached_tokens_total",
+        "Prompt tokens found in the cache.",
+        |m| m.cached_tokens.get() as f64,
+    ),
+    (
+        "host_cached_tokens_total",
+        "Those of them found in host memory.",
+        |m| m.host_cached_tokens.get() as f64,
+    ),
+    (
+        "retracted_cached_tokens_total",
+        "Tokens that retracted requests found in the cache, not counted as cached.",
+        |m| m.recached_tokens.get() as f64,
+    ),
+    (
+        "evicted_tokens_total",
+        "Slots evicted from the cache.",
+        |m| m.tokens(&m.evicted_blocks),
+    ),
+    (
+        "backed_up_tokens_total",
+        "Slots copied to host memory.",
+        |m| m.tokens(&m.backed_up_blocks),
+    ),
+    (
+        "load_back_tokens_total",
+        "Slots copied back from host memory.",
+        |m| m.tokens(&m.loaded_blocks),
+    ),
+    (
+        "host_evicted_tokens_total",
+        "Slots evicted from host memory.",
+        |m| m.tokens(&m.host_evicted_blocks),
+    ),
+];
+
+type HistogramFamily = (&'static str, &'static str, fn(&Metrics) -> &Histogram);
+
+const HISTOGRAMS: &[HistogramFamily] = &[
+    (
+        "time_to_first_token_seconds",
+        "From arrival to the first token.",
+        |m| &m.ttft,
+    ),
+    (
+        "inter_token_latency_seconds",
+        "Between tokens of one request.",
+        |m| &m.itl,
+    ),
+    (
+        "e2e_request_latency_seconds",
+        "From arrival to the last token.",
+        |m| &m.e2el,
+    ),
+];
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) -> String {
     // Writing to a string cannot fail.
@@ -386,7 +371,7 @@ mod tests {
         for ms in [1, 3, 200_000] {
             metrics.ttft.observe(Duration::from_millis(ms));
         }
-        let text = metrics.render("tiny \"m\"");
+        let text = render(&[("tiny \"m\"", &metrics)]);
         let value = |series: &str| {
             let line = text.lines().find(|line| line.starts_with(series)).unwrap();
             line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()

@@ -1,14 +1,17 @@
 //! What a server can be told, and what follows from it for one model.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{HostOptions, Keeping, WritePolicy};
 use crate::executor::CacheShape;
+use crate::faults::Fault;
 use crate::model::has_weights;
 use crate::scheduler::{Limits, Policy};
 use crate::server::ServeError;
+use crate::swapping::Rules;
 
 /// Where a model's weights come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,13 +39,39 @@ pub enum ExecutorKind {
     Sim,
 }
 
+/// One of several models that share a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelOptions {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The name that requests ask for, which no other model has.
+    pub name: String,
+    /// The share of the memory that is free when it comes which it gets for weights and cache.
+    pub mem_fraction_static: f64,
+    /// Whether it is on the device from the start.
+    pub is_active: bool,
+}
+
 /// Options of a server. Every field has a default but the model's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerOptions {
-    /// Folder with `config.json`, `tokenizer.json` and, for `safetensors`, the weights. With `sim`
-    /// only the tokenizer is read; without a folder it makes one up.
+    /// Folder with `config.json`, `tokenizer.json` and, for `safetensors`, the weights. `sim` reads
+    /// no weights; without a folder it makes a tokenizer up.
     pub model_path: PathBuf,
+    /// The models where there are several, in the order in which those that begin on the device take
+    /// its memory; then neither `model_path` nor `served_model_name` nor `mem_fraction_static` counts.
+    pub models: Vec<ModelOptions>,
+    /// When models leave the device for each other.
+    pub swap: Rules,
+    /// How often that is decided.
+    pub swap_period: Duration,
+    /// Bytes per second at which weights come and go; `None`: what the machine does, which is no time
+    /// at all with `sim`.
+    pub swap_bandwidth: Option<f64>,
+    /// Whether a request that waits is broken off once it would miss its objective.
+    pub aborts_late: bool,
     /// What tokens come from.
     pub executor: ExecutorKind,
     /// With `sim`: from a request to its first token, milliseconds.
@@ -55,12 +84,21 @@ pub struct ServerOptions {
     /// With `sim_steps`: time per prompt token that is computed, microseconds; a decode step takes
     /// `sim_tpot_ms`.
     pub sim_prefill_us: f64,
-    /// With `sim_steps`: bytes of keys and values per token.
-    pub sim_bytes_per_token: u64,
-    /// With `sim_steps`: bytes of the weights.
-    pub sim_weight_bytes: u64,
-    /// A file that says of every streamed answer when its events were sent, see [`crate::Trace`].
+    /// With `sim_steps`: bytes of keys and values per token; `None`: those of the model's
+    /// configuration, or 128 KiB without one.
+    pub sim_bytes_per_token: Option<u64>,
+    /// With `sim_steps`: bytes of the weights; `None`: those of the model's configuration, or none
+    /// without one.
+    pub sim_weight_bytes: Option<u64>,
+    /// The device that stands behind the server, by the name of a [`crate::DeviceProfile`] or its
+    /// file: what [`ServerOptions::with_device`] takes from it, and the time of `sim`'s steps.
+    pub device_profile: Option<String>,
+    /// A file that says of every answer what was done when, see [`crate::Trace`].
     pub trace: Option<PathBuf>,
+    /// What goes wrong on purpose, each kind at most once.
+    pub faults: Vec<Fault>,
+    /// Decides with a request's number what hits it.
+    pub fault_seed: u64,
     /// The name that requests ask for; `None`: `default`.
     pub served_model_name: Option<String>,
     /// Address to listen at.
@@ -125,14 +163,22 @@ impl Default for ServerOptions {
     fn default() -> Self {
         ServerOptions {
             model_path: PathBuf::new(),
+            models: Vec::new(),
+            swap: Rules::default(),
+            swap_period: Duration::from_millis(100),
+            swap_bandwidth: None,
+            aborts_late: false,
             executor: ExecutorKind::default(),
             sim_ttft_ms: 50.0,
             sim_tpot_ms: 10.0,
             sim_steps: false,
             sim_prefill_us: 200.0,
-            sim_bytes_per_token: 128 << 10,
-            sim_weight_bytes: 0,
+            sim_bytes_per_token: None,
+            sim_weight_bytes: None,
+            device_profile: None,
             trace: None,
+            faults: Vec::new(),
+            fault_seed: 0,
             served_model_name: None,
             host: "127.0.0.1".to_owned(),
             port: 0,
@@ -171,6 +217,24 @@ impl ServerOptions {
         self.served_model_name
             .clone()
             .unwrap_or_else(|| "default".to_owned())
+    }
+
+    /// The options of each model by itself, and whether it begins on the device.
+    #[must_use]
+    pub fn each(&self) -> Vec<(ServerOptions, bool)> {
+        if self.models.is_empty() {
+            return vec![(self.clone(), true)];
+        }
+        let of = |model: &ModelOptions| {
+            let options = ServerOptions {
+                model_path: model.path.clone(),
+                served_model_name: Some(model.name.clone()),
+                mem_fraction_static: model.mem_fraction_static,
+                ..self.clone()
+            };
+            (options, model.is_active)
+        };
+        self.models.iter().map(of).collect()
     }
 
     /// Where the weights come from in the end: never [`LoadFormat::Auto`].
@@ -313,7 +377,8 @@ impl ServerOptions {
             ("threads", Some(self.threads)),
             (
                 "sim_bytes_per_token",
-                usize::try_from(self.sim_bytes_per_token).ok(),
+                self.sim_bytes_per_token
+                    .and_then(|n| usize::try_from(n).ok()),
             ),
         ] {
             if value == Some(0) {
@@ -321,9 +386,48 @@ impl ServerOptions {
             }
         }
         self.check_factors()?;
+        if let Some(twice) = repeated(&self.faults) {
+            let problem = format!(
+                "`{}` is given twice; give each kind once",
+                twice.kind().name()
+            );
+            return Err(wrong("fault", problem));
+        }
+        self.check_models()?;
         if self.enable_hierarchical_cache && self.disable_radix_cache {
             let problem = "the host tier is one of the radix cache; enable one or neither";
             return Err(wrong("enable_hierarchical_cache", problem.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Checks what several models need.
+    fn check_models(&self) -> Result<(), ServeError> {
+        if self.models.is_empty() {
+            return Ok(());
+        }
+        if self.device_memory_bytes.is_none() {
+            let problem = "missing; several models share a device: say how much memory it has";
+            return Err(wrong("device_memory", problem.to_owned()));
+        }
+        if self.executor == ExecutorKind::Sim && !self.sim_steps {
+            let problem = "missing; without steps there is no device for several models to share";
+            return Err(wrong("sim_steps", problem.to_owned()));
+        }
+        for (at, model) in self.models.iter().enumerate() {
+            if self.models[..at]
+                .iter()
+                .any(|other| other.name == model.name)
+            {
+                let name = &model.name;
+                let problem = format!("two models are called `{name}`; name each its own way");
+                return Err(wrong("served_model_names", problem));
+            }
+            let share = model.mem_fraction_static;
+            if !(0.001..=1.0).contains(&share) {
+                let problem = format!("found {share}, expected at least 0.001, at most 1");
+                return Err(wrong("mem_fraction_statics", problem));
+            }
         }
         Ok(())
     }
@@ -351,6 +455,12 @@ impl ServerOptions {
                 0.01,
                 1e6,
             ),
+            (
+                "swap_bandwidth",
+                self.swap_bandwidth.map(|bytes_per_s| bytes_per_s / 1e9),
+                0.001,
+                1e6,
+            ),
         ] {
             if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
                 let problem = format!("found {value}, expected at least {least}, at most {most}");
@@ -372,6 +482,7 @@ impl ServerOptions {
         serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "executor": executor,
+            "simulated": self.simulated(),
             "model_path": self.model_path,
             "served_model_name": self.model_name(),
             "vocab_size": model.vocab_size,
@@ -409,6 +520,19 @@ pub(crate) struct ModelFacts {
     pub(crate) vocab_size: usize,
     pub(crate) tokenizer_vocab_size: usize,
     pub(crate) context_length: usize,
+}
+
+/// A fault of a kind that stands before it too.
+fn repeated(faults: &[Fault]) -> Option<&Fault> {
+    let stands_before = |at: usize| {
+        let before = faults[..at].iter();
+        before
+            .map(Fault::kind)
+            .any(|kind| kind == faults[at].kind())
+    };
+    (0..faults.len())
+        .find(|at| stands_before(*at))
+        .map(|at| &faults[at])
 }
 
 fn wrong(name: &'static str, problem: String) -> ServeError {
@@ -543,6 +667,23 @@ mod tests {
         assert_eq!(options.weights(), LoadFormat::Safetensors);
         options.load_format = LoadFormat::DummyScaled;
         assert_eq!(options.weights(), LoadFormat::DummyScaled);
+    }
+
+    #[test]
+    fn a_kind_of_fault_that_is_given_twice_is_named() {
+        let mut options = ServerOptions {
+            faults: ["split=7", "stall=0.1:2s", "comments"]
+                .map(|text| text.parse().unwrap())
+                .into(),
+            ..ServerOptions::default()
+        };
+        assert!(options.check().is_ok());
+        options.faults.push("split=9".parse().unwrap());
+        let message = options.check().unwrap_err().to_string();
+        assert!(
+            message.contains("`fault`: `split` is given twice"),
+            "{message}"
+        );
     }
 
     #[test]

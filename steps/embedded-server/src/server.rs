@@ -10,11 +10,15 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::clock::MonotonicClock;
-use crate::engine::{self, EngineHandle, EngineParts};
-use crate::executor::CacheShape;
+use crate::clock::{Clock, MonotonicClock};
+use crate::controller;
+use crate::device::{Device, Shortage};
+use crate::engine::{self, EngineHandle, EngineParts, Home, MoveLog, Pace, Status};
 use crate::executor::cpu::CpuError;
-use crate::http::{self, App, ServiceParts};
+use crate::executor::{CacheShape, Executor};
+use crate::faults::Faults;
+use crate::fleet::{Fleet, Model, Timeline};
+use crate::http::{self, App, Served, ServiceParts};
 use crate::load::{Computing, LoadedModel, load};
 use crate::metrics::Metrics;
 use crate::model::{ConfigError, WeightsError};
@@ -27,11 +31,11 @@ use crate::trace::Trace;
 /// How long the engine's last step may take once the server stops.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Serves the model that `options` name, on the caller's tokio runtime, until `shutdown`
+/// Serves the models that `options` name, on the caller's tokio runtime, until `shutdown`
 /// resolves.
 ///
-/// The address is bound first, and told to `on_listening`; until the model is loaded, every
-/// route answers 503. When `shutdown` resolves, new requests are refused, running ones are
+/// The address is bound first, and told to `on_listening`; until the models are loaded,
+/// every route answers 503. When `shutdown` resolves, new requests are refused, running ones are
 /// broken off with an error in their stream, and connections get five seconds to be read to
 /// their end. Dropping the future stops the server without that courtesy.
 ///
@@ -46,7 +50,7 @@ pub async fn serve(
     serve_loaded(options, move || load(&for_load), shutdown, on_listening).await
 }
 
-/// As [`serve`], with a model of the caller's: `load` runs on a blocking thread, after the
+/// As [`serve`], with models of the caller's, in the order of the options: `load` runs on a blocking thread, after the
 /// address has been bound.
 ///
 /// # Errors
@@ -58,8 +62,9 @@ pub async fn serve_loaded<L>(
     on_listening: impl FnOnce(SocketAddr),
 ) -> Result<(), ServeError>
 where
-    L: FnOnce() -> Result<LoadedModel, ServeError> + Send + 'static,
+    L: FnOnce() -> Result<Vec<LoadedModel>, ServeError> + Send + 'static,
 {
+    let options = options.with_device()?;
     options.check()?;
     let listener = bind(&options).await?;
     let address = listener
@@ -79,7 +84,7 @@ where
         let mut shutdown = std::pin::pin!(shutdown);
         tokio::select! {
             loaded = tokio::task::spawn_blocking(load) => match loaded {
-                Ok(Ok(model)) => run(&options, model, &app, shutdown.as_mut()).await,
+                Ok(Ok(models)) => run(&options, models, &app, shutdown.as_mut()).await,
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(ServeError::LoadPanicked),
             },
@@ -98,137 +103,279 @@ async fn bind(options: &ServerOptions) -> Result<TcpListener, ServeError> {
         .map_err(|source| ServeError::bind(options, source))
 }
 
-/// Serves a loaded model until `shutdown` resolves or the engine ends.
+/// Serves loaded models until `shutdown` resolves or an engine ends.
 async fn run(
     options: &ServerOptions,
-    model: LoadedModel,
+    models: Vec<LoadedModel>,
     app: &App,
     shutdown: impl Future,
 ) -> Result<(), ServeError> {
-    let (parts, mut ended) = prepare(options, model)?;
-    let engine = StopOnDrop(parts.engine.clone());
-    let _trace = parts.trace.clone().map(FlushOnDrop);
-    app.become_ready(parts);
+    let mut threads = OnThreads(JoinSet::new());
+    let clock: Arc<dyn Clock> = Arc::new(MonotonicClock);
+    let (fleet, served) = assemble(options, models, &clock, &mut threads)?;
+    let OnThreads(mut ended) = threads;
+    let engines = StopOnDrop(Arc::clone(&fleet));
+    let trace = open_trace(options)?;
+    let _trace = trace.clone().map(FlushOnDrop);
+    app.become_ready(ServiceParts {
+        served,
+        fleet: Arc::clone(&fleet),
+        trace,
+        faults: Faults::new(&options.faults, options.fault_seed),
+        seed: options.seed,
+    });
+    // A set, because it ends its tasks when this future is dropped.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(controller::sample(Arc::clone(&fleet)));
+    if fleet.models.len() > 1 {
+        let (rules, period) = (options.swap, options.swap_period);
+        tasks.spawn(controller::control(fleet, rules, period));
+    }
     tokio::select! {
-        _ = &mut ended => return Err(ServeError::EngineEnded),
+        _ = ended.join_next() => return Err(ServeError::EngineEnded),
         _ = shutdown => {}
     }
-    drop(engine);
-    match tokio::time::timeout(STEP_TIMEOUT, ended).await {
-        Ok(_) => Ok(()),
+    drop(engines);
+    drop(tasks);
+    let all = async { while ended.join_next().await.is_some() {} };
+    match tokio::time::timeout(STEP_TIMEOUT, all).await {
+        Ok(()) => Ok(()),
         Err(_) => Err(ServeError::EngineStuck),
     }
+}
+
+/// Brings an engine to life.
+pub(crate) trait Launch {
+    /// One that computes.
+    fn engine(&mut self, parts: EngineParts) -> Result<EngineHandle, ServeError>;
+    /// One that tells tokens at a stated pace.
+    fn paced(
+        &mut self,
+        pace: Pace,
+        options: &ServerOptions,
+        shared: Shared,
+    ) -> Result<EngineHandle, ServeError>;
+}
+
+/// Engines on threads of their own; a task each, which ends with it.
+struct OnThreads(JoinSet<()>);
+
+impl OnThreads {
+    fn started(
+        &mut self,
+        started: std::io::Result<(EngineHandle, oneshot::Receiver<()>)>,
+    ) -> Result<EngineHandle, ServeError> {
+        let (handle, ended) = started.map_err(|source| ServeError::Thread { source })?;
+        self.0.spawn(async move {
+            // Resolves, with an error, when the engine's thread has ended.
+            let _ = ended.await;
+        });
+        Ok(handle)
+    }
+}
+
+impl Launch for OnThreads {
+    fn engine(&mut self, parts: EngineParts) -> Result<EngineHandle, ServeError> {
+        self.started(engine::start(parts))
+    }
+
+    fn paced(
+        &mut self,
+        pace: Pace,
+        options: &ServerOptions,
+        shared: Shared,
+    ) -> Result<EngineHandle, ServeError> {
+        let Shared {
+            tokenizer, metrics, ..
+        } = shared;
+        self.started(engine::start_paced(
+            pace,
+            tokenizer,
+            options.queue_limit,
+            metrics,
+        ))
+    }
+}
+
+/// Launches an engine per model on one device.
+pub(crate) fn assemble(
+    options: &ServerOptions,
+    models: Vec<LoadedModel>,
+    clock: &Arc<dyn Clock>,
+    launch: &mut dyn Launch,
+) -> Result<(Arc<Fleet>, Vec<Served>), ServeError> {
+    let device = Device::new(options.device_memory_bytes);
+    let moves = Arc::new(MoveLog::default());
+    let mut fleet = Fleet {
+        models: Vec::new(),
+        device: Arc::clone(&device),
+        moves: Arc::clone(&moves),
+        timeline: Timeline::default(),
+    };
+    let mut all_served = Vec::new();
+    for (model, (options, is_active)) in models.into_iter().zip(options.each()) {
+        let home = Home {
+            model: model.name.clone(),
+            place: Arc::new(device.place(options.mem_fraction_static)),
+            is_active,
+            most_blocks: 0,
+            link: options.swap_bandwidth,
+            moves: Arc::clone(&moves),
+        };
+        let (model, served) = assemble_one(&options, model, home, clock, launch)?;
+        fleet.models.push(Arc::new(model));
+        all_served.push(served);
+    }
+    Ok((Arc::new(fleet), all_served))
+}
+
+/// Launches the engine of one model, on the device or off it.
+fn assemble_one(
+    options: &ServerOptions,
+    loaded: LoadedModel,
+    home: Home,
+    clock: &Arc<dyn Clock>,
+    launch: &mut dyn Launch,
+) -> Result<(Model, Served), ServeError> {
+    let LoadedModel {
+        name,
+        computing,
+        tokenizer,
+        max_positions,
+    } = loaded;
+    let executor_name = computing.name();
+    let place = Arc::clone(&home.place);
+    let context_length = options.context_for(max_positions)?;
+    let shared = Shared {
+        tokenizer: Arc::new(tokenizer),
+        metrics: Arc::new(Metrics::default()),
+        steps: Arc::new(StepLog::new(steplog::CAPACITY)),
+        status: Status::begin(home.is_active, &**clock),
+    };
+    let started = match computing {
+        Computing::Paced(pace) => {
+            let engine = launch.paced(pace, options, shared.clone())?;
+            paced(options, engine, &shared, context_length)
+        }
+        Computing::Model(executor) => {
+            start_engine(options, executor, shared.clone(), home, clock, launch)?
+        }
+    };
+    let served = Served {
+        model_name: name.clone(),
+        door: Door::new(context_length, started.shape),
+        vocab_size: started.vocab_size,
+        tokenizer: shared.tokenizer,
+    };
+    let facts = ModelFacts {
+        vocab_size: served.vocab_size,
+        tokenizer_vocab_size: served.tokenizer.vocab_size(),
+        context_length,
+    };
+    let model = Model {
+        info: options.info(executor_name, &facts, started.shape, started.n_host_blocks),
+        name,
+        engine: started.engine,
+        metrics: shared.metrics,
+        steps: shared.steps,
+        status: shared.status,
+        place,
+    };
+    Ok((model, served))
 }
 
 /// An engine that has been started, and what it serves.
 struct Started {
     engine: EngineHandle,
-    ended: oneshot::Receiver<()>,
     vocab_size: usize,
+    /// The cache that it has; off the device, the one that it would have alone there.
     shape: CacheShape,
     n_host_blocks: u32,
 }
 
 /// What an engine and its server share.
 #[derive(Clone)]
-struct Shared {
+pub(crate) struct Shared {
     tokenizer: Arc<Tokenizer>,
     metrics: Arc<Metrics>,
     steps: Arc<StepLog>,
+    status: Arc<Status>,
 }
 
-/// Starts the engine for `model`.
-fn prepare(
+fn paced(
     options: &ServerOptions,
-    model: LoadedModel,
-) -> Result<(ServiceParts, oneshot::Receiver<()>), ServeError> {
-    let LoadedModel {
-        computing,
-        tokenizer,
-        max_positions,
-    } = model;
-    let name = computing.name();
-    let shared = Shared {
-        tokenizer: Arc::new(tokenizer),
-        metrics: Arc::new(Metrics::default()),
-        steps: Arc::new(StepLog::new(steplog::CAPACITY)),
-    };
-    let context_length = options.context_for(max_positions)?;
-    let started = start(options, computing, &shared, context_length)
-        .map_err(|source| ServeError::Thread { source })?;
-    let facts = ModelFacts {
-        vocab_size: started.vocab_size,
-        tokenizer_vocab_size: shared.tokenizer.vocab_size(),
-        context_length,
-    };
-    let parts = ServiceParts {
-        model_name: options.model_name(),
-        info: options.info(name, &facts, started.shape, started.n_host_blocks),
-        tokenizer: shared.tokenizer,
-        door: Door::new(context_length, started.shape),
-        vocab_size: started.vocab_size,
-        engine: started.engine,
-        metrics: shared.metrics,
-        steps: shared.steps,
-        trace: open_trace(options)?,
-        seed: options.seed,
-    };
-    Ok((parts, started.ended))
-}
-
-fn start(
-    options: &ServerOptions,
-    computing: Computing,
+    engine: EngineHandle,
     shared: &Shared,
     context_length: usize,
-) -> std::io::Result<Started> {
-    let Shared {
-        tokenizer,
-        metrics,
-        steps,
-    } = shared.clone();
-    match computing {
-        Computing::Paced(pace) => {
-            let vocab_size = tokenizer.vocab_size();
-            let (engine, ended) =
-                engine::start_paced(pace, tokenizer, options.queue_limit, metrics)?;
-            let n_blocks = context_length.div_ceil(options.block_tokens);
-            // Without a cache there is as much of it as one request can ask for.
-            let shape = CacheShape {
-                n_blocks: u32::try_from(n_blocks).unwrap_or(u32::MAX),
-                block_tokens: u32::try_from(options.block_tokens).unwrap_or(u32::MAX),
-                bytes_per_token: 0,
-            };
-            Ok(Started {
-                engine,
-                ended,
-                vocab_size,
-                shape,
-                n_host_blocks: 0,
-            })
-        }
-        Computing::Model(executor) => {
-            let (vocab_size, shape) = (executor.vocab_size(), executor.cache_shape());
-            let n_host_blocks = executor.n_host_blocks();
-            let (engine, ended) = engine::start(EngineParts {
-                executor,
-                tokenizer,
-                limits: options.limits(n_host_blocks),
-                host_bandwidth: options.hicache_bandwidth,
-                queue_limit: options.queue_limit,
-                clock: Arc::new(MonotonicClock),
-                metrics,
-                steps,
-            })?;
-            Ok(Started {
-                engine,
-                ended,
-                vocab_size,
-                shape,
-                n_host_blocks,
-            })
-        }
+) -> Started {
+    let n_blocks = context_length.div_ceil(options.block_tokens);
+    Started {
+        engine,
+        vocab_size: shared.tokenizer.vocab_size(),
+        // Without a cache there is as much of it as one request can ask for.
+        shape: CacheShape {
+            n_blocks: u32::try_from(n_blocks).unwrap_or(u32::MAX),
+            block_tokens: u32::try_from(options.block_tokens).unwrap_or(u32::MAX),
+            bytes_per_token: 0,
+        },
+        n_host_blocks: 0,
     }
+}
+
+fn start_engine(
+    options: &ServerOptions,
+    mut executor: Box<dyn Executor>,
+    shared: Shared,
+    mut home: Home,
+    clock: &Arc<dyn Clock>,
+    launch: &mut dyn Launch,
+) -> Result<Started, ServeError> {
+    let alone = executor.cache_shape();
+    home.most_blocks = u64::from(alone.n_blocks);
+    let shape = if home.is_active {
+        let no_room = |shortage: Shortage| ServeError::NoRoom {
+            model: home.model.clone(),
+            shortage,
+        };
+        let block_bytes = alone
+            .bytes_per_token
+            .saturating_mul(u64::from(alone.block_tokens));
+        let weight_bytes = executor.weight_bytes();
+        home.place.take_weights(weight_bytes).map_err(no_room)?;
+        let taken = home.place.take_cache(block_bytes, home.most_blocks);
+        let n_blocks = taken.map_err(no_room)?;
+        CacheShape {
+            n_blocks: u32::try_from(n_blocks).unwrap_or(u32::MAX),
+            ..alone
+        }
+    } else {
+        executor.resize_cache(0);
+        alone
+    };
+    if home.is_active && shape != alone {
+        executor.resize_cache(shape.n_blocks);
+    }
+    let vocab_size = executor.vocab_size();
+    let n_host_blocks = executor.n_host_blocks();
+    let engine = launch.engine(EngineParts {
+        executor,
+        tokenizer: shared.tokenizer,
+        limits: options.limits(n_host_blocks),
+        host_bandwidth: options.hicache_bandwidth,
+        home,
+        status: shared.status,
+        aborts_late: options.aborts_late,
+        queue_limit: options.queue_limit,
+        clock: Arc::clone(clock),
+        metrics: shared.metrics,
+        steps: shared.steps,
+    })?;
+    Ok(Started {
+        engine,
+        vocab_size,
+        shape,
+        n_host_blocks,
+    })
 }
 
 fn open_trace(options: &ServerOptions) -> Result<Option<Arc<Trace>>, ServeError> {
@@ -243,12 +390,12 @@ fn open_trace(options: &ServerOptions) -> Result<Option<Arc<Trace>>, ServeError>
     options.trace.as_ref().map(open).transpose()
 }
 
-/// Stops the engine however the server ends.
-struct StopOnDrop(EngineHandle);
+/// Stops all engines however the server ends.
+struct StopOnDrop(Arc<Fleet>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.stop();
+        self.0.models.iter().for_each(|model| model.engine.stop());
     }
 }
 
@@ -329,6 +476,17 @@ pub enum ServeError {
         cache_bytes: u64,
         /// Bytes available.
         available_bytes: u64,
+    },
+    /// A model does not fit beside those that came before it.
+    #[error(
+        "model `{model}` does not fit on the device beside those before it: {shortage}; raise \
+         `device_memory`, or lower the shares of the others"
+    )]
+    NoRoom {
+        /// The model.
+        model: String,
+        /// What is missing.
+        shortage: Shortage,
     },
     /// No thread for the engine.
     #[error("cannot start the engine's thread: {source}")]

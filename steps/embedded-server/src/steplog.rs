@@ -128,14 +128,15 @@ impl StepLog {
         }
     }
 
-    /// Appends a step, forgetting the oldest where the log is full.
-    pub fn push(&self, step: StepRecord) {
+    /// Appends a step, forgetting the oldest where the log is full, and returns its id.
+    pub fn push(&self, step: StepRecord) -> u64 {
         let mut ring = self.lock();
         if ring.steps.len() == self.capacity {
             ring.steps.pop_front();
             ring.first += 1;
         }
         ring.steps.push_back(step);
+        ring.first + ring.steps.len() as u64 - 1
     }
 
     /// Up to [`PAGE`] steps from id `since` on.
@@ -205,7 +206,7 @@ mod tests {
     fn pages_follow_each_other_and_losses_are_counted() {
         let log = StepLog::new(4);
         assert_eq!(log.since(0).next, 0);
-        (0..6).for_each(|n| log.push(step(n)));
+        assert_eq!((0..6).map(|n| log.push(step(n))).last(), Some(5));
         let page = log.since(0);
         let ids: Vec<u64> = page.steps.iter().map(|step| step.id).collect();
         assert_eq!((ids, page.next, page.dropped), (vec![2, 3, 4, 5], 6, 2));
@@ -229,7 +230,9 @@ mod tests {
     fn throughput_counts_sampled_tokens_over_the_time_they_took() {
         let log = StepLog::new(8);
         assert_eq!(log.decode_throughput(4), 0.0);
-        (0..4).for_each(|n| log.push(step(n)));
+        for n in 0..4 {
+            log.push(step(n));
+        }
         assert!((log.decode_throughput(4) - 2.0).abs() < 1e-9);
     }
 }

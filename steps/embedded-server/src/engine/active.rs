@@ -3,7 +3,7 @@
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::handle::Arrival;
-use super::request::{Ending, Event, EventKind, FinishReason};
+use super::request::{Ending, Event, EventKind, FinishReason, Origin};
 use super::sampler::Sampler;
 use crate::cache::Matched;
 use crate::clock::Nanos;
@@ -25,6 +25,9 @@ pub(super) struct Active {
     n_prompt: usize,
     /// Prompt tokens that it found in the cache when it was first admitted.
     cached: Matched,
+    /// When it was first scheduled; before that, when it arrived.
+    scheduled: Nanos,
+    retractions: u32,
     n_outputs: usize,
     arrived: Nanos,
     last_token: Nanos,
@@ -64,12 +67,7 @@ impl EndIds {
 }
 
 impl Active {
-    pub(super) fn new(
-        arrival: Arrival,
-        n_prompt: usize,
-        tokenizer: &Tokenizer,
-        now: Nanos,
-    ) -> Self {
+    pub(super) fn new(arrival: Arrival, n_prompt: usize, tokenizer: &Tokenizer) -> Self {
         let request = arrival.request;
         Active {
             index: arrival.index,
@@ -81,15 +79,22 @@ impl Active {
             watched: request.watched,
             n_prompt,
             cached: Matched::default(),
+            scheduled: arrival.arrived,
+            retractions: 0,
             n_outputs: 0,
-            arrived: now,
-            last_token: now,
+            arrived: arrival.arrived,
+            last_token: arrival.arrived,
         }
     }
 
     /// Whether nobody reads the answer any more.
     pub(super) fn is_abandoned(&self) -> bool {
         self.events.is_closed()
+    }
+
+    /// Whether it has never been scheduled.
+    pub(super) fn waits(&self) -> bool {
+        self.place.is_some()
     }
 
     /// Gives the place in the queue to another.
@@ -99,12 +104,14 @@ impl Active {
 
     /// It runs: its place in the queue is another's. What it finds when it had run before is its
     /// own work of then, and no hit.
-    pub(super) fn admitted(&mut self, admission: &Admission, metrics: &Metrics) {
+    pub(super) fn admitted(&mut self, admission: &Admission, now: Nanos, metrics: &Metrics) {
         self.leave_queue();
         if admission.is_again {
             metrics.recached_tokens.add(admission.cached.total());
+            self.retractions += 1;
         } else {
             self.cached = admission.cached;
+            self.scheduled = now;
         }
     }
 
@@ -117,15 +124,40 @@ impl Active {
         }
     }
 
+    /// How a token came about that was ready at `ready`.
+    pub(super) fn origin(&self, step: Option<u64>, ready: Nanos) -> Origin {
+        Origin {
+            step,
+            ready,
+            scheduled: self.scheduled,
+            cached: self.cached,
+            retractions: self.retractions,
+        }
+    }
+
     /// Chooses the next token.
     pub(super) fn sample(&mut self, logits: &[f32], candidates: &mut Vec<(f32, u32)>) -> u32 {
-        let may_end = self.n_outputs + 1 > self.ending.min_tokens;
-        let banned = if may_end {
-            &self.ends.banned
-        } else {
-            &self.ends.banned_early
+        let banned = match self.may_end() {
+            true => &self.ends.banned,
+            false => &self.ends.banned_early,
         };
         self.sampler.sample(logits, banned, candidates)
+    }
+
+    /// The token that the executor is certain of, or the next of `n_ids` that may come where that
+    /// one may not.
+    pub(super) fn settle(&self, certain: u32, n_ids: u32) -> u32 {
+        let banned = match self.may_end() {
+            true => &self.ends.banned,
+            false => &self.ends.banned_early,
+        };
+        let may_come = |id: &u32| banned.binary_search(id).is_err();
+        let mut ids = (certain..n_ids).chain(0..certain);
+        ids.find(may_come).unwrap_or(0)
+    }
+
+    fn may_end(&self) -> bool {
+        self.n_outputs + 1 > self.ending.min_tokens
     }
 
     /// A token that neither ends the text nor is a control token; which one does not matter.

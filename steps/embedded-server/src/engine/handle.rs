@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
 use super::request::{Event, Request};
+use super::residence::{Come, Leave, Move, MoveError, Reply};
 use crate::clock::{Clock, Nanos};
 
 /// Inbox places beyond the request queue, for flush and stop messages.
@@ -25,6 +26,10 @@ pub(super) enum Message {
     Submit(Vec<Arrival>),
     /// Empties the cache, once nothing uses it.
     Flush(FlushRequest),
+    /// Takes the model off the device.
+    Leave(Leave, Reply),
+    /// Brings the model onto the device.
+    Come(Come, Reply),
     /// Breaks everything off and ends the thread.
     Stop,
 }
@@ -43,6 +48,8 @@ pub(super) struct Arrival {
     pub(super) index: usize,
     pub(super) request: Request,
     pub(super) events: mpsc::Sender<Event>,
+    /// When it was submitted.
+    pub(super) arrived: Nanos,
     /// Its place in the queue.
     pub(super) place: OwnedSemaphorePermit,
 }
@@ -115,6 +122,7 @@ impl EngineHandle {
             .map(|request| request.ending.max_tokens + 1)
             .sum();
         let (events, answers) = mpsc::channel(n_events.clamp(1, Semaphore::MAX_PERMITS));
+        let arrived = self.clock.now();
         let arrivals = requests
             .into_iter()
             .enumerate()
@@ -124,6 +132,7 @@ impl EngineHandle {
                     index,
                     request,
                     events: events.clone(),
+                    arrived,
                     place,
                 })
             })
@@ -152,6 +161,30 @@ impl EngineHandle {
                 mpsc::error::TrySendError::Closed(_) => SubmitError::Stopping,
             })?;
         answer.await.map_err(|_| SubmitError::Stopping)
+    }
+
+    /// Takes the model off the device, once what runs may be left. It is done however long that
+    /// takes, even if nobody waits for it any more.
+    ///
+    /// # Errors
+    /// [`MoveError`]; the model stays then.
+    pub async fn leave(&self, leave: Leave) -> Result<Move, MoveError> {
+        self.moved(|reply| Message::Leave(leave, reply)).await
+    }
+
+    /// Brings the model onto the device.
+    ///
+    /// # Errors
+    /// [`MoveError`]; nothing has moved then.
+    pub async fn come(&self, come: Come) -> Result<Move, MoveError> {
+        self.moved(|reply| Message::Come(come, reply)).await
+    }
+
+    async fn moved(&self, message: impl FnOnce(Reply) -> Message) -> Result<Move, MoveError> {
+        let (reply, answer) = oneshot::channel();
+        // The inbox has room for control messages beyond every request that may wait.
+        self.send(message(reply)).map_err(|_| MoveError::Stopping)?;
+        answer.await.map_err(|_| MoveError::Stopping)?
     }
 
     /// Refuses new requests from now on, and breaks the running ones off after the step in

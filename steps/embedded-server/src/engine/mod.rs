@@ -7,38 +7,50 @@
 mod active;
 mod handle;
 mod lanes;
+mod moving;
+mod offline;
 mod paced;
 mod record;
 mod request;
+mod residence;
 mod sampler;
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::TransferKind;
 use crate::clock::{Clock, Nanos};
-use crate::executor::{Direction, Executor};
+use crate::executor::{Direction, Executor, StepOutput};
 use crate::metrics::Metrics;
-use crate::scheduler::{Limits, NewSequence, Scheduler, SequenceId, StepPlan};
+use crate::scheduler::{Limits, NewSequence, PlanEntry, Scheduler, SequenceId, StepPlan};
 use crate::steplog::{StepLog, StepRecord};
+use crate::swapping::ModelState;
 use crate::tokenizer::Tokenizer;
 use active::Active;
 use handle::{Arrival, FlushRequest, Message};
 use lanes::{Lanes, Waits};
 use record::{nanos, operation_ns, shape_of};
+use residence::Residence;
 
 pub use handle::{EngineHandle, Flushed, SubmitError};
-pub use request::{Ending, Event, EventKind, Failure, FinishReason, Request};
+pub(crate) use offline::Moving;
+pub use offline::Unstarted;
+pub use request::{Ending, Event, EventKind, Failure, FinishReason, Origin, Request};
+pub use residence::{Come, Home, Leave, Move, MoveError, MoveLog, Parts, Running, Status, Way};
 pub use sampler::{Sampler, SamplingParams};
 
 /// The longest wait for a copy before messages are looked at again.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 /// Flushes that may wait.
 const MOST_FLUSHES: usize = 64;
+/// A request that waits is broken off when less than this is left until its objective.
+const ABORT_LEAD: Duration = Duration::from_millis(500);
 
 /// When tokens are told that nobody computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +105,12 @@ pub struct EngineParts {
     pub limits: Limits,
     /// Bytes per second between the cache and host memory, each way; `None`: as it comes.
     pub host_bandwidth: Option<f64>,
+    /// Where the model lives.
+    pub home: Home,
+    /// How it fares.
+    pub status: Arc<Status>,
+    /// Whether requests that wait and would miss their objective are broken off.
+    pub aborts_late: bool,
     /// Requests that may wait.
     pub queue_limit: usize,
     /// Time.
@@ -103,6 +121,18 @@ pub struct EngineParts {
     pub steps: Arc<StepLog>,
 }
 
+impl Status {
+    /// Of a model that begins on the device or off it, at `clock`'s present instant.
+    #[must_use]
+    pub fn begin(is_active: bool, clock: &dyn Clock) -> Arc<Self> {
+        let state = match is_active {
+            true => ModelState::Active,
+            false => ModelState::Off,
+        };
+        Arc::new(Status::new(state, clock.now()))
+    }
+}
+
 /// Starts the engine thread. The receiver resolves, with an error, when the thread has ended.
 ///
 /// # Errors
@@ -111,7 +141,7 @@ pub fn start(parts: EngineParts) -> std::io::Result<(EngineHandle, oneshot::Rece
     let (handle, inbox) = EngineHandle::new(parts.queue_limit, Arc::clone(&parts.clock));
     let (alive, ended) = oneshot::channel();
     let engine = Engine::new(parts, handle.stop_flag());
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name("engine".into())
         .stack_size(crate::kernels::STACK)
         .spawn(move || {
@@ -119,6 +149,7 @@ pub fn start(parts: EngineParts) -> std::io::Result<(EngineHandle, oneshot::Rece
             let _alive: oneshot::Sender<()> = alive;
             engine.run(inbox);
         })?;
+    handle.wakes(thread.thread().clone());
     Ok((handle, ended))
 }
 
@@ -130,6 +161,9 @@ struct Engine {
     active: HashMap<SequenceId, Active>,
     next_id: u64,
     lanes: Lanes,
+    residence: Residence,
+    /// When requests that wait have to be answered, as far as they say.
+    deadlines: BinaryHeap<Reverse<(Nanos, SequenceId)>>,
     /// Flushes that wait until nothing runs, or until their time is up.
     flushes: Vec<FlushRequest>,
     /// Width of a row of logits.
@@ -150,6 +184,8 @@ impl Engine {
         let block_bytes = shape.bytes_per_token * u64::from(shape.block_tokens);
         Engine {
             lanes: Lanes::new(parts.host_bandwidth, block_bytes),
+            residence: Residence::new(parts.home.is_active),
+            deadlines: BinaryHeap::new(),
             flushes: Vec::new(),
             scheduler: Scheduler::new(parts.limits, shape),
             vocab_size,
@@ -166,24 +202,14 @@ impl Engine {
     fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         loop {
             self.take_messages(&mut inbox);
-            if self.is_stopping.load(Ordering::Acquire) {
+            if self.is_told_to_stop() {
                 break;
             }
-            self.drop_abandoned();
-            self.acknowledge_copies();
-            self.answer_flushes();
-            let plan = self.scheduler.schedule();
-            let waits = self.copy_blocks();
-            match plan {
-                Some(plan) => {
-                    self.note_plan(&plan);
-                    self.step(&plan, waits);
-                }
-                None => self.wait_for_copies(),
+            match self.turn() {
+                Turned::Stepped => {}
+                Turned::WaitsForCopies => self.wait_for_copies(),
+                Turned::Rests => self.rest(),
             }
-            #[cfg(debug_assertions)]
-            self.scheduler.check();
-            self.publish();
         }
         inbox.close();
         while let Ok(message) = inbox.try_recv() {
@@ -194,17 +220,61 @@ impl Engine {
         self.publish();
     }
 
+    /// Does what is to be done, and computes a step if there is one.
+    fn turn(&mut self) -> Turned {
+        self.drop_abandoned();
+        self.abort_late();
+        self.acknowledge_copies();
+        self.answer_flushes();
+        self.leave_if_drained();
+        let plan = match (self.residence.is_whole(), &self.residence.leaving) {
+            (false, _) => None,
+            (true, None) => self.scheduler.schedule(),
+            (true, Some(_)) => self.scheduler.schedule_running(),
+        };
+        let waits = self.copy_blocks();
+        let turned = match plan {
+            Some(plan) => {
+                self.note_plan(&plan);
+                self.step(&plan, waits);
+                Turned::Stepped
+            }
+            None if self.residence.is_whole() => Turned::WaitsForCopies,
+            None => Turned::Rests,
+        };
+        #[cfg(debug_assertions)]
+        self.scheduler.check();
+        self.publish();
+        turned
+    }
+
+    fn is_told_to_stop(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
     /// Takes what lies in the inbox; waits for something where there is nothing else to do.
     fn take_messages(&mut self, inbox: &mut mpsc::Receiver<Message>) {
-        if self.scheduler.is_idle() && self.flushes.is_empty() {
+        let is_leaving = self.residence.leaving.is_some();
+        if self.scheduler.is_idle() && self.flushes.is_empty() && !is_leaving {
             match inbox.blocking_recv() {
                 Some(message) => self.take(message),
                 None => self.is_stopping.store(true, Ordering::Release),
             }
             self.last_end = self.parts.clock.now();
         }
-        while let Ok(message) = inbox.try_recv() {
-            self.take(message);
+        self.take_what_is_there(inbox);
+    }
+
+    fn take_what_is_there(&mut self, inbox: &mut mpsc::Receiver<Message>) {
+        loop {
+            match inbox.try_recv() {
+                Ok(message) => self.take(message),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.is_stopping.store(true, Ordering::Release);
+                    break;
+                }
+            }
         }
     }
 
@@ -219,6 +289,8 @@ impl Engine {
                 // Whoever asked may have left.
                 let _ = request.reply.send(Flushed::Busy { n_requests });
             }
+            Message::Leave(leave, reply) => self.begin_leaving(leave, reply),
+            Message::Come(come, reply) => self.come(come, reply),
             // The flag is set already: this only ends the wait.
             Message::Stop => {}
         }
@@ -227,6 +299,7 @@ impl Engine {
     fn arrive(&mut self, mut arrival: Arrival) {
         let id = SequenceId(self.next_id);
         self.next_id += 1;
+        self.parts.metrics.arrived.add(1);
         let n_prompt = arrival.request.prompt.len();
         self.scheduler.enqueue(NewSequence {
             id,
@@ -234,12 +307,11 @@ impl Engine {
             max_tokens: arrival.request.ending.max_tokens,
             writes_all: arrival.request.ending.ignores_eos,
         });
-        let active = Active::new(
-            arrival,
-            n_prompt,
-            &self.parts.tokenizer,
-            self.parts.clock.now(),
-        );
+        let arrived = arrival.arrived;
+        if let Some(objective) = arrival.request.objective {
+            self.deadlines.push(Reverse((arrived.after(objective), id)));
+        }
+        let active = Active::new(arrival, n_prompt, &self.parts.tokenizer);
         self.active.insert(id, active);
     }
 
@@ -317,9 +389,10 @@ impl Engine {
     }
 
     fn note_plan(&mut self, plan: &StepPlan) {
+        let now = self.parts.clock.now();
         for admission in &plan.admitted {
             if let Some(active) = self.active.get_mut(&admission.id) {
-                active.admitted(admission, &self.parts.metrics);
+                active.admitted(admission, now, &self.parts.metrics);
             }
         }
         self.parts.metrics.retractions.add(plan.retracted.len());
@@ -329,7 +402,9 @@ impl Engine {
     /// Computes a plan, samples, records the step and delivers.
     fn step(&mut self, plan: &StepPlan, waits: Waits) {
         let clock = Arc::clone(&self.parts.clock);
+        let place = Arc::clone(&self.parts.home.place);
         clock.sleep_until(waits.before);
+        let turn = place.turn();
         let start = clock.now();
         let mut record = StepRecord {
             start,
@@ -338,15 +413,16 @@ impl Engine {
         };
         let outcome = self.parts.executor.step(&self.scheduler.batch(plan));
         clock.sleep_until(waits.during);
+        drop(turn);
         let computed = clock.now();
         let sampled = match outcome {
             Ok(output) => {
                 record.operation_ns = operation_ns(&output.operations);
-                let rows = output.logits.chunks_exact(self.vocab_size);
+                let widths = (self.vocab_size, self.n_ids);
                 sample(
                     plan,
-                    rows,
-                    self.n_ids,
+                    &output,
+                    widths,
                     &mut self.active,
                     &mut self.candidates,
                 )
@@ -361,17 +437,17 @@ impl Engine {
         record.duration_ns = nanos(computed.since(start));
         record.sampling_ns = nanos(self.last_end.since(computed));
         record.n_sampled = sampled.len() as u32;
-        self.parts.steps.push(record);
+        let step = self.parts.steps.push(record);
         self.scheduler.computed(plan);
-        self.deliver(&sampled);
+        self.deliver(&sampled, step);
         // What ended is backed up now: the next request may be long in coming. It holds nobody up.
         let _ = self.copy_blocks();
         self.acknowledge_copies();
     }
 
-    /// Hands tokens out. Everything is counted and freed before anyone hears of it, so that
+    /// Hands the tokens of a step out. Everything is counted and freed before anyone hears of it, so that
     /// whoever has seen the end of an answer also sees it in the metrics.
-    fn deliver(&mut self, sampled: &[Sampled]) {
+    fn deliver(&mut self, sampled: &[Sampled], step: u64) {
         let mut finished = Vec::new();
         let mut news = Vec::with_capacity(sampled.len());
         for Sampled {
@@ -391,6 +467,7 @@ impl Engine {
                 id: *token,
                 finish,
                 cached,
+                origin: active.origin(Some(step), self.last_end),
             };
             news.push((*sequence, token));
         }
@@ -418,7 +495,12 @@ impl Engine {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        let deadline = self.first_deadline().map(|(deadline, _)| deadline);
+        self.parts.status.set_deadline(deadline);
+        if !self.active.is_empty() {
+            self.parts.status.busy(self.parts.clock.now());
+        }
         let (metrics, cache) = (&self.parts.metrics, self.scheduler.cache());
         metrics.n_running.set(self.scheduler.n_running());
         metrics.n_queued.set(self.scheduler.n_waiting());
@@ -436,6 +518,17 @@ impl Engine {
     }
 }
 
+/// What came of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turned {
+    /// A step was computed.
+    Stepped,
+    /// There is nothing to compute, or not before a copy is done.
+    WaitsForCopies,
+    /// The model is not on the device.
+    Rests,
+}
+
 /// A token that a step ended with.
 struct Sampled {
     /// Position in the running set.
@@ -446,25 +539,30 @@ struct Sampled {
 
 /// Chooses a token for each sequence that wanted logits, in their order. Only ids that have a
 /// text, the first `n_ids`, are considered: models pad their vocabulary.
-fn sample<'a>(
+fn sample(
     plan: &StepPlan,
-    rows: impl Iterator<Item = &'a [f32]>,
-    n_ids: usize,
+    output: &StepOutput<'_>,
+    (vocab_size, n_ids): (usize, usize),
     active: &mut HashMap<SequenceId, Active>,
     candidates: &mut Vec<(f32, u32)>,
 ) -> Vec<Sampled> {
     let wanted = plan.entries.iter().filter(|entry| entry.wants_logits);
-    wanted
-        .zip(rows)
-        .filter_map(|(entry, row)| {
-            let token = active.get_mut(&entry.id)?.sample(&row[..n_ids], candidates);
-            Some(Sampled {
-                index: entry.index,
-                sequence: entry.id,
-                token,
-            })
+    let sampled = |(i, entry): (usize, &PlanEntry)| {
+        let active = active.get_mut(&entry.id)?;
+        let token = match output.certain.get(i) {
+            Some(id) => active.settle(*id, u32::try_from(n_ids).unwrap_or(u32::MAX)),
+            None => {
+                let row = output.logits.chunks_exact(vocab_size).nth(i)?;
+                active.sample(&row[..n_ids], candidates)
+            }
+        };
+        Some(Sampled {
+            index: entry.index,
+            sequence: entry.id,
+            token,
         })
-        .collect()
+    };
+    wanted.enumerate().filter_map(sampled).collect()
 }
 
 #[cfg(test)]

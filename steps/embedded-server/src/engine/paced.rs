@@ -19,7 +19,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::active::Active;
 use super::handle::Message;
 use super::request::{EventKind, Failure};
-use super::{Flushed, Pace};
+use super::{Flushed, MoveError, Pace};
 use crate::clock::{Clock, Nanos};
 use crate::metrics::Metrics;
 use crate::tokenizer::Tokenizer;
@@ -75,17 +75,21 @@ impl Paced {
     fn take(&mut self, message: Message) {
         match message {
             Message::Submit(arrivals) => {
-                let now = self.clock.now();
+                self.metrics.arrived.add(arrivals.len());
                 for arrival in arrivals {
                     let n_prompt = arrival.request.prompt.len();
-                    let mut answer = Active::new(arrival, n_prompt, &self.tokenizer, now);
+                    let first = arrival.arrived.after(self.pace.first);
+                    let mut answer = Active::new(arrival, n_prompt, &self.tokenizer);
                     answer.leave_queue();
                     let at = self.answers.insert(answer);
-                    self.due.push(Reverse((now.after(self.pace.first), at)));
+                    self.due.push(Reverse((first, at)));
                 }
             }
             // There is no cache. Whoever asked may have left.
             Message::Flush(request) => drop(request.reply.send(Flushed::Done)),
+            Message::Leave(_, reply) | Message::Come(_, reply) => {
+                drop(reply.send(Err(MoveError::Unmovable)));
+            }
             Message::Stop => {}
         }
     }
@@ -112,6 +116,7 @@ impl Paced {
                 id,
                 finish,
                 cached: 0,
+                origin: answer.origin(None, now),
             });
             if finish.is_some() {
                 self.answers.remove(at);

@@ -1,5 +1,9 @@
 //! What the engine is asked, and what it answers token by token.
 
+use std::time::Duration;
+
+use crate::cache::Matched;
+use crate::clock::Nanos;
 use crate::tokenizer::TextStream;
 
 use super::sampler::SamplingParams;
@@ -15,6 +19,8 @@ pub struct Request {
     pub ending: Ending,
     /// The text so far, where stop strings have to be watched.
     pub watched: Option<TextStream>,
+    /// How long after its arrival it has to be answered, if anyone says so.
+    pub objective: Option<Duration>,
 }
 
 /// When a text ends, beside at a stop string.
@@ -72,9 +78,26 @@ pub enum EventKind {
         finish: Option<FinishReason>,
         /// Prompt tokens found in the cache, told with the first token; 0 with the others.
         cached: usize,
+        /// How it came about.
+        origin: Origin,
     },
     /// The request was broken off. Nothing follows.
     Failed(Failure),
+}
+
+/// How a token came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The step that ended with it, as the step log numbers it; `None` where nothing computes.
+    pub step: Option<u64>,
+    /// When that step had ended.
+    pub ready: Nanos,
+    /// When its request was first scheduled.
+    pub scheduled: Nanos,
+    /// What its request found in the cache then.
+    pub cached: Matched,
+    /// How often its request has given its place back and come again.
+    pub retractions: u32,
 }
 
 /// Why a request was broken off.
@@ -83,6 +106,15 @@ pub enum Failure {
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
+    /// It waited so long that it would miss its objective.
+    #[error("the request would miss its objective and was broken off while it waited")]
+    Late,
+    /// Its model left the device, and what waited for it was not to stay.
+    #[error("the model was deactivated, and the requests that waited for it were broken off")]
+    Evicted,
+    /// The model came back with a cache that is too small for it.
+    #[error("the model's key-value cache is smaller than it was, too small for this request")]
+    TooLarge,
     /// The executor refused a step.
     #[error("a forward step failed: {0}")]
     Step(#[from] crate::executor::StepError),

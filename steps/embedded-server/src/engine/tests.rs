@@ -5,18 +5,23 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use super::*;
 use crate::cache::Keeping;
 use crate::clock::MonotonicClock;
-use crate::executor::{Batch, CacheShape, Operation, Phase, StepError, StepOutput};
+use crate::device::Device;
+use crate::executor::{Batch, CacheShape, Direction, Operation, Phase, StepError, StepOutput};
 use crate::scheduler::Policy;
 use crate::tokenizer::tests::word_tokenizer;
 use crate::tokenizer::{Detokenizer, StopStrings, TextStream};
 
 const VOCAB: usize = 300;
+/// Bytes of the weights, and blocks of the cache.
+pub(super) const WEIGHTS: u64 = 100;
+pub(super) const N_BLOCKS: u32 = 16;
 
 /// Answers every sequence with its last token plus one; each step waits for a permission.
 struct Counting {
     permits: Option<Receiver<()>>,
     logits: Vec<f32>,
     fails: bool,
+    n_blocks: u32,
 }
 
 impl Executor for Counting {
@@ -30,10 +35,20 @@ impl Executor for Counting {
 
     fn cache_shape(&self) -> CacheShape {
         CacheShape {
-            n_blocks: 16,
+            n_blocks: self.n_blocks,
             block_tokens: 4,
             bytes_per_token: 1,
         }
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        WEIGHTS
+    }
+
+    fn move_weights(&mut self, _: Direction) {}
+
+    fn resize_cache(&mut self, n_blocks: u32) {
+        self.n_blocks = n_blocks;
     }
 
     fn step(&mut self, batch: &Batch<'_>) -> Result<StepOutput<'_>, StepError> {
@@ -53,28 +68,39 @@ impl Executor for Counting {
         let operations = vec![(Operation::Head, Duration::from_nanos(7))];
         Ok(StepOutput {
             logits: &self.logits,
+            certain: &[],
             operations,
         })
     }
 }
 
-struct Bench {
-    handle: EngineHandle,
-    metrics: Arc<Metrics>,
+pub(super) struct Bench {
+    pub(super) handle: EngineHandle,
+    pub(super) metrics: Arc<Metrics>,
     steps: Arc<StepLog>,
     tokenizer: Arc<Tokenizer>,
     ended: oneshot::Receiver<()>,
+    pub(super) status: Arc<Status>,
+    pub(super) moves: Arc<MoveLog>,
+    pub(super) device: Arc<Device>,
 }
 
-fn bench(queue_limit: usize, permits: Option<Receiver<()>>, fails: bool) -> Bench {
+pub(super) fn bench(queue_limit: usize, permits: Option<Receiver<()>>, fails: bool) -> Bench {
     let metrics = Arc::new(Metrics::default());
     let steps = Arc::new(StepLog::new(64));
     let tokenizer = Arc::new(word_tokenizer(VOCAB));
+    let device = Device::new(Some(WEIGHTS + u64::from(N_BLOCKS) * 4));
+    let place = Arc::new(device.place(1.0));
+    place.take_weights(WEIGHTS).unwrap();
+    place.take_cache(4, u64::from(N_BLOCKS)).unwrap();
+    let status = Status::begin(true, &MonotonicClock);
+    let moves = Arc::new(MoveLog::default());
     let parts = EngineParts {
         executor: Box::new(Counting {
             permits,
             logits: Vec::new(),
             fails,
+            n_blocks: N_BLOCKS,
         }),
         tokenizer: tokenizer.clone(),
         limits: Limits {
@@ -86,6 +112,16 @@ fn bench(queue_limit: usize, permits: Option<Receiver<()>>, fails: bool) -> Benc
             keeping: Keeping::Prefixes,
         },
         host_bandwidth: None,
+        status: status.clone(),
+        home: Home {
+            model: "counting".to_owned(),
+            place,
+            is_active: true,
+            most_blocks: u64::from(N_BLOCKS),
+            link: None,
+            moves: moves.clone(),
+        },
+        aborts_late: true,
         queue_limit,
         clock: Arc::new(MonotonicClock),
         metrics: metrics.clone(),
@@ -98,15 +134,18 @@ fn bench(queue_limit: usize, permits: Option<Receiver<()>>, fails: bool) -> Benc
         steps,
         tokenizer,
         ended,
+        status,
+        moves,
+        device,
     }
 }
 
-fn gate() -> (SyncSender<()>, Option<Receiver<()>>) {
+pub(super) fn gate() -> (SyncSender<()>, Option<Receiver<()>>) {
     let (permit, permits) = sync_channel(64);
     (permit, Some(permits))
 }
 
-fn request(prompt: &[u32], max_tokens: usize) -> Request {
+pub(super) fn request(prompt: &[u32], max_tokens: usize) -> Request {
     Request {
         prompt: prompt.to_vec(),
         sampling: SamplingParams {
@@ -122,16 +161,17 @@ fn request(prompt: &[u32], max_tokens: usize) -> Request {
             stop_ids: Vec::new(),
         },
         watched: None,
+        objective: None,
     }
 }
 
-fn collect(answers: &mut mpsc::Receiver<Event>) -> Vec<EventKind> {
+pub(super) fn collect(answers: &mut mpsc::Receiver<Event>) -> Vec<EventKind> {
     std::iter::from_fn(|| answers.blocking_recv())
         .map(|event| event.kind)
         .collect()
 }
 
-fn ids(events: &[EventKind]) -> Vec<u32> {
+pub(super) fn ids(events: &[EventKind]) -> Vec<u32> {
     let id = |event: &EventKind| match event {
         EventKind::Token { id, .. } => Some(*id),
         EventKind::Failed(_) => None,

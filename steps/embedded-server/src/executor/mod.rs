@@ -7,7 +7,10 @@
 pub mod cpu;
 pub mod sim;
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::clock::Clock;
 
 /// A block of the paged key-value cache: an index in `0..n_blocks`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,8 +88,12 @@ pub enum Operation {
 /// What a step produced.
 #[derive(Debug)]
 pub struct StepOutput<'a> {
-    /// Logits, row-major `[n_wanted, vocab_size]`, in the order of the sequences that wanted them.
+    /// Logits, row-major `[n_wanted, vocab_size]`, in the order of the sequences that wanted them;
+    /// none where `certain` has the tokens.
     pub logits: &'a [f32],
+    /// The tokens themselves, `[n_wanted]` in the same order, where nothing is computed that they
+    /// could be sampled from; else none.
+    pub certain: &'a [u32],
     /// Time spent per class of work, each class at most once.
     pub operations: Vec<(Operation, Duration)>,
 }
@@ -108,11 +115,22 @@ pub trait Executor: Send {
     fn vocab_size(&self) -> usize;
     /// The cache that was allocated.
     fn cache_shape(&self) -> CacheShape;
+    /// Bytes of the weights.
+    fn weight_bytes(&self) -> u64;
+    /// Copies the weights between device and host memory, and frees where they were: blocks the
+    /// calling thread until it is done.
+    fn move_weights(&mut self, direction: Direction);
+    /// Gives the cache another number of blocks; what it held is gone, on the host too.
+    fn resize_cache(&mut self, n_blocks: u32);
     /// Computes one step: blocks the calling thread until it is done.
     ///
     /// # Errors
     /// [`StepError`] when the batch does not fit the model or the cache; nothing is written then.
     fn step(&mut self, batch: &Batch<'_>) -> Result<StepOutput<'_>, StepError>;
+    /// Takes the time by another clock, if it waits rather than computes; whether it does.
+    fn keep_time_by(&mut self, _clock: &Arc<dyn Clock>) -> bool {
+        false
+    }
     /// Blocks of host memory behind the cache.
     fn n_host_blocks(&self) -> u32 {
         0

@@ -5,9 +5,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::engine::{Failure, SubmitError};
+use crate::engine::{Failure, MoveError, SubmitError};
+use crate::faults::FaultKind;
 use crate::scheduler::Refusal;
 use crate::tokenizer::TokenizerError;
+use crate::trace::AnswerOutcome;
 
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER_S: &str = "1";
@@ -51,8 +53,14 @@ impl ApiError {
         .code("loading")
     }
 
-    pub(super) fn no_such_model(asked: &str, served: &str) -> Self {
-        let message = format!("model `{asked}` is not served here; the model is `{served}`");
+    pub(super) fn no_such_model<'a>(asked: &str, served: impl Iterator<Item = &'a str>) -> Self {
+        let served: Vec<_> = served.collect();
+        let are = match served.len() {
+            1 => "the model is",
+            _ => "the models are",
+        };
+        let served = served.join("`, `");
+        let message = format!("model `{asked}` is not served here; {are} `{served}`");
         let mut error = Self::new(StatusCode::NOT_FOUND, message).code("model_not_found");
         error.param = Some("model");
         error
@@ -71,6 +79,30 @@ impl ApiError {
     pub(super) fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
+    }
+
+    /// A refusal that was asked for.
+    pub(super) fn injected(fault: FaultKind) -> Self {
+        let (status, message) = match fault {
+            FaultKind::TooManyRequests => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "the request is refused by `--fault 429`",
+            ),
+            FaultKind::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the request is refused by `--fault 503`",
+            ),
+            _ => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the answer is broken off by `--fault error`",
+            ),
+        };
+        Self::new(status, message).code("injected")
+    }
+
+    /// What an answer came to that this broke off within its stream.
+    pub(super) fn outcome(&self) -> AnswerOutcome {
+        AnswerOutcome::Failed(self.code.unwrap_or_default().to_owned())
     }
 
     /// The body, for a response or for an event inside a stream.
@@ -100,9 +132,26 @@ impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         let (status, code) = match failure {
             Failure::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            Failure::Late => (StatusCode::REQUEST_TIMEOUT, "aborted"),
+            Failure::Evicted => (StatusCode::SERVICE_UNAVAILABLE, "evicted"),
+            Failure::TooLarge => (StatusCode::BAD_REQUEST, "cache_size_exceeded"),
             Failure::Step(_) => (StatusCode::INTERNAL_SERVER_ERROR, "step_failed"),
         };
         Self::new(status, failure.to_string()).code(code)
+    }
+}
+
+impl From<MoveError> for ApiError {
+    fn from(error: MoveError) -> Self {
+        let (status, code) = match error {
+            MoveError::Busy { .. } => (StatusCode::BAD_REQUEST, "busy"),
+            MoveError::InTransit => (StatusCode::CONFLICT, "in_transit"),
+            MoveError::Already(_) => (StatusCode::BAD_REQUEST, "already"),
+            MoveError::Shortage(_) => (StatusCode::INSUFFICIENT_STORAGE, "no_memory"),
+            MoveError::Unmovable => (StatusCode::BAD_REQUEST, "unmovable"),
+            MoveError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        };
+        Self::new(status, error.to_string()).code(code)
     }
 }
 

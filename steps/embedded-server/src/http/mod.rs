@@ -5,12 +5,17 @@
 
 mod admin;
 mod error;
+mod events;
+mod faulty;
 mod fields;
 mod generate;
 mod listen;
+mod memory;
+mod offline;
 mod parse;
 mod reply;
 mod stream;
+mod tokens;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -18,17 +23,14 @@ use std::sync::{Arc, OnceLock};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use serde_json::Value;
 
-use crate::engine::EngineHandle;
-use crate::metrics::Metrics;
-use crate::scheduler::Door;
-use crate::steplog::StepLog;
-use crate::tokenizer::Tokenizer;
+use crate::faults::Faults;
+use crate::fleet::Fleet;
 use crate::trace::Trace;
 use error::ApiError;
-pub(crate) use listen::accept;
-use parse::Served;
+pub use listen::accept;
+pub(crate) use offline::{Counter, Said, Saying};
+pub(crate) use parse::Served;
 
 /// What every route shares, before and after the model is loaded.
 pub(crate) struct App {
@@ -36,31 +38,37 @@ pub(crate) struct App {
     service: OnceLock<Arc<Service>>,
 }
 
-/// What routes need once the model is loaded.
+/// What routes need once the models are loaded.
 pub(crate) struct Service {
-    served: Served,
-    engine: EngineHandle,
-    metrics: Arc<Metrics>,
-    steps: Arc<StepLog>,
-    /// The unchanging part of `/server_info`.
-    info: Value,
+    /// What requests are checked against, in the order of the fleet's models.
+    served: Vec<Served>,
+    fleet: Arc<Fleet>,
     trace: Option<Arc<Trace>>,
+    faults: Option<Faults>,
     seed: u64,
     n_requests: AtomicU64,
 }
 
 /// The parts of a [`Service`].
 pub(crate) struct ServiceParts {
-    pub(crate) model_name: String,
-    pub(crate) tokenizer: Arc<Tokenizer>,
-    pub(crate) door: Door,
-    pub(crate) vocab_size: usize,
-    pub(crate) engine: EngineHandle,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) steps: Arc<StepLog>,
-    pub(crate) info: Value,
+    pub(crate) served: Vec<Served>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) trace: Option<Arc<Trace>>,
+    pub(crate) faults: Option<Faults>,
     pub(crate) seed: u64,
+}
+
+impl Service {
+    fn new(parts: ServiceParts) -> Self {
+        Service {
+            served: parts.served,
+            fleet: parts.fleet,
+            trace: parts.trace,
+            faults: parts.faults,
+            seed: parts.seed,
+            n_requests: AtomicU64::new(0),
+        }
+    }
 }
 
 impl App {
@@ -74,23 +82,7 @@ impl App {
 
     /// Answers from now on. Only the first call counts.
     pub(crate) fn become_ready(&self, parts: ServiceParts) {
-        self.service.get_or_init(|| {
-            Arc::new(Service {
-                served: Served {
-                    model_name: parts.model_name,
-                    tokenizer: parts.tokenizer,
-                    door: parts.door,
-                    vocab_size: parts.vocab_size,
-                },
-                engine: parts.engine,
-                metrics: parts.metrics,
-                steps: parts.steps,
-                info: parts.info,
-                trace: parts.trace,
-                seed: parts.seed,
-                n_requests: AtomicU64::new(0),
-            })
-        });
+        self.service.get_or_init(|| Arc::new(Service::new(parts)));
     }
 
     fn service(&self) -> Result<Arc<Service>, ApiError> {
@@ -116,7 +108,25 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             "/flush_cache",
             get(admin::flush_cache).post(admin::flush_cache),
         )
-        .route("/metrics", get(admin::metrics))
+        .route("/reset_prefix_cache", post(admin::flush_cache))
+        .route("/metrics", get(admin::prometheus))
+        .route("/trace", get(admin::trace))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/activate", post(memory::activate))
+        .route("/deactivate", post(memory::deactivate))
+        .route("/release_memory_occupation", post(memory::release))
+        .route("/resume_memory_occupation", post(memory::resume))
+        .route("/sleep", post(memory::sleep))
+        .route("/wake_up", post(memory::wake_up))
+        .route("/is_sleeping", get(memory::is_sleeping))
+        .route("/get_model_names", get(memory::names).post(memory::names))
+        .route(
+            "/get_memory_pool_size",
+            get(memory::pools).post(memory::pools),
+        )
+        .route("/swaps", get(memory::swaps))
+        .route("/timeline", get(memory::timeline))
         .route("/forward_steps", get(admin::forward_steps))
         .fallback(admin::no_such_route)
         .method_not_allowed_fallback(admin::wrong_method)

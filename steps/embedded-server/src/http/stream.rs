@@ -1,9 +1,8 @@
-//! An answer as server-sent events: one per token.
+//! An answer as server-sent events, as the engine brings its tokens.
 //!
 //! The body is polled by the connection itself, so a token goes from the engine's channel to the
 //! socket without a task in between, and a client that goes away drops the channel, which is
-//! how the engine hears of it. Events are written by hand around a prepared head, because this
-//! runs for every token of every request.
+//! how the engine hears of it. What events look like is written elsewhere.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,72 +13,146 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::error::ApiError;
-use super::parse::{Route, UsageEvents};
-use super::reply::{Choice, Envelope, Usage, next_text};
-use crate::engine::{Event, EventKind, Failure, FinishReason};
-use crate::tokenizer::TextStream;
-use crate::trace::Tracing;
-
-/// Room for what stands around an event's text.
-const EVENT_BYTES: usize = 192;
+use super::events::{EventWriter, Piece, in_band};
+use crate::engine::{Event, EventKind, Failure};
+use crate::trace::{AnswerOutcome, Tracing};
 
 /// The body of a streamed answer.
 pub(super) struct EventStream {
     answers: mpsc::Receiver<Event>,
+    /// One that was received already.
+    first: Option<Event>,
     writer: EventWriter,
     n_open: usize,
     is_over: bool,
+    /// What has become of it, once it is over.
+    outcome: AnswerOutcome,
     tracing: Option<Tracing>,
 }
 
 impl EventStream {
     pub(super) fn new(
         answers: mpsc::Receiver<Event>,
+        first: Option<Event>,
         writer: EventWriter,
         tracing: Option<Tracing>,
     ) -> Self {
         EventStream {
             answers,
+            first,
             tracing,
-            n_open: writer.texts.len(),
+            n_open: writer.n_choices(),
             writer,
             is_over: false,
+            outcome: AnswerOutcome::Finished,
         }
     }
 
     pub(super) fn into_response(self) -> Response {
-        let headers = [
-            (header::CONTENT_TYPE, "text/event-stream"),
-            (header::CACHE_CONTROL, "no-cache"),
-        ];
-        (headers, Body::new(self)).into_response()
+        streamed(Body::new(self))
     }
 
-    /// What one event of the engine becomes on the wire.
-    fn frame(&mut self, event: Option<Event>) -> Vec<u8> {
+    /// The next piece; `None` after the last one.
+    pub(super) fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+        while !self.is_over {
+            let event = match self.first.take() {
+                Some(event) => Some(event),
+                None => ready!(self.answers.poll_recv(context)),
+            };
+            if let Some(piece) = self.piece(event) {
+                return Poll::Ready(Some(piece));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// The next piece, if it is there already; `None` after the last one.
+    pub(super) fn try_piece(&mut self) -> Poll<Option<Piece>> {
+        while !self.is_over {
+            let event = match self.first.take() {
+                Some(event) => Some(event),
+                None => match self.answers.try_recv() {
+                    Ok(event) => Some(event),
+                    Err(TryRecvError::Empty) => return Poll::Pending,
+                    Err(TryRecvError::Disconnected) => None,
+                },
+            };
+            if let Some(piece) = self.piece(event) {
+                return Poll::Ready(Some(piece));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Whether there is no further piece.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Breaks the answer off: the engine hears of it as of a client that has gone away.
+    pub(super) fn cancel(&mut self, outcome: AnswerOutcome) {
+        self.answers.close();
+        self.is_over = true;
+        self.outcome = outcome;
+    }
+
+    /// What is traced of it.
+    pub(super) fn tracing(&mut self) -> Option<&mut Tracing> {
+        self.tracing.as_mut()
+    }
+
+    /// All of it is handed over now.
+    pub(super) fn end(&mut self) {
+        if let Some(tracing) = &mut self.tracing {
+            tracing.end(self.outcome.clone());
+        }
+    }
+
+    /// What one event of the engine becomes on the wire; `None` if that waits for more.
+    fn piece(&mut self, event: Option<Event>) -> Option<Piece> {
         let failure = match event.map(|event| (event.index, event.kind)) {
-            Some((index, EventKind::Token { id, finish, cached })) => {
+            Some((
+                index,
+                EventKind::Token {
+                    id,
+                    finish,
+                    cached,
+                    origin,
+                },
+            )) => {
                 if let Some(tracing) = &mut self.tracing {
-                    tracing.sent();
+                    tracing.token(index, origin, finish);
                 }
-                let mut out = self.writer.token(index, id, finish, cached);
+                let mut piece = self.writer.token(index, id, finish, cached)?;
                 self.n_open -= usize::from(finish.is_some());
                 if self.n_open == 0 {
                     self.is_over = true;
-                    self.writer.end(&mut out);
+                    self.writer.end(&mut piece.bytes);
                 }
-                return out;
+                return Some(piece);
             }
             Some((_, EventKind::Failed(failure))) => failure,
             // The engine went away without a word.
             None => Failure::Stopping,
         };
         // A stream that ends without `[DONE]` is a broken one, and the error says why.
+        let error = ApiError::from(failure);
         self.is_over = true;
-        format!("data: {}\n\n", ApiError::from(failure).body()).into_bytes()
+        self.outcome = error.outcome();
+        Some(in_band(&error))
     }
+}
+
+/// The response that a body of events is.
+pub(super) fn streamed(body: Body) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, body).into_response()
 }
 
 impl hyper::body::Body for EventStream {
@@ -90,182 +163,31 @@ impl hyper::body::Body for EventStream {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.is_over {
+        let Some(piece) = ready!(self.poll_piece(context)) else {
             return Poll::Ready(None);
+        };
+        if let Some(tracing) = &mut self.tracing
+            && piece.tokens > 0
+        {
+            tracing.sent(piece.tokens, piece.is_silent);
         }
-        let event = ready!(self.answers.poll_recv(context));
-        let bytes = self.frame(event);
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from(bytes)))))
+        if self.is_over {
+            self.end();
+        }
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(piece.bytes)))))
     }
-}
-
-/// Writes events.
-pub(super) struct EventWriter {
-    envelope: Envelope,
-    head: Vec<u8>,
-    texts: Vec<TextStream>,
-    /// What is counted of each; for SGLang's own protocol its whole text too.
-    choices: Vec<Choice>,
-    usage_events: UsageEvents,
-    is_list: bool,
-}
-
-impl EventWriter {
-    pub(super) fn new(
-        envelope: Envelope,
-        choices: Vec<Choice>,
-        texts: Vec<TextStream>,
-        usage_events: UsageEvents,
-        is_list: bool,
-    ) -> Self {
-        EventWriter {
-            head: envelope.event_head(),
-            envelope,
-            texts,
-            choices,
-            usage_events,
-            is_list,
-        }
-    }
-
-    /// The events of one token: the role before a chat's first, the text, the end after its last.
-    fn token(
-        &mut self,
-        index: usize,
-        id: u32,
-        finish: Option<FinishReason>,
-        cached: usize,
-    ) -> Vec<u8> {
-        let choice = &mut self.choices[index];
-        choice.count(id, cached);
-        let text = next_text(&mut self.texts[index], id, finish);
-        let is_first = choice.usage.completion_tokens == 1;
-        let id = choice.ids.is_some().then_some(id);
-        let mut out = Vec::with_capacity(self.head.len() + text.len() + EVENT_BYTES);
-        match self.envelope.route {
-            Route::Completion => {
-                self.event(&mut out, index, Part::Text(&text), Tail { id, finish });
-            }
-            Route::Chat => self.chat_events(&mut out, index, is_first, &text, Tail { id, finish }),
-            Route::Generate => self.native_event(&mut out, index, &text, finish),
-        }
-        out
-    }
-
-    fn chat_events(&self, out: &mut Vec<u8>, index: usize, is_first: bool, text: &str, tail: Tail) {
-        if is_first {
-            self.event(out, index, Part::Role, Tail::default());
-        }
-        // The token that ends a text has none of its own.
-        let is_silent = text.is_empty() && tail.finish == Some(FinishReason::StopToken);
-        if !is_silent {
-            let finish = None;
-            self.event(out, index, Part::Delta(text), Tail { finish, ..tail });
-        }
-        if tail.finish.is_some() {
-            let id = tail.id.filter(|_| is_silent);
-            self.event(out, index, Part::Nothing, Tail { id, ..tail });
-        }
-    }
-
-    fn native_event(
-        &mut self,
-        out: &mut Vec<u8>,
-        index: usize,
-        text: &str,
-        finish: Option<FinishReason>,
-    ) {
-        let choice = &mut self.choices[index];
-        choice.text += text;
-        choice.finish = finish;
-        let index = self.is_list.then_some(index);
-        out.extend_from_slice(&self.head);
-        json(out, &self.envelope.native_choice(choice, index));
-        out.extend_from_slice(b"\n\n");
-    }
-
-    fn event(&self, out: &mut Vec<u8>, index: usize, part: Part<'_>, tail: Tail) {
-        out.extend_from_slice(&self.head);
-        out.extend_from_slice(br#"{"index":"#);
-        json(out, &index);
-        match part {
-            Part::Text(text) => {
-                out.extend_from_slice(br#","text":"#);
-                json(out, text);
-            }
-            Part::Role => {
-                out.extend_from_slice(br#","delta":{"role":"assistant","content":""}"#);
-            }
-            Part::Delta(text) => {
-                out.extend_from_slice(br#","delta":{"content":"#);
-                json(out, text);
-                out.push(b'}');
-            }
-            Part::Nothing => out.extend_from_slice(br#","delta":{}"#),
-        }
-        out.extend_from_slice(br#","logprobs":null,"finish_reason":"#);
-        json(out, &tail.finish.map(FinishReason::name));
-        if let Some(id) = tail.id {
-            out.extend_from_slice(br#","token_ids":["#);
-            json(out, &id);
-            out.push(b']');
-        }
-        out.extend_from_slice(b"}]");
-        match self.usage_events {
-            UsageEvents::Never => {}
-            UsageEvents::AtEnd => out.extend_from_slice(br#","usage":null"#),
-            UsageEvents::Always => self.usage(out),
-        }
-        out.extend_from_slice(b"}\n\n");
-    }
-
-    fn usage(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(br#","usage":"#);
-        let usage: Usage = self.choices.iter().map(|choice| choice.usage).sum();
-        json(out, &usage);
-    }
-
-    /// The events after every choice has ended.
-    fn end(&self, out: &mut Vec<u8>) {
-        let is_native = self.envelope.route == Route::Generate;
-        if self.usage_events != UsageEvents::Never && !is_native {
-            out.extend_from_slice(&self.head);
-            out.push(b']');
-            self.usage(out);
-            out.extend_from_slice(b"}\n\n");
-        }
-        out.extend_from_slice(b"data: [DONE]\n\n");
-    }
-}
-
-/// What an event adds to its choice.
-#[derive(Clone, Copy)]
-enum Part<'a> {
-    Text(&'a str),
-    Role,
-    Delta(&'a str),
-    Nothing,
-}
-
-/// What stands behind that: the token's id, if that is told, and why the text ends.
-#[derive(Clone, Copy, Default)]
-struct Tail {
-    id: Option<u32>,
-    finish: Option<FinishReason>,
-}
-
-fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    // Numbers, strings and plain objects always serialise, and a vector takes them all.
-    let _ = serde_json::to_writer(out, value);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::parse::TokenIds;
+    use crate::engine::{FinishReason, Origin};
+    use crate::http::parse::{Route, TokenIds, UsageEvents};
+    use crate::http::reply::{Choice, Envelope};
     use crate::tokenizer::tests::word_tokenizer;
-    use crate::tokenizer::{Detokenizer, StopStrings};
+    use crate::tokenizer::{Detokenizer, StopStrings, TextStream};
     use serde_json::{Value, json};
+    use std::num::NonZeroUsize;
     use std::sync::Arc;
 
     fn stream(route: Route, usage_events: UsageEvents, n: usize) -> EventStream {
@@ -280,7 +202,7 @@ mod tests {
         let envelope = Envelope::new(route, 3, "tiny \"q\"");
         let choices = vec![Choice::begin(4, ids); n];
         let writer = EventWriter::new(envelope, choices, vec![text; n], usage_events, n > 1);
-        EventStream::new(mpsc::channel(1).1, writer, None)
+        EventStream::new(mpsc::channel(1).1, None, writer, None)
     }
 
     fn token(index: usize, id: u32, finish: Option<FinishReason>) -> Option<Event> {
@@ -290,8 +212,18 @@ mod tests {
                 id,
                 finish,
                 cached: 0,
+                origin: Origin::default(),
             },
         })
+    }
+
+    impl EventStream {
+        /// What one event of the engine becomes on the wire.
+        fn frame(&mut self, event: Option<Event>) -> Vec<u8> {
+            self.piece(event)
+                .map(|piece| piece.bytes)
+                .unwrap_or_default()
+        }
     }
 
     fn events(bytes: &[u8]) -> Vec<Value> {
@@ -405,5 +337,49 @@ mod tests {
         assert_eq!(told.len(), 1);
         assert_eq!(told[0]["error"]["code"], "stopping");
         assert!(stream.is_over);
+    }
+
+    #[test]
+    fn tokens_that_share_an_event_lose_nothing() {
+        for (route, at) in [
+            (Route::Completion, "/choices/0/text"),
+            (Route::Chat, "/choices/0/delta/content"),
+        ] {
+            let said = |group: usize| {
+                let mut stream = telling(route, UsageEvents::Always, 1, TokenIds::Told);
+                stream.writer = stream.writer.grouping(NonZeroUsize::new(group).unwrap());
+                let (mut text, mut ids, mut carried) = (String::new(), Vec::new(), Vec::new());
+                for n in 7..12 {
+                    let finish = (n == 11).then_some(FinishReason::Length);
+                    let Some(piece) = stream.piece(token(0, n, finish)) else {
+                        continue;
+                    };
+                    carried.push(piece.tokens);
+                    for event in events(&piece.bytes) {
+                        text += event.pointer(at).and_then(Value::as_str).unwrap_or("");
+                        let told = event["choices"][0]["token_ids"].as_array().cloned();
+                        ids.extend(told.unwrap_or_default());
+                    }
+                    let told = std::str::from_utf8(&piece.bytes[..piece.said]).unwrap();
+                    assert!(told.ends_with("\n\n") && !told.contains("[DONE]"));
+                }
+                (text, ids, carried)
+            };
+            let (alone, grouped) = (said(1), said(2));
+            assert_eq!((&alone.0, &alone.1), (&grouped.0, &grouped.1));
+            assert_eq!((alone.2, grouped.2), (vec![1; 5], vec![2, 2, 1]));
+        }
+    }
+
+    #[test]
+    fn what_an_event_says_of_its_tokens_ends_before_the_end_of_the_stream() {
+        let mut stream = stream(Route::Chat, UsageEvents::AtEnd, 1);
+        let piece = stream
+            .piece(token(0, 7, Some(FinishReason::Length)))
+            .unwrap();
+        let (said, rest) = piece.bytes.split_at(piece.said);
+        assert_eq!(events(said)[1]["choices"][0]["delta"]["content"], "baba");
+        assert_eq!(events(rest)[0]["choices"][0]["finish_reason"], "length");
+        assert_eq!(events(rest)[2], "[DONE]");
     }
 }

@@ -17,6 +17,15 @@ pub struct Buffer {
     len: usize,
 }
 
+impl Clone for Buffer {
+    /// A copy that begins at a line of its own.
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeroed(self.len);
+        copy.as_mut_slice().copy_from_slice(self.as_slice());
+        copy
+    }
+}
+
 impl Buffer {
     /// `len` zeros. Memory is not touched before it is written.
     #[must_use]

@@ -7,7 +7,7 @@ use super::{Buffer, LANES};
 use rayon::prelude::*;
 
 /// Weights of a linear map from `n_inputs` to `n_outputs`, packed into panels.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PackedMatrix {
     /// `[n_panels, n_inputs, 16]`; outputs beyond `n_outputs` are zero.
     panels: Buffer,

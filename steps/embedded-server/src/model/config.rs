@@ -15,7 +15,7 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Which of the supported architectures a model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelFamily {
-    /// Llama.
+    /// Llama, and Mistral without a window.
     Llama,
     /// Qwen2: biases on queries, keys and values.
     Qwen2,
@@ -176,9 +176,20 @@ impl ModelConfig {
     /// Number of parameters; a tied embedding counts once.
     #[must_use]
     pub fn parameter_count(&self) -> u64 {
-        let (hidden, vocab) = (self.hidden_size as u64, self.vocab_size as u64);
         let tables = if self.tie_word_embeddings { 1 } else { 2 };
-        tables * vocab * hidden + self.num_hidden_layers as u64 * self.layer_parameters() + hidden
+        tables * self.head_parameters() + self.body_parameters()
+    }
+
+    /// Parameters of the layers and the last norm: all but the embeddings and the head.
+    #[must_use]
+    pub fn body_parameters(&self) -> u64 {
+        self.num_hidden_layers as u64 * self.layer_parameters() + self.hidden_size as u64
+    }
+
+    /// Parameters of the head, which a tied embedding is too.
+    #[must_use]
+    pub fn head_parameters(&self) -> u64 {
+        self.vocab_size as u64 * self.hidden_size as u64
     }
 
     fn layer_parameters(&self) -> u64 {
@@ -210,7 +221,7 @@ impl ModelConfig {
 }
 
 impl ModelFamily {
-    const SUPPORTED: &str = "llama, qwen2, qwen3";
+    const SUPPORTED: &str = "llama, mistral, qwen2, qwen3";
 
     /// By `model_type`, or by the first architecture where that is absent.
     fn read(keys: Keys<'_>) -> Result<Self, ConfigProblem> {
@@ -223,7 +234,7 @@ impl ModelFamily {
         };
         if let Some(name) = keys.text("model_type")? {
             return match name {
-                "llama" => Ok(ModelFamily::Llama),
+                "llama" | "mistral" => Ok(ModelFamily::Llama),
                 "qwen2" => Ok(ModelFamily::Qwen2),
                 "qwen3" => Ok(ModelFamily::Qwen3),
                 other => unsupported("model_type", other),
@@ -234,7 +245,7 @@ impl ModelFamily {
             .and_then(|list| list.get(0))
             .and_then(Value::as_str);
         match first {
-            Some("LlamaForCausalLM") => Ok(ModelFamily::Llama),
+            Some("LlamaForCausalLM" | "MistralForCausalLM") => Ok(ModelFamily::Llama),
             Some("Qwen2ForCausalLM") => Ok(ModelFamily::Qwen2),
             Some("Qwen3ForCausalLM") => Ok(ModelFamily::Qwen3),
             Some(other) => unsupported("architectures", other),
@@ -262,6 +273,15 @@ fn refuse_variants(keys: Keys<'_>) -> Result<(), ConfigProblem> {
                 supported: "false",
             });
         }
+    }
+    // Where it is a number without a switch beside it, it counts.
+    let has_switch = keys.value("use_sliding_window").is_some();
+    if let (false, Some(window)) = (has_switch, keys.size("sliding_window")?) {
+        return Err(ConfigProblem::Unsupported {
+            key: "sliding_window",
+            found: window.to_string(),
+            supported: "null",
+        });
     }
     Ok(())
 }
@@ -301,7 +321,7 @@ fn must_divide(
 }
 
 /// The contents of a file of at most `limit` bytes.
-pub(super) fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::new();
     std::fs::File::open(path)?
         .take(limit + 1)
@@ -349,6 +369,8 @@ mod tests {
         assert_eq!(config.eos_token_ids, [151_643]);
         // The published size of Qwen2.5-0.5B.
         assert_eq!(config.parameter_count(), 494_032_768);
+        let (body, head) = (config.body_parameters(), config.head_parameters());
+        assert_eq!((body, head), (357_898_112, 136_134_656));
         assert_eq!(config.key_value_bytes_per_token(2), 12_288);
     }
 
@@ -403,7 +425,7 @@ mod tests {
             (
                 "model_type",
                 json!("gpt2"),
-                "key `model_type` is `gpt2`, supported: llama, qwen2, qwen3",
+                "key `model_type` is `gpt2`, supported: llama, mistral, qwen2, qwen3",
             ),
             (
                 "hidden_act",
@@ -441,6 +463,24 @@ mod tests {
         assert_eq!(
             problem(json!([])),
             "the document is an array, expected an object"
+        );
+    }
+
+    #[test]
+    fn mistral_is_llama_unless_it_has_a_window() {
+        let mut mistral = json!({
+            "model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336,
+            "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+            "vocab_size": 32000, "max_position_embeddings": 32768, "sliding_window": null,
+            "rms_norm_eps": 1e-5, "rope_theta": 10000.0
+        });
+        let config = ModelConfig::from_json(&mistral).unwrap();
+        assert_eq!(config.parameter_count(), 7_241_732_096);
+        assert_eq!(config.key_value_bytes_per_token(2), 131_072);
+        mistral["sliding_window"] = json!(4096);
+        assert_eq!(
+            problem(mistral),
+            "key `sliding_window` is `4096`, supported: null"
         );
     }
 

@@ -14,6 +14,7 @@ mod weights;
 
 pub use checkpoint::WeightsError;
 pub(crate) use checkpoint::has_weights;
+pub(crate) use config::read_bounded;
 pub use config::{ConfigError, ModelConfig, ModelFamily};
 pub use keys::ConfigProblem;
 pub use rope::{Rope, RopeScaling};

@@ -32,7 +32,7 @@ pub enum LoadFormat {
 }
 
 /// The weights of one model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Weights {
     config: ModelConfig,
     pub(crate) embedding: Embedding,
@@ -42,7 +42,7 @@ pub struct Weights {
 }
 
 /// Where token vectors are looked up.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Embedding {
     /// In the head.
     Tied,
@@ -51,14 +51,14 @@ pub(crate) enum Embedding {
 }
 
 /// A linear map and its bias.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Projection {
     pub(crate) matrix: PackedMatrix,
     pub(crate) bias: Option<Vec<f32>>,
 }
 
 /// The weights of one decoder layer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Layer {
     pub(crate) input_norm: Vec<f32>,
     pub(crate) query: Projection,

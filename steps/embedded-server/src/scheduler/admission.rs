@@ -28,8 +28,9 @@ impl Budget {
 }
 
 impl Scheduler {
-    /// Continues the prompt in progress, then admits waiting ones while the budgets last.
-    pub(super) fn plan_prefill(&mut self) -> (Vec<PlanEntry>, Vec<Admission>) {
+    /// Continues the prompt in progress, then admits waiting ones, if any may join, while the budgets
+    /// last.
+    pub(super) fn plan_prefill(&mut self, admits: bool) -> (Vec<PlanEntry>, Vec<Admission>) {
         let mut budget = Budget {
             chunk: self.limits.chunked_prefill_size.unwrap_or(usize::MAX),
             prefill: self.limits.max_prefill_tokens,
@@ -42,7 +43,7 @@ impl Scheduler {
             entries.push(self.entry(index, n_tokens));
             budget.take(n_tokens);
         }
-        if !self.may_admit() {
+        if !admits || !self.may_admit() {
             return (entries, admitted);
         }
         self.sort_waiting();

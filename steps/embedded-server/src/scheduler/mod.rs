@@ -167,7 +167,16 @@ impl Scheduler {
     /// Plans the next step; `None` when the scheduler is idle, or nothing fits before a copy to
     /// the host is acknowledged.
     pub fn schedule(&mut self) -> Option<StepPlan> {
-        let (entries, admitted) = self.plan_prefill();
+        self.plan(true)
+    }
+
+    /// As [`Scheduler::schedule`], but nothing that waits joins.
+    pub fn schedule_running(&mut self) -> Option<StepPlan> {
+        self.plan(false)
+    }
+
+    fn plan(&mut self, admits: bool) -> Option<StepPlan> {
+        let (entries, admitted) = self.plan_prefill(admits);
         if !entries.is_empty() {
             return Some(StepPlan {
                 phase: Phase::Prefill,
@@ -246,6 +255,33 @@ impl Scheduler {
             }
         }
         self.waiting.retain(|sequence| !ids.contains(&sequence.id));
+    }
+
+    /// Those that wait, in their order.
+    pub fn waiting_ids(&self) -> impl Iterator<Item = SequenceId> {
+        self.waiting.iter().map(|sequence| sequence.id)
+    }
+
+    /// Sends everything that runs back to the queue.
+    pub fn retract_all(&mut self) {
+        while !self.running.is_empty() {
+            self.retract_one();
+        }
+    }
+
+    /// Puts an empty cache of another size in place of this one, and names those that wait and can
+    /// never run with it.
+    ///
+    /// # Panics
+    /// When something runs.
+    pub fn replace_cache(&mut self, shape: CacheShape) -> Vec<SequenceId> {
+        assert!(self.running.is_empty(), "the cache is in use");
+        self.cache = KvCache::new(shape, self.limits.keeping);
+        self.is_full = false;
+        let n_tokens = shape.n_blocks as usize * shape.block_tokens as usize;
+        let needed = |sequence: &Sequence| sequence.n_prompt.saturating_add(sequence.max_tokens);
+        let too_large = self.waiting.iter().filter(|s| needed(s) > n_tokens);
+        too_large.map(|sequence| sequence.id).collect()
     }
 
     /// Gives every running sequence a slot for one more token, retracting some where that fails.

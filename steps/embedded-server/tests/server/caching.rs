@@ -202,6 +202,7 @@ async fn a_simulated_model_is_cached_and_loading_is_charged_to_its_step() {
     let change = |options: &mut ServerOptions| {
         options.executor = ExecutorKind::Sim;
         options.sim_steps = true;
+        options.sim_bytes_per_token = Some(131_072);
         (options.sim_prefill_us, options.sim_tpot_ms) = (1.0, 0.01);
         options.max_total_tokens = Some(96);
         options.enable_hierarchical_cache = true;
@@ -215,6 +216,7 @@ async fn a_simulated_model_is_cached_and_loading_is_charged_to_its_step() {
     assert_eq!(server.metric("load_back_tokens_total").await, 48.0);
     let info = get(server.at, "/server_info").await.json();
     assert_eq!(info["executor"], "sim-steps");
+    assert_eq!(info["simulated"], "sim, stated step times");
     let steps = get(server.at, "/forward_steps").await.json();
     let steps = steps["steps"].as_array().unwrap();
     let last = steps

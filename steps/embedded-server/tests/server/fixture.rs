@@ -79,11 +79,13 @@ impl Server {
         permits: Receiver<()>,
     ) -> Server {
         let gated = |options: &ServerOptions| {
-            let mut model = load(options)?;
+            let mut models = load(options)?;
+            let mut model = models.remove(0);
             if let Computing::Model(inner) = model.computing {
                 model.computing = Computing::Model(Box::new(Gated { inner, permits }));
             }
-            Ok(model)
+            models.insert(0, model);
+            Ok(models)
         };
         let server = Self::start_loading(change, gated).await;
         server.become_ready().await;
@@ -93,7 +95,7 @@ impl Server {
     /// A server that may still be loading.
     pub(crate) async fn start_loading(
         change: impl FnOnce(&mut ServerOptions),
-        load: impl FnOnce(&ServerOptions) -> Result<LoadedModel, ServeError> + Send + 'static,
+        load: impl FnOnce(&ServerOptions) -> Result<Vec<LoadedModel>, ServeError> + Send + 'static,
     ) -> Server {
         let folder = model_folder();
         let tokenizer = Tokenizer::load(folder.path()).unwrap();
@@ -189,6 +191,18 @@ impl Executor for Gated {
         // A closed channel lets every step pass.
         let _ = self.permits.recv();
         self.inner.step(batch)
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.inner.weight_bytes()
+    }
+
+    fn move_weights(&mut self, direction: Direction) {
+        self.inner.move_weights(direction);
+    }
+
+    fn resize_cache(&mut self, n_blocks: u32) {
+        self.inner.resize_cache(n_blocks);
     }
 
     fn n_host_blocks(&self) -> u32 {

@@ -97,7 +97,7 @@ async fn a_chat_streams_its_role_its_text_and_its_end() {
 #[tokio::test]
 async fn batching_changes_no_token() {
     let folder = model_folder();
-    let mut model = load(&options(folder.path())).unwrap();
+    let mut model = load(&options(folder.path())).unwrap().remove(0);
     let prompts: Vec<_> = (0..7).map(|i| prompt(i, 3 + 11 * i as usize)).collect();
     let expected: Vec<_> = prompts
         .iter()
@@ -132,7 +132,7 @@ async fn batching_changes_no_token() {
 #[tokio::test]
 async fn being_retracted_changes_no_token() {
     let folder = model_folder();
-    let mut model = load(&options(folder.path())).unwrap();
+    let mut model = load(&options(folder.path())).unwrap().remove(0);
     let prompts: Vec<_> = (0..7).map(|i| prompt(i, 3 + 11 * i as usize)).collect();
     // Ten blocks: the first three are admitted on the expectation that they do not write all
     // they may, and then they do, which takes eleven.

@@ -2,9 +2,15 @@
 
 mod caching;
 mod client;
+mod faults;
 mod fixture;
 mod generation;
 mod life;
+mod made_up_time;
 mod observing;
 mod paced;
+mod played;
 mod refusals;
+mod several;
+mod simulated;
+mod tracing;

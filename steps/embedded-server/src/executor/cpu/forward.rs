@@ -13,7 +13,7 @@ use crate::executor::{Batch, BlockId, Direction, HostBlockId, Operation, Sequenc
 use crate::kernels::{
     Attention, Isa, KeyValueShape, KeyValues, Span, Start, Workers, matmul, rms_norm, silu_times,
 };
-use crate::model::Weights;
+use crate::model::{ModelConfig, Weights};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -36,25 +36,35 @@ pub(super) struct ForwardPass {
     buffers: Buffers,
 }
 
+/// An empty cache, one part per layer, and host memory behind it; no host memory behind none.
+fn caches(config: &ModelConfig, limits: Limits) -> (Vec<KeyValues>, HostMemory) {
+    let shape = KeyValueShape {
+        n_blocks: limits.n_blocks,
+        block_tokens: limits.block_tokens,
+        n_heads: config.num_key_value_heads,
+        head_dim: config.head_dim,
+    };
+    let n_layers = config.num_hidden_layers;
+    let cache = (0..n_layers).map(|_| KeyValues::new(shape)).collect();
+    let host_blocks = match limits.n_blocks {
+        0 => 0,
+        _ => limits.host_blocks,
+    };
+    (cache, HostMemory::new(shape, host_blocks, n_layers))
+}
+
 impl ForwardPass {
     pub(super) fn new(weights: Weights, limits: Limits, workers: &Workers) -> Self {
         let config = weights.config();
-        let shape = KeyValueShape {
-            n_blocks: limits.n_blocks,
-            block_tokens: limits.block_tokens,
-            n_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-        };
         let group = config.num_attention_heads / config.num_key_value_heads;
         let frequencies = config.rope.frequencies(config.head_dim);
+        let (cache, host) = caches(config, limits);
         ForwardPass {
             isa: Isa::detect(),
             block_tokens: limits.block_tokens,
             frequencies: frequencies.into_iter().map(|f| f as f32).collect(),
-            cache: (0..config.num_hidden_layers)
-                .map(|_| KeyValues::new(shape))
-                .collect(),
-            host: HostMemory::new(shape, limits.host_blocks, config.num_hidden_layers),
+            cache,
+            host,
             attention: Attention::new(workers.n_threads(), group),
             rows: Vec::new(),
             buffers: Buffers::new(config),
@@ -64,6 +74,25 @@ impl ForwardPass {
 
     pub(super) fn isa(&self) -> Isa {
         self.isa
+    }
+
+    pub(super) fn weight_bytes(&self) -> u64 {
+        self.weights
+            .config()
+            .parameter_bytes(size_of::<f32>() as u64)
+    }
+
+    /// Copies the weights to other memory and frees what they were in.
+    pub(super) fn copy_weights(&mut self) {
+        self.weights = self.weights.clone();
+    }
+
+    /// Replaces the cache, and the host memory behind it, by empty ones.
+    pub(super) fn make_cache(&mut self, limits: Limits) {
+        // What was there goes first: both together may not fit.
+        self.cache = Vec::new();
+        self.host = HostMemory::default();
+        (self.cache, self.host) = caches(self.weights.config(), limits);
     }
 
     /// Logits of the last pass, `[n_wanted, vocab_size]`.

@@ -4,7 +4,7 @@ use crate::executor::{BlockId, Direction, HostBlockId};
 use crate::kernels::{Buffer, KeyValueShape, KeyValues};
 
 /// Blocks in host memory, each with the keys and values of every layer, one after the other.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct HostMemory {
     data: Buffer,
     /// Floats of one block in one layer.

@@ -150,12 +150,27 @@ impl Executor for CpuExecutor {
         }
     }
 
+    fn weight_bytes(&self) -> u64 {
+        self.pass.weight_bytes()
+    }
+
+    fn move_weights(&mut self, _: Direction) {
+        // Both memories are this machine's.
+        self.pass.copy_weights();
+    }
+
+    fn resize_cache(&mut self, n_blocks: u32) {
+        self.limits.n_blocks = n_blocks as usize;
+        self.pass.make_cache(self.limits);
+    }
+
     fn step(&mut self, batch: &Batch<'_>) -> Result<StepOutput<'_>, StepError> {
         self.limits.check(batch)?;
         let (workers, pass) = (&self.workers, &mut self.pass);
         let operations = workers.enter(|| pass.run(workers, batch));
         Ok(StepOutput {
             logits: self.pass.logits(),
+            certain: &[],
             operations,
         })
     }

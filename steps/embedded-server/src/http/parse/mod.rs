@@ -6,6 +6,7 @@ mod choosing;
 mod prompt;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -20,12 +21,12 @@ use prompt::{Prompts, messages, prompts};
 
 /// What requests are checked against.
 #[derive(Debug, Clone)]
-pub(super) struct Served {
-    pub(super) model_name: String,
-    pub(super) tokenizer: Arc<Tokenizer>,
-    pub(super) door: Door,
+pub(crate) struct Served {
+    pub(crate) model_name: String,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) door: Door,
     /// Ids that the model embeds.
-    pub(super) vocab_size: usize,
+    pub(crate) vocab_size: usize,
 }
 
 /// Which of the routes was asked.
@@ -40,6 +41,8 @@ pub(super) enum Route {
 /// A request that can be submitted.
 #[derive(Debug)]
 pub(super) struct Generation {
+    /// Position of the model that is asked.
+    pub(super) model: usize,
     /// One per prompt.
     pub(super) requests: Vec<Request>,
     /// The text of each, before its first token.
@@ -79,18 +82,15 @@ pub(super) enum UsageEvents {
 pub(super) fn parse(
     body: &[u8],
     route: Route,
-    served: &Served,
+    served: &[Served],
     fallback_seed: u64,
 ) -> Result<Generation, ApiError> {
     let mut fields = Fields::parse(body)?;
     if route == Route::Generate {
         fields.flatten("sampling_params")?;
     }
-    if let Some(asked) = fields.take::<String>("model", "a model's name")?
-        && asked != served.model_name
-    {
-        return Err(ApiError::no_such_model(&asked, &served.model_name));
-    }
+    let model = chosen(&mut fields, served)?;
+    let served = &served[model];
     fields.refuse_unsupported()?;
     let delivery = delivery(&mut fields)?;
     let sampling = sampling(&mut fields, fallback_seed)?;
@@ -104,7 +104,9 @@ pub(super) fn parse(
         },
     };
     let ending = AskedEnding::take(&mut fields, route)?;
+    let objective = objective(&mut fields)?;
     let mut generation = Generation {
+        model,
         requests: Vec::new(),
         texts: Vec::new(),
         delivery,
@@ -130,10 +132,35 @@ pub(super) fn parse(
             sampling,
             ending,
             watched,
+            objective,
         });
         generation.texts.push(text);
     }
     Ok(generation)
+}
+
+/// The position of the model that a request names; it need not where there is one.
+pub(super) fn chosen(fields: &mut Fields, served: &[Served]) -> Result<usize, ApiError> {
+    let names = || served.iter().map(|one| &*one.model_name);
+    match fields.take::<String>("model", "a model's name")? {
+        Some(asked) => {
+            let at = names().position(|name| name == asked);
+            at.ok_or_else(|| ApiError::no_such_model(&asked, names()))
+        }
+        None if served.len() == 1 => Ok(0),
+        None => {
+            let names: Vec<_> = names().collect();
+            let problem = format!("missing; the models are `{}`", names.join("`, `"));
+            Err(ApiError::field("model", problem))
+        }
+    }
+}
+
+/// How long after its arrival a request has to be answered: `slo`, in seconds.
+fn objective(fields: &mut Fields) -> Result<Option<Duration>, ApiError> {
+    let expected = "seconds above 0, at most 1e6";
+    let seconds = fields.take_number("slo", expected, |s: f64| s > 0.0 && s <= 1e6)?;
+    Ok(seconds.map(Duration::from_secs_f64))
 }
 
 fn token_ids(fields: &mut Fields, route: Route) -> Result<TokenIds, ApiError> {

@@ -21,7 +21,12 @@ fn served() -> Served {
 }
 
 fn completion(body: &Value) -> Result<Generation, ApiError> {
-    parse(body.to_string().as_bytes(), Route::Completion, &served(), 5)
+    parse(
+        body.to_string().as_bytes(),
+        Route::Completion,
+        &[served()],
+        5,
+    )
 }
 
 #[test]
@@ -61,7 +66,7 @@ fn what_is_not_said_has_openai_s_default() {
 fn a_chat_may_fill_the_context() {
     let body = json!({ "messages": [{ "role": "user", "content": [
         { "type": "text", "text": "baba " }, { "type": "text", "text": "babe" } ] }] });
-    let generation = parse(body.to_string().as_bytes(), Route::Chat, &served(), 0).unwrap();
+    let generation = parse(body.to_string().as_bytes(), Route::Chat, &[served()], 0).unwrap();
     assert_eq!(generation.requests[0].prompt, [4, 7, 8, 1, 5]);
     assert_eq!(generation.requests[0].ending.max_tokens, 95);
 }
@@ -89,7 +94,7 @@ fn usage_events_follow_the_stream_options() {
 fn sglang_s_own_spelling_is_read_in_its_own_names() {
     let generate = |body: Value| {
         let body = body.to_string();
-        parse(body.as_bytes(), Route::Generate, &served(), 5)
+        parse(body.as_bytes(), Route::Generate, &[served()], 5)
     };
     let asked = generate(json!({
         "input_ids": [[20, 21], [22]], "stream": true,
