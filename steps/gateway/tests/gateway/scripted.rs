@@ -1,0 +1,344 @@
+//! Before servers that do what a test says: what is asked of them, in what order, and what becomes of
+//! one that does not do it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use gateway::{Backend, BackendError, Release, Standing};
+use hyper::body::Frame;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::client::{get, post, send};
+use crate::fixture::{Gateway, model, until};
+
+/// What a scripted server answers.
+enum Say {
+    Status(u16, &'static str),
+    /// Chunks as a test sends them.
+    Stream(mpsc::Receiver<&'static str>),
+    /// Nothing, for ever.
+    Nothing,
+}
+
+/// A server that notes what it is asked.
+struct Scripted {
+    at: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    _stop: watch::Sender<bool>,
+}
+
+impl Scripted {
+    async fn start(say: impl Fn(&str) -> Say + Send + Sync + 'static) -> Scripted {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (log, say) = (asked.clone(), Arc::new(say));
+        let handler = move |method: Method, uri: Uri| {
+            let (log, say) = (log.clone(), say.clone());
+            async move {
+                log.lock().unwrap().push(format!("{method} {uri}"));
+                match say(uri.path()) {
+                    Say::Status(status, text) => {
+                        let status = StatusCode::from_u16(status).unwrap();
+                        (status, text).into_response()
+                    }
+                    Say::Stream(chunks) => Response::new(Body::new(Chunks(chunks))),
+                    Say::Nothing => std::future::pending().await,
+                }
+            }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let router = Router::new().fallback(handler);
+        tokio::spawn(embedded_server::accept(listener, router, stopped));
+        Scripted {
+            at,
+            asked,
+            _stop: stop,
+        }
+    }
+
+    /// What it was asked to do; questions are left out.
+    fn posts(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        let posts = asked.iter().filter_map(|line| line.strip_prefix("POST "));
+        posts.map(str::to_owned).collect()
+    }
+}
+
+/// A body in chunks.
+struct Chunks(mpsc::Receiver<&'static str>);
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let chunk = std::task::ready!(self.0.poll_recv(context));
+        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(Bytes::from_static(chunk.as_bytes())))))
+    }
+}
+
+/// A server as SGLang: it knows how to release and to resume, and does not say whether it sleeps.
+fn as_sglang(path: &str) -> Say {
+    match path {
+        "/v1/models" => Say::Status(200, r#"{"data":[{"id":"a"},{"id":"b"}]}"#),
+        "/is_sleeping" => Say::Status(404, ""),
+        _ => Say::Status(200, "null"),
+    }
+}
+
+const ASKED: &str = "/v1/completions";
+
+fn request(model: &str) -> Value {
+    json!({ "model": model, "prompt": "x" })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_passes_chunk_by_chunk_and_a_model_leaves_after_its_last() {
+    let (chunks, stream) = mpsc::channel(1);
+    let stream = Mutex::new(Some(stream));
+    let one = Scripted::start(move |path| match path {
+        ASKED => Say::Stream(stream.lock().unwrap().take().expect("asked once")),
+        path => as_sglang(path),
+    })
+    .await;
+    let two = Scripted::start(as_sglang).await;
+    let models = vec![
+        model("a", one.at, Release::Auto, Standing::Active),
+        model("b", two.at, Release::Sglang, Standing::Off),
+    ];
+    let gateway = Gateway::ready(models, |_| {}).await;
+    assert_eq!(two.posts(), ["/flush_cache", "/release_memory_occupation"]);
+    let body = request("a").to_string();
+    let mut pending = send(gateway.at, "POST", ASKED, &body).await;
+    // The next is not sent before this one has arrived.
+    for chunk in ["first", "second", "third"] {
+        chunks.send(chunk).await.unwrap();
+        pending.read_until(chunk).await;
+    }
+    let other = send(gateway.at, "POST", ASKED, &request("b").to_string()).await;
+    until("the model to be on its way", async || {
+        gateway.sampled(0).await["state"] == "in_transit"
+    })
+    .await;
+    // New requests wait, and the server is asked for nothing as long as it answers.
+    let next = send(gateway.at, "POST", ASKED, &body).await;
+    gateway.until_waiting(0, 1).await;
+    assert_eq!(one.posts(), [ASKED]);
+    drop((chunks, next));
+    assert_eq!(pending.finish().await.text, "firstsecondthird");
+    assert_eq!(other.finish().await.status, 200);
+    let left = [ASKED, "/flush_cache", "/release_memory_occupation"];
+    assert_eq!(one.posts(), left);
+    let came = ["/resume_memory_occupation", ASKED];
+    assert_eq!(two.posts()[2..], came);
+    let told = get(gateway.at, "/swaps").await.json();
+    // It did not tell what it copied.
+    assert_eq!(
+        (&told["swaps"][1]["bytes"], &told["swaps"][1]["pool_s"]),
+        (&json!(0), &json!(0.0))
+    );
+    assert!(told["swaps"][1]["drain_s"].as_f64() > Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_requests_of_others_is_waited_for() {
+    let refusals = Mutex::new(3);
+    let server = Scripted::start(move |path| match path {
+        "/flush_cache" => {
+            let mut refusals = refusals.lock().unwrap();
+            *refusals -= 1;
+            Say::Status(if *refusals >= 0 { 400 } else { 200 }, "busy")
+        }
+        path => as_sglang(path),
+    })
+    .await;
+    let backend = Backend::new(&format!("http://{}/v1", server.at), Release::Auto).unwrap();
+    let moved = backend.release(Duration::from_secs(60)).await.unwrap();
+    assert!(moved.drain_s > 0.0 && moved.bytes == 0);
+    let flush = "/flush_cache";
+    let all = [flush, flush, flush, flush, "/release_memory_occupation"];
+    assert_eq!(server.posts(), all);
+    // One that never comes to rest is not released.
+    let busy = Scripted::start(|path| match path {
+        "/flush_cache" => Say::Status(400, "busy"),
+        path => as_sglang(path),
+    })
+    .await;
+    let backend = Backend::new(&format!("http://{}", busy.at), Release::Sglang).unwrap();
+    let error = backend
+        .release(Duration::from_millis(50))
+        .await
+        .unwrap_err();
+    assert!(
+        !busy
+            .posts()
+            .contains(&"/release_memory_occupation".to_owned())
+    );
+    assert!(
+        matches!(
+            error,
+            BackendError::Unfinished { .. } | BackendError::Late { .. }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_answers_before_it_sleeps_is_asked_until_it_does() {
+    let questions = Mutex::new(0);
+    let server = Scripted::start(move |path| match path {
+        "/is_sleeping" => {
+            let mut questions = questions.lock().unwrap();
+            *questions += 1;
+            // It sleeps from the fifth question to the eighth.
+            let sleeps = (5..=8).contains(&*questions);
+            let told = match sleeps {
+                true => r#"{"is_sleeping":true}"#,
+                false => r#"{"is_sleeping":false}"#,
+            };
+            Say::Status(200, told)
+        }
+        _ => Say::Status(200, ""),
+    })
+    .await;
+    let backend = Backend::new(&format!("http://{}", server.at), Release::Auto).unwrap();
+    let limit = Duration::from_secs(60);
+    backend.release(limit).await.unwrap();
+    // One that sleeps is let sleep.
+    backend.release(limit).await.unwrap();
+    backend.resume(limit).await.unwrap();
+    assert_eq!(server.posts(), ["/sleep?level=1&mode=wait", "/wake_up"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_gives_no_memory_back_is_told_how_it_would() {
+    let server = Scripted::start(|_| Say::Status(404, "")).await;
+    for release in [Release::Auto, Release::Sglang, Release::Vllm] {
+        let backend = Backend::new(&format!("http://{}", server.at), release).unwrap();
+        let error = backend.release(Duration::from_secs(60)).await.unwrap_err();
+        assert!(error.to_string().contains("--enable-sleep-mode"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_fails_to_leave_takes_the_room_of_all_and_everybody_is_told() {
+    for (failing, limit, why) in [
+        (
+            500,
+            Duration::from_secs(60),
+            "answered with status 500: the scheduler broke",
+        ),
+        (0, Duration::from_millis(200), "did not answer within"),
+    ] {
+        let one = Scripted::start(move |path| match path {
+            "/release_memory_occupation" if failing == 0 => Say::Nothing,
+            "/release_memory_occupation" => Say::Status(failing, "the scheduler broke"),
+            path => as_sglang(path),
+        })
+        .await;
+        let two = Scripted::start(as_sglang).await;
+        let models = vec![
+            model("a", one.at, Release::Sglang, Standing::Active),
+            model("b", two.at, Release::Sglang, Standing::Off),
+        ];
+        let gateway = Gateway::ready(models, |config| config.swap_timeout = limit).await;
+        let answer = post(gateway.at, ASKED, &request("b")).await;
+        assert_eq!(answer.status, 502);
+        let what = "model `b` finds no room on the device: model `a` could not leave the device";
+        assert!(answer.message().contains(what), "{}", answer.text);
+        assert!(answer.message().contains(why), "{}", answer.text);
+        let answer = post(gateway.at, ASKED, &request("a")).await;
+        assert_eq!(answer.status, 502);
+        assert_eq!(get(gateway.at, "/health").await.status, 503);
+        let told = get(gateway.at, "/swaps").await.json();
+        let failure = &told["failures"][0];
+        assert_eq!(failure["direction"], "out");
+        assert!(
+            failure["error"].as_str().unwrap().contains(why),
+            "{failure}"
+        );
+        assert_eq!(gateway.sampled(1).await["waiting"], 0);
+        gateway.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_whose_answers_do_not_end_is_not_released() {
+    let (_chunks, stream) = mpsc::channel(1);
+    let stream = Mutex::new(Some(stream));
+    let one = Scripted::start(move |path| match path {
+        ASKED => Say::Stream(stream.lock().unwrap().take().expect("asked once")),
+        path => as_sglang(path),
+    })
+    .await;
+    let two = Scripted::start(as_sglang).await;
+    let models = vec![
+        model("a", one.at, Release::Sglang, Standing::Active),
+        model("b", two.at, Release::Sglang, Standing::Off),
+    ];
+    let limit = Duration::from_millis(200);
+    let gateway = Gateway::ready(models, |config| config.swap_timeout = limit).await;
+    let _pending = send(gateway.at, "POST", ASKED, &request("a").to_string()).await;
+    until("the request to run", async || {
+        gateway.sampled(0).await["running"] == 1
+    })
+    .await;
+    let answer = post(gateway.at, ASKED, &request("b")).await;
+    assert_eq!(answer.status, 502);
+    let why = "1 of its requests did not end within";
+    assert!(answer.message().contains(why), "{}", answer.text);
+    assert_eq!(one.posts(), [ASKED]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_is_given_up() {
+    let one = Scripted::start(|path| match path {
+        ASKED => Say::Nothing,
+        path => as_sglang(path),
+    })
+    .await;
+    let models = vec![model("a", one.at, Release::Sglang, Standing::Active)];
+    let limit = Duration::from_millis(100);
+    let gateway = Gateway::ready(models, |config| config.answer_timeout = limit).await;
+    let answer = post(gateway.at, ASKED, &request("a")).await;
+    assert_eq!(answer.status, 502);
+    assert!(
+        answer.message().contains("did not answer within"),
+        "{}",
+        answer.text
+    );
+    until("nothing to run", async || {
+        gateway.sampled(0).await["running"] == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_never_listens_is_waited_for_and_given_up() {
+    let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = reserved.local_addr().unwrap();
+    drop(reserved);
+    let models = vec![model("a", at, Release::Sglang, Standing::Active)];
+    let limit = Duration::from_millis(100);
+    let gateway = Gateway::start(models, |config| config.swap_timeout = limit).await;
+    let answer = post(gateway.at, ASKED, &request("a")).await;
+    assert_eq!(answer.status, 502, "{}", answer.text);
+    assert!(answer.message().contains("no server answers at"));
+    let health = get(gateway.at, "/health").await;
+    assert_eq!(health.status, 503);
+    assert_eq!(health.json()["status"], "unhealthy");
+}
