@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use charts::{
-    Axis, BarChart, Cell, Chart, Column, Definition, FileLink, Grade, Language, LineChart, Page,
-    Panels, Reading, Section, Series, Table, Theme, Tile, Tone, Verdict,
+    Axis, BarChart, Cell, Chart, Column, Definition, FileLink, Grade, HeatmapChart, Language,
+    LineChart, Page, Panels, Reading, Section, Series, Span, SpanFill, Table, Theme, Tile,
+    TimelineChart, TimelineRow, Tone, Verdict,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -44,6 +45,10 @@ pub(crate) fn charts() -> Vec<Chart> {
             .panel(itl("median", 1.0))
             .panel(itl("p99", 4.2))
             .into(),
+        gain().into(),
+        completed().into(),
+        relative(),
+        moves().into(),
     ]
 }
 
@@ -177,6 +182,147 @@ fn itl(what: &str, factor: f64) -> LineChart {
     .series(series("flashinfer", 0.6))
     .series(series("fa3", 0.5))
     .series(series("triton", 1.1))
+}
+
+/// Request rates and degrees of skew of the heatmaps.
+const RATES: [f64; 5] = [2.0, 4.0, 8.0, 16.0, 32.0];
+const ALPHAS: [f64; 4] = [2.0, 1.0, 0.5, 0.0];
+
+/// Requests per second that are completed when models swap and when they share the device.
+fn throughputs(alpha: f64, rate: f64) -> (f64, f64) {
+    let swapped = rate.min(6.0 + 9.0 * alpha);
+    let shared = rate.min(14.0 - 1.5 * alpha);
+    (swapped, shared)
+}
+
+fn gain() -> HeatmapChart {
+    let cell = |alpha: f64, rate: f64| {
+        let (swapped, shared) = throughputs(alpha, rate);
+        let reading = Reading::new((swapped - shared) / rate).samples(3);
+        match (alpha, rate) {
+            (2.0, 32.0) => reading
+                .grade(Grade::Degraded)
+                .note("client lag reached 4.1 ms"),
+            (0.5, 32.0) => reading
+                .grade(Grade::Invalid)
+                .note("2.3% of requests failed"),
+            (0.0, 16.0 | 32.0) => Reading::missing("no `single` was measured there"),
+            _ => reading,
+        }
+    };
+    let chart = HeatmapChart::new(
+        "Completed requests: swapping against collocation",
+        Axis::new("request throughput, swap − collocate", "× single"),
+        RATES.map(|rate| rate.to_string()),
+    )
+    .subtitle("three models on one device; alpha is the skew of their popularity")
+    .labels("request rate (requests/s)", "alpha")
+    .diverging("more with collocate", "more with swap");
+    ALPHAS.iter().fold(chart, |chart, alpha| {
+        chart.row(alpha.to_string(), RATES.map(|rate| cell(*alpha, rate)))
+    })
+}
+
+fn completed() -> HeatmapChart {
+    let chart = HeatmapChart::new(
+        "Completed requests with swapping",
+        Axis::new("request throughput", "requests/s"),
+        RATES.map(|rate| rate.to_string()),
+    )
+    .labels("request rate (requests/s)", "alpha");
+    ALPHAS.iter().fold(chart, |chart, alpha| {
+        chart.row(
+            alpha.to_string(),
+            RATES.map(|rate| throughputs(*alpha, rate).0),
+        )
+    })
+}
+
+fn relative() -> Chart {
+    let panel = |alpha: f64| {
+        let series = |name: &str, ink: usize, of: fn((f64, f64)) -> f64| {
+            RATES
+                .iter()
+                .fold(Series::new(name).ink(ink), |series, rate| {
+                    let share = of(throughputs(alpha, *rate)) / rate;
+                    let reading = Reading::new(share).interval(share * 0.96, share * 1.03);
+                    series.point(*rate, reading.samples(3))
+                })
+        };
+        LineChart::new(
+            format!("alpha {alpha}"),
+            Axis::new("request rate", "requests/s").log(),
+            Axis::new("request throughput", "× single"),
+        )
+        .series(series("collocate", 0, |(_, shared)| shared))
+        .series(series("swap", 2, |(swapped, _)| swapped))
+        .reference(1.0, "single")
+    };
+    let panels =
+        Panels::new("Request throughput, relative to a device for each model").same_scales();
+    ALPHAS
+        .iter()
+        .rev()
+        .fold(panels, |panels, alpha| panels.panel(panel(*alpha)))
+        .into()
+}
+
+/// Models of the timeline; who has the device until when, and how long each move takes.
+const MODELS: [&str; 3] = ["qwen2.5-7b", "llama-3.1-8b", "mistral-7b"];
+const TURNS: [(usize, f64); 5] = [(0, 14.0), (1, 27.0), (0, 38.0), (2, 52.0), (1, 60.0)];
+const MOVE: f64 = 1.6;
+
+/// Whether a model has the device.
+fn is_on(model: usize, at: f64) -> bool {
+    let turn = TURNS.iter().find(|(_, end)| at <= *end);
+    turn.is_some_and(|(owner, _)| *owner == model)
+}
+
+fn row(label: &str, unit: &str, value: impl Fn(usize, f64) -> f64) -> TimelineRow {
+    let times: Vec<f64> = (0..=240).map(|i| f64::from(i) * 0.25).collect();
+    let of = |model| times.iter().map(|at| Some(value(model, *at))).collect();
+    let values = (0..MODELS.len()).map(of).collect();
+    TimelineRow::new(Axis::new(label, unit), times, values)
+}
+
+fn spans() -> impl Iterator<Item = Span> {
+    let span = |series: usize, from: f64, label: &str, fill, reason: &str| Span {
+        series,
+        from,
+        to: from + MOVE,
+        label: label.to_owned(),
+        fill,
+        details: vec![
+            format!("reason: {reason}"),
+            "15.2 GiB of weights".to_owned(),
+        ],
+    };
+    TURNS.windows(2).flat_map(move |turns| {
+        let ((before, end), (after, _)) = (turns[0], turns[1]);
+        [
+            span(before, end - MOVE, "out", SpanFill::Hollow, "victim"),
+            span(after, end, "in", SpanFill::Solid, "queue"),
+        ]
+    })
+}
+
+fn moves() -> TimelineChart {
+    let when_on = |value: f64, model, at| if is_on(model, at) { value } else { 0.0 };
+    let running =
+        |model: usize, at: f64| when_on((8.0 + 5.0 * (at * 0.7).sin()).round(), model, at);
+    let memory = |model: usize, at: f64| when_on(15.2 + 50.0, model, at);
+    let arrivals = |model: usize, at: f64| {
+        let share = [3.0, 2.0, 1.0][model];
+        share + (at * (0.3 + 0.1 * share)).sin() * 0.6 * share
+    };
+    let memory = row("device memory", "GiB", memory).stacked();
+    TimelineChart::new("What the models did", Axis::new("time", "s"), MODELS)
+        .subtitle("load[mode=swap,alpha=1,request_rate=8], sample 1")
+        .row(row("running requests", "", running))
+        .row(memory.reference(79.1, "device: 79.1 GiB"))
+        .row(row("arrivals", "requests/s", arrivals))
+        .spans("moves", spans())
+        .note("Device memory is that of weights and cache pools, one model's on the other's.")
 }
 
 /// A report with every kind of block.

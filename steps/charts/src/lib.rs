@@ -38,8 +38,9 @@ mod svg;
 mod page;
 
 pub use model::{
-    Arrangement, Axis, BarChart, BarSeries, Chart, Direction, IntervalStyle, LineChart, Panel,
-    Panels, Point, Scale, Series,
+    Arrangement, Axis, BarChart, BarSeries, Chart, Colours, Direction, HeatmapChart, IntervalStyle,
+    LineChart, Panel, PanelScales, Panels, Point, Reference, RowArrangement, Scale, Series, Span,
+    SpanFill, TimelineChart, TimelineRow,
 };
 pub use number::format_number;
 pub use page::{

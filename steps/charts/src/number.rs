@@ -34,6 +34,15 @@ pub fn format_number(value: f64) -> String {
     format!("{sign}{}", group_thousands(&text))
 }
 
+/// Writes a number with so many decimals, thousands separated by commas: for numbers that stand
+/// in one table. Zero has no sign.
+pub(crate) fn format_fixed(value: f64, decimals: usize) -> String {
+    let text = format!("{:.decimals$}", value.abs());
+    let is_zero = text.bytes().all(|b| matches!(b, b'0' | b'.'));
+    let sign = if value < 0.0 && !is_zero { "−" } else { "" };
+    format!("{sign}{}", group_thousands(&text))
+}
+
 /// Drops zeros after the last significant decimal.
 fn trim_zeros(text: &str) -> String {
     if text.contains('.') {
@@ -163,6 +172,14 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(format_number(value), text);
         }
+    }
+
+    #[test]
+    fn numbers_of_one_table_have_equally_many_decimals() {
+        assert_eq!(format_fixed(0.1, 3), "0.100");
+        assert_eq!(format_fixed(-1234.5, 1), "−1,234.5");
+        assert_eq!(format_fixed(-0.0004, 3), "0.000");
+        assert_eq!(format_fixed(12.0, 0), "12");
     }
 
     #[test]

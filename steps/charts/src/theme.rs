@@ -29,6 +29,10 @@ pub(crate) struct Palette {
     /// vision deficiencies, darkened or lightened until each has a contrast of at least 3:1
     /// against the surface.
     pub(crate) series: [&'static str; 7],
+    /// The strongest of the colours that stand for values, one for each hue: text on them has a
+    /// contrast of at least 4.5:1, and their hues stay apart as those of series do.
+    pub(crate) cool: &'static str,
+    pub(crate) warm: &'static str,
 }
 
 const LIGHT: Palette = Palette {
@@ -41,6 +45,8 @@ const LIGHT: Palette = Palette {
     series: [
         "#0072b2", "#d55e00", "#008f68", "#a3519f", "#a87b00", "#3795cc", "#4d535c",
     ],
+    cool: "#4a9bcb",
+    warm: "#e58a45",
 };
 
 const DARK: Palette = Palette {
@@ -53,6 +59,8 @@ const DARK: Palette = Palette {
     series: [
         "#5bb0f0", "#ff8f4d", "#3dcba0", "#d99ad6", "#e8b93a", "#a5d6f7", "#b8bdc6",
     ],
+    cool: "#1f659e",
+    warm: "#a2521c",
 };
 
 impl Theme {
@@ -86,6 +94,9 @@ pub(crate) struct Ink {
 }
 
 impl Ink {
+    /// How many colours there are.
+    pub(crate) const COLOURS: usize = LIGHT.series.len();
+
     /// The ink of the `index`-th series of a chart.
     pub(crate) fn of(index: usize) -> Self {
         const SHAPES: [Shape; 5] = [
@@ -96,10 +107,59 @@ impl Ink {
             Shape::TriangleDown,
         ];
         Self {
-            colour: index % LIGHT.series.len(),
+            colour: index % Self::COLOURS,
             shape: SHAPES[index % SHAPES.len()],
         }
     }
+}
+
+/// Which way a value differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hue {
+    Cool,
+    Warm,
+}
+
+/// The colour of a value: a hue mixed into the surface.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Tint {
+    pub(crate) hue: Hue,
+    /// How much of the hue, from 0 to 1.
+    pub(crate) share: f64,
+}
+
+impl Tint {
+    /// The colour in one theme, as `#rrggbb`.
+    pub(crate) fn hex(self, palette: &Palette) -> String {
+        let full = match self.hue {
+            Hue::Cool => palette.cool,
+            Hue::Warm => palette.warm,
+        };
+        let mixed = channels(full)
+            .zip(channels(palette.surface))
+            .map(|(own, ground)| own * self.share + ground * (1.0 - self.share))
+            // Both are bytes, and so is what lies between them.
+            .map(|mixed| format!("{:02x}", mixed.round() as u8));
+        format!("#{}", mixed.collect::<String>())
+    }
+
+    /// The name of the colour where the theme is not known yet.
+    pub(crate) fn token(self) -> String {
+        let role = match self.hue {
+            Hue::Cool => "cool",
+            Hue::Warm => "warm",
+        };
+        format!("@{role}~{:.3}", self.share)
+    }
+}
+
+/// Red, green and blue of `#rrggbb`, from 0 to 255.
+fn channels(hex: &str) -> impl Iterator<Item = f64> {
+    let channel = |at: usize| {
+        let digits = hex.get(at..at + 2).unwrap_or("00");
+        f64::from(u8::from_str_radix(digits, 16).unwrap_or(0))
+    };
+    [channel(1), channel(3), channel(5)].into_iter()
 }
 
 #[cfg(test)]
@@ -135,6 +195,25 @@ mod tests {
                 assert!(contrast(palette.muted, ground) >= 4.5);
             }
         }
+    }
+
+    #[test]
+    fn text_can_be_read_on_every_tint() {
+        for palette in [&LIGHT, &DARK] {
+            for hue in [Hue::Cool, Hue::Warm] {
+                for share in [0.0, 0.3, 0.7, 1.0] {
+                    let tint = Tint { hue, share }.hex(palette);
+                    assert!(contrast(palette.text, &tint) >= 4.5, "{tint}");
+                }
+                assert_eq!(Tint { hue, share: 0.0 }.hex(palette), palette.surface);
+            }
+        }
+        let full = Tint {
+            hue: Hue::Warm,
+            share: 1.0,
+        };
+        assert_eq!(full.hex(&DARK), DARK.warm);
+        assert_eq!(full.token(), "@warm~1.000");
     }
 
     #[test]

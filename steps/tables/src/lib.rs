@@ -31,5 +31,5 @@ mod error;
 pub use column::{Column, Kind, Value};
 pub use error::TableError;
 pub use group::{Aggregate, Groups};
-pub use parquet::{read_parquet, write_parquet};
+pub use parquet::{read_parquet, write_parquet, write_parquet_with};
 pub use table::{Order, Table};

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::{
     BooleanChunked, DataFrame, DataType, Float64Chunked, Int64Chunked, IntoColumn, IntoSeries,
-    ListBuilderTrait, ListChunked, ListPrimitiveChunkedBuilder, NewChunkedArray, ParquetReader,
-    ParquetWriter, PolarsResult, SerReader, Series, StringChunked, UInt64Chunked, UInt64Type,
+    KeyValueMetadata, ListBuilderTrait, ListChunked, ListPrimitiveChunkedBuilder, NewChunkedArray,
+    ParquetReader, ParquetWriter, PolarsResult, SerReader, Series, StringChunked, UInt64Chunked,
+    UInt64Type,
 };
 
 use crate::column::Column;
@@ -24,6 +25,20 @@ use crate::table::Table;
 ///
 /// [`TableError::Io`] with the path; [`TableError::Encode`] if polars refuses the table.
 pub fn write_parquet(table: &Table, path: &Path) -> Result<(), TableError> {
+    write_parquet_with(table, &[], path)
+}
+
+/// As [`write_parquet`], with remarks as names and values in the file's own metadata, which
+/// [`read_parquet`] passes over.
+///
+/// # Errors
+///
+/// As [`write_parquet`].
+pub fn write_parquet_with(
+    table: &Table,
+    remarks: &[(&str, &str)],
+    path: &Path,
+) -> Result<(), TableError> {
     let frame = frame(table).map_err(|error| TableError::Encode {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -31,7 +46,7 @@ pub fn write_parquet(table: &Table, path: &Path) -> Result<(), TableError> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".partial");
     let aside = PathBuf::from(aside);
-    let written = write_aside(frame, &aside)
+    let written = write_aside(frame, remarks, &aside)
         .and_then(|()| std::fs::rename(&aside, path).map_err(io_error("rename into place", path)))
         .and_then(|()| sync_folder(path));
     if written.is_err() {
@@ -70,10 +85,18 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Tabl
     }
 }
 
-fn write_aside(mut frame: DataFrame, path: &Path) -> Result<(), TableError> {
+fn write_aside(
+    mut frame: DataFrame,
+    remarks: &[(&str, &str)],
+    path: &Path,
+) -> Result<(), TableError> {
     let file = File::create(path).map_err(io_error("create", path))?;
     let mut buffer = BufWriter::new(file);
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let remarks: Vec<(String, String)> = remarks.iter().map(owned).collect();
+    let remarks = (!remarks.is_empty()).then(|| KeyValueMetadata::from_static(remarks));
     ParquetWriter::new(&mut buffer)
+        .with_key_value_metadata(remarks)
         .finish(&mut frame)
         .map_err(|error| TableError::Encode {
             path: path.to_owned(),
@@ -246,6 +269,19 @@ mod tests {
         );
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "something was left beside the file");
+    }
+
+    #[test]
+    fn remarks_stand_in_the_file_s_metadata_and_take_nothing_from_the_table() {
+        let folder = folder();
+        let path = folder.path().join("a.parquet");
+        write_parquet_with(&every_kind(), &[("origin", "a trial")], &path).unwrap();
+        let mut reader = ParquetReader::new(File::open(&path).unwrap());
+        let metadata = reader.get_metadata().unwrap().key_value_metadata().clone();
+        let pairs = metadata.unwrap_or_default();
+        let origin = pairs.iter().find(|pair| pair.key == "origin").unwrap();
+        assert_eq!(origin.value.as_deref(), Some("a trial"));
+        assert_eq!(read_parquet(&[path]).unwrap(), every_kind());
     }
 
     #[test]

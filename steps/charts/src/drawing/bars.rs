@@ -28,6 +28,7 @@ pub(crate) fn draw(chart: &BarChart) -> Drawing {
         direction: chart.direction,
         stacked: chart.arrangement == Arrangement::Stacked,
         series,
+        references: Vec::new(),
         notes,
     }
 }

@@ -7,18 +7,22 @@ use crate::reading::Grade;
 use crate::theme::Ink;
 
 pub(crate) fn draw(chart: &LineChart) -> Drawing {
-    let points = || chart.series.iter().flat_map(|series| &series.points);
-    let places: Vec<f64> = points().map(|point| point.x).collect();
-    let base = Ruler::of_places(chart.x.caption(), chart.x.scale, &places);
-    let value = Ruler::of_values(
-        chart.y.caption(),
-        chart.y.scale,
-        points().flat_map(extremes),
-        Zero::IfNear,
-    );
+    draw_beside(chart, &[chart])
+}
+
+/// Draws a chart with the scales that suit `others` of the same axes, too.
+pub(crate) fn draw_beside(chart: &LineChart, others: &[&LineChart]) -> Drawing {
+    let alike: Vec<&LineChart> = others
+        .iter()
+        .filter(|other| (&other.x, &other.y) == (&chart.x, &chart.y))
+        .copied()
+        .collect();
+    let (base, value) = rulers(chart, &alike);
+    let held = chart.references.iter().filter(|r| value.holds(r.value));
     let mut drawing = Drawing {
         title: chart.title.clone(),
         subtitle: chart.subtitle.clone(),
+        references: held.cloned().collect(),
         base,
         value,
         direction: Direction::Vertical,
@@ -27,7 +31,7 @@ pub(crate) fn draw(chart: &LineChart) -> Drawing {
         notes: chart.notes.clone(),
     };
     for (i, series) in chart.series.iter().enumerate() {
-        let strokes = strokes(chart, &drawing, series, Ink::of(i));
+        let strokes = strokes(chart, &drawing, series, Ink::of(series.ink.unwrap_or(i)));
         let unplaced = strokes
             .marks
             .iter()
@@ -41,6 +45,24 @@ pub(crate) fn draw(chart: &LineChart) -> Drawing {
         drawing.series.push(strokes);
     }
     drawing
+}
+
+/// The axes of a chart, with room for all points of `charts`.
+fn rulers(chart: &LineChart, charts: &[&LineChart]) -> (Ruler, Ruler) {
+    let series = || charts.iter().flat_map(|chart| &chart.series);
+    let points = || series().flat_map(|series| &series.points);
+    let references = charts.iter().flat_map(|chart| &chart.references);
+    let places: Vec<f64> = points().map(|point| point.x).collect();
+    let base = Ruler::of_places(chart.x.caption(), chart.x.scale, &places);
+    let value = Ruler::of_values(
+        chart.y.caption(),
+        chart.y.scale,
+        points()
+            .flat_map(extremes)
+            .chain(references.map(|reference| reference.value)),
+        Zero::IfNear,
+    );
+    (base, value)
 }
 
 /// Everything about a point that the value axis should show.
@@ -238,6 +260,33 @@ mod tests {
         );
         assert_eq!(strokes.marks[0].whisker, None);
         assert_eq!(strokes.marks[2].whisker, Some((1.5, 2.5)));
+    }
+
+    #[test]
+    fn a_reference_is_on_the_scale_and_series_keep_their_inks() {
+        let series = Series::new("s").point(1.0, 2.0).point(2.0, 3.0).ink(4);
+        let drawing = draw(&chart(series.clone()).reference(5.0, "most"));
+        assert!(drawing.value.range.1 >= 5.0);
+        assert_eq!(drawing.series[0].ink, Ink::of(4));
+        let mut log = chart(series).reference(0.0, "none");
+        log.y.scale = crate::model::Scale::Log;
+        assert!(draw(&log).references.is_empty());
+    }
+
+    #[test]
+    fn charts_beside_each_other_share_scales_if_their_axes_are_alike() {
+        let (low, high) = (
+            chart(Series::new("s").point(1.0, 1.0)),
+            chart(Series::new("s").point(8.0, 900.0)),
+        );
+        let mut other = chart(Series::new("s").point(64.0, 1e6));
+        other.y.unit = "ms".to_owned();
+        let all = [&low, &high, &other];
+        let (a, b) = (draw_beside(&low, &all), draw_beside(&high, &all));
+        assert_eq!(a.value.range, b.value.range);
+        assert_eq!((a.base.range, a.base.ticks), (b.base.range, b.base.ticks));
+        assert_eq!(b.value.range, (0.0, 1000.0));
+        assert!(draw_beside(&other, &all).value.range.1 >= 1e6);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use crate::ticks;
 
 /// How many ticks an axis aims for.
 const TICKS: usize = 6;
+/// How many an axis aims for that lies along a whole page.
+const STRETCH_TICKS: usize = 10;
 
 /// An axis ready to be drawn.
 #[derive(Clone, Debug)]
@@ -110,6 +112,38 @@ impl Ruler {
             ticks,
             labels: Labels::NumbersAndInfinity,
         }
+    }
+
+    /// A linear axis that begins and ends with its values, such as one of time; with zero if they
+    /// begin shortly after it.
+    pub(crate) fn of_stretch(caption: String, values: impl Iterator<Item = f64>) -> Self {
+        let (low, high) = extent(Scale::Linear, values).unwrap_or((0.0, 1.0));
+        let is_near = low > 0.0 && low < 0.1 * (high - low);
+        let low = if is_near { 0.0 } else { low };
+        let range = (low, if high > low { high } else { low + 1.0 });
+        Self {
+            caption,
+            scale: Scale::Linear,
+            range,
+            ticks: ticks::linear(range.0, range.1, STRETCH_TICKS)
+                .into_iter()
+                .map(Tick::number)
+                .collect(),
+            labels: Labels::Numbers,
+        }
+    }
+
+    /// A linear value axis that reaches as far below zero as above.
+    pub(crate) fn around_zero(caption: String, values: impl Iterator<Item = f64>) -> Self {
+        let (low, high) = extent(Scale::Linear, values).unwrap_or((0.0, 0.0));
+        let most = low.abs().max(high.abs());
+        let most = if most == 0.0 { 1.0 } else { most };
+        Self::of_values(
+            caption,
+            Scale::Linear,
+            [-most, most].into_iter(),
+            Zero::Shown,
+        )
     }
 
     /// An axis of categories, the n-th at `n`.
@@ -272,6 +306,22 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn an_axis_around_zero_is_even_and_one_of_time_has_no_room_to_spare() {
+        let even = |values: &[f64]| Ruler::around_zero(String::new(), values.iter().copied()).range;
+        assert_eq!(even(&[0.1, -0.35]), (-0.4, 0.4));
+        for none in [&[][..], &[0.0], &[f64::INFINITY]] {
+            let (low, high) = even(none);
+            assert!(low == -high && high > 0.0, "{none:?}");
+        }
+        let stretch =
+            |values: &[f64]| Ruler::of_stretch(String::new(), values.iter().copied()).range;
+        assert_eq!(stretch(&[0.25, 59.75]), (0.0, 59.75));
+        assert_eq!(stretch(&[40.0, 60.0]), (40.0, 60.0));
+        assert_eq!(stretch(&[]), (0.0, 1.0));
+        assert_eq!(stretch(&[3.0]), (3.0, 4.0));
     }
 
     #[test]

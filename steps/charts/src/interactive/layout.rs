@@ -49,7 +49,7 @@ pub(crate) fn of(drawing: &Drawing) -> Layout {
 }
 
 /// What all figures have in common.
-fn frame() -> Layout {
+pub(super) fn frame() -> Layout {
     let text = || Font::new().family(FONTS).color("@text");
     Layout::new()
         .auto_size(true)
@@ -92,7 +92,7 @@ fn frame() -> Layout {
         )
 }
 
-fn axis(ruler: &Ruler) -> Axis {
+pub(super) fn axis(ruler: &Ruler) -> Axis {
     let axis = Axis::new()
         .title(Title::with_text(plain(&ruler.caption)).font(muted(13)))
         .tick_font(muted(12))
@@ -164,7 +164,7 @@ fn strip(anchor: &str) -> Axis {
         .zero_line_color("@grid")
 }
 
-fn muted(size: usize) -> Font {
+pub(super) fn muted(size: usize) -> Font {
     Font::new().family(FONTS).size(size).color("@muted")
 }
 

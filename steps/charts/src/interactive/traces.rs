@@ -2,21 +2,21 @@
 //! of marks for each grade and each reason for being off the scale.
 
 use plotly::common::{
-    DashType, ErrorData, ErrorType, Fill, HoverInfo, Line, Marker, MarkerSymbol, Mode, Orientation,
+    DashType, ErrorData, ErrorType, Fill, Font, HoverInfo, Line, Marker, MarkerSymbol, Mode,
+    Orientation, Position,
 };
 use plotly::{Bar, Scatter, Trace};
 
 use crate::drawing::{Drawing, Mark, OffScale, Place, Strokes};
-use crate::interactive::plain;
-use crate::model::Direction;
+use crate::interactive::{Traces, plain};
+use crate::model::{Direction, Reference};
 use crate::reading::Grade;
 use crate::theme::{Ink, Shape};
 
 /// Height of a marker in pixels.
 const SIZE: usize = 10;
 
-type Numbers = Vec<Option<f64>>;
-type Traces = Vec<Box<dyn Trace>>;
+pub(super) type Numbers = Vec<Option<f64>>;
 
 /// All traces, those to be hidden by others first.
 pub(crate) fn of(drawing: &Drawing) -> Traces {
@@ -29,17 +29,48 @@ pub(crate) fn of(drawing: &Drawing) -> Traces {
     let mut traces = each(&|i, strokes| vec![sample(drawing, i, strokes)]);
     traces.extend(each(&|i, strokes| bands(i, strokes)));
     traces.extend(each(&|i, strokes| lines(i, strokes)));
+    let across = |r: &Reference| -> Box<dyn Trace> {
+        // Where values are off the scale, there is no room above it.
+        let is_high = drawing.value.share(r.value) > 0.85 && !drawing.off_scale().is_empty();
+        let name = if is_high {
+            Position::BottomLeft
+        } else {
+            Position::TopLeft
+        };
+        reference(r, drawing.base.range, name)
+    };
+    traces.extend(drawing.references.iter().map(across));
     traces.extend(each(&|i, strokes| marks(drawing, i, strokes)));
     traces
 }
 
+/// A value that others are to be compared with, across a plot between two places, with its name
+/// at the right end of the line.
+pub(super) fn reference(
+    reference: &Reference,
+    (from, to): (f64, f64),
+    name: Position,
+) -> Box<Scatter<Option<f64>, Option<f64>>> {
+    let value = Some(reference.value);
+    let line = Line::new().color("@muted").width(1.4).dash(DashType::Dash);
+    Scatter::new(vec![Some(from), Some(to)], vec![value, value])
+        .show_legend(false)
+        .mode(Mode::LinesText)
+        .line(line)
+        .text_array(vec![String::new(), plain(&reference.label)])
+        .text_position(name)
+        .clip_on_axis(false)
+        .text_font(Font::new().size(12).color("@muted"))
+        .hover_info(HoverInfo::Skip)
+}
+
 /// The colour token of a series, with an opacity.
-fn token(ink: Ink, opacity: f64) -> String {
+pub(super) fn token(ink: Ink, opacity: f64) -> String {
     format!("@series{}/{opacity}", ink.colour)
 }
 
 /// Ties a series' traces together, so that its legend entry hides them all.
-fn group(index: usize) -> String {
+pub(super) fn group(index: usize) -> String {
     format!("series{index}")
 }
 
@@ -50,10 +81,7 @@ fn sample(drawing: &Drawing, index: usize, strokes: &Strokes) -> Box<dyn Trace> 
         .show_legend(!strokes.name.is_empty());
     if drawing.has_bars() {
         // Not a bar: plotly.js would draw an empty one.
-        let square = fill(strokes.ink, Grade::Valid)
-            .symbol(MarkerSymbol::Square)
-            .size(12);
-        return sample.mode(Mode::Markers).marker(square);
+        return sample.mode(Mode::Markers).marker(square(strokes.ink));
     }
     sample
         .mode(Mode::LinesMarkers)
@@ -61,28 +89,40 @@ fn sample(drawing: &Drawing, index: usize, strokes: &Strokes) -> Box<dyn Trace> 
         .marker(marker(strokes.ink, Grade::Valid))
 }
 
-fn scatter(index: usize, x: Numbers, y: Numbers) -> Box<Scatter<Option<f64>, Option<f64>>> {
+pub(super) fn scatter(
+    index: usize,
+    x: Numbers,
+    y: Numbers,
+) -> Box<Scatter<Option<f64>, Option<f64>>> {
     Scatter::new(x, y)
         .legend_group(group(index))
         .show_legend(false)
 }
 
 fn bands(index: usize, strokes: &Strokes) -> Traces {
-    let outline = |band: &Vec<(f64, f64, f64)>| -> Box<dyn Trace> {
-        let upper = band.iter().map(|(at, _, high)| (Some(*at), Some(*high)));
-        let lower = band
-            .iter()
-            .rev()
-            .map(|(at, low, _)| (Some(*at), Some(*low)));
-        let (x, y) = upper.chain(lower).unzip();
-        scatter(index, x, y)
-            .mode(Mode::Lines)
-            .line(Line::new().width(0.0))
-            .fill(Fill::ToSelf)
-            .fill_color(token(strokes.ink, 0.16))
-            .hover_info(HoverInfo::Skip)
-    };
+    let colour = || token(strokes.ink, 0.16);
+    let outline = |band: &Vec<_>| -> Box<dyn Trace> { area(index, band, colour()) };
     strokes.band.iter().map(outline).collect()
+}
+
+/// An area between a lower and an upper line, given as `(base, low, high)`.
+pub(super) fn area(
+    index: usize,
+    band: &[(f64, f64, f64)],
+    colour: String,
+) -> Box<Scatter<Option<f64>, Option<f64>>> {
+    let upper = band.iter().map(|(at, _, high)| (Some(*at), Some(*high)));
+    let lower = band
+        .iter()
+        .rev()
+        .map(|(at, low, _)| (Some(*at), Some(*low)));
+    let (x, y) = upper.chain(lower).unzip();
+    scatter(index, x, y)
+        .mode(Mode::Lines)
+        .line(Line::new().width(0.0))
+        .fill(Fill::ToSelf)
+        .fill_color(colour)
+        .hover_info(HoverInfo::Skip)
 }
 
 fn lines(index: usize, strokes: &Strokes) -> Traces {
@@ -239,18 +279,19 @@ fn off_scale(
         .hover_info(HoverInfo::Text)
 }
 
-/// What is said about each mark, the series in bold.
 fn words(marks: &[&Mark]) -> Vec<String> {
-    let text = |mark: &&Mark| {
-        let lines: Vec<String> = mark.words.iter().map(|line| plain(line)).collect();
-        match lines.split_first() {
-            Some((series, rest)) if !series.is_empty() => {
-                format!("<b>{series}</b><br>{}", rest.join("<br>"))
-            }
-            _ => lines.get(1..).unwrap_or_default().join("<br>"),
+    marks.iter().map(|mark| said(&mark.words)).collect()
+}
+
+/// What is said about something, its first line in bold.
+pub(super) fn said(words: &[String]) -> String {
+    let lines: Vec<String> = words.iter().map(|line| plain(line)).collect();
+    match lines.split_first() {
+        Some((first, rest)) if !first.is_empty() => {
+            format!("<b>{first}</b><br>{}", rest.join("<br>"))
         }
-    };
-    marks.iter().map(text).collect()
+        _ => lines.get(1..).unwrap_or_default().join("<br>"),
+    }
 }
 
 /// Whiskers as distances from the marks; NaN, which JSON writes as null, where there is none.
@@ -285,6 +326,13 @@ fn marker(ink: Ink, grade: Grade) -> Marker {
         Shape::TriangleDown => MarkerSymbol::TriangleDown,
     };
     fill(ink, grade).symbol(symbol).size(SIZE).opacity(1.0)
+}
+
+/// The sample of a bar in the legend.
+pub(super) fn square(ink: Ink) -> Marker {
+    fill(ink, Grade::Valid)
+        .symbol(MarkerSymbol::Square)
+        .size(12)
 }
 
 /// Filling and outline of a marker or bar.

@@ -1,8 +1,8 @@
 //! Putting charts together piece by piece, and using one kind where any is wanted.
 
 use crate::model::{
-    Arrangement, Axis, BarChart, BarSeries, Chart, Direction, IntervalStyle, LineChart, Panel,
-    Panels, Point, Scale, Series,
+    Arrangement, Axis, BarChart, BarSeries, Chart, Direction, HeatmapChart, IntervalStyle,
+    LineChart, Panel, PanelScales, Panels, Point, Reference, Scale, Series, TimelineChart,
 };
 use crate::reading::Reading;
 
@@ -33,6 +33,7 @@ impl LineChart {
             y,
             series: Vec::new(),
             intervals: IntervalStyle::default(),
+            references: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -55,6 +56,12 @@ impl LineChart {
         self
     }
 
+    /// Adds a value that others are to be compared with.
+    pub fn reference(mut self, value: f64, label: impl Into<String>) -> Self {
+        self.references.push(Reference::new(value, label));
+        self
+    }
+
     /// Adds a sentence under the chart.
     pub fn note(mut self, text: impl Into<String>) -> Self {
         self.notes.push(text.into());
@@ -67,8 +74,15 @@ impl Series {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            ink: None,
             points: Vec::new(),
         }
+    }
+
+    /// Gives the series the colour and marker that the `ink`-th series of a chart has by itself.
+    pub fn ink(mut self, ink: usize) -> Self {
+        self.ink = Some(ink);
+        self
     }
 
     /// Adds a point. A plain `f64` is a valid reading of which nothing else is known.
@@ -82,6 +96,16 @@ impl Point {
     /// A point at `x`.
     pub fn new(x: f64, y: impl Into<Reading>) -> Self {
         Self { x, y: y.into() }
+    }
+}
+
+impl Reference {
+    /// A value with its name.
+    pub fn new(value: f64, label: impl Into<String>) -> Self {
+        Self {
+            value,
+            label: label.into(),
+        }
     }
 }
 
@@ -157,12 +181,19 @@ impl Panels {
             title: title.into(),
             subtitle: String::new(),
             panels: Vec::new(),
+            scales: PanelScales::default(),
         }
     }
 
     /// Sets the line under the title.
     pub fn subtitle(mut self, text: impl Into<String>) -> Self {
         self.subtitle = text.into();
+        self
+    }
+
+    /// Gives all line charts the same scales.
+    pub fn same_scales(mut self) -> Self {
+        self.scales = PanelScales::Shared;
         self
     }
 
@@ -187,7 +218,11 @@ macro_rules! chart_from {
 chart_from! {
     LineChart => Chart::Line,
     BarChart => Chart::Bar,
+    HeatmapChart => Chart::Heatmap,
+    TimelineChart => Chart::Timeline,
     Panels => Chart::Panels,
     LineChart => Panel::Line,
     BarChart => Panel::Bar,
+    HeatmapChart => Panel::Heatmap,
+    TimelineChart => Panel::Timeline,
 }

@@ -2,6 +2,11 @@
 //! Knows nothing of pixels, colours or file formats.
 
 mod build;
+mod heatmap;
+mod timeline;
+
+pub use heatmap::{Colours, HeatmapChart};
+pub use timeline::{RowArrangement, Span, SpanFill, TimelineChart, TimelineRow};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +23,10 @@ pub enum Chart {
     Line(LineChart),
     /// Values against categories.
     Bar(BarChart),
+    /// Values against two lists of categories.
+    Heatmap(HeatmapChart),
+    /// Several quantities over the same time.
+    Timeline(TimelineChart),
     /// Several charts side by side.
     Panels(Panels),
 }
@@ -39,6 +48,9 @@ pub struct LineChart {
     /// How intervals are drawn.
     #[serde(default)]
     pub intervals: IntervalStyle,
+    /// Values that others are to be compared with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
     /// Sentences printed under the chart.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -82,6 +94,20 @@ pub struct Panels {
     pub subtitle: String,
     /// The charts, in reading order.
     pub panels: Vec<Panel>,
+    /// Whether the scales of their axes are the same.
+    #[serde(default)]
+    pub scales: PanelScales,
+}
+
+/// Whether panels that stand side by side can be compared by eye.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PanelScales {
+    /// Each has the scales that suit it best.
+    #[default]
+    Own,
+    /// Line charts have the same: a height or a place in one means the same in all.
+    Shared,
 }
 
 /// A chart that can stand inside [`Panels`].
@@ -92,6 +118,10 @@ pub enum Panel {
     Line(LineChart),
     /// Values against categories.
     Bar(BarChart),
+    /// Values against two lists of categories.
+    Heatmap(HeatmapChart),
+    /// Several quantities over the same time.
+    Timeline(TimelineChart),
 }
 
 /// What an axis measures.
@@ -123,8 +153,21 @@ pub enum Scale {
 pub struct Series {
     /// Name in the legend.
     pub name: String,
+    /// Which colour and marker it has, counted from 0; its place among the series if absent. For
+    /// series that look the same in several charts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ink: Option<usize>,
     /// The points, joined in this order.
     pub points: Vec<Point>,
+}
+
+/// A value that others are to be compared with, drawn as a line across the plot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    /// The value, in its axis' unit.
+    pub value: f64,
+    /// What it is; written beside the line.
+    pub label: String,
 }
 
 /// One point of a [`Series`].
@@ -199,16 +242,20 @@ impl Chart {
         match self {
             Chart::Line(chart) => &chart.title,
             Chart::Bar(chart) => &chart.title,
+            Chart::Heatmap(chart) => &chart.title,
+            Chart::Timeline(chart) => &chart.title,
             Chart::Panels(panels) => &panels.title,
         }
     }
 
-    /// How many values the chart holds, those that are missing or infinite included. Every
-    /// renderer draws exactly so many marks.
+    /// How many values the chart holds, those that are missing or infinite included; of a timeline
+    /// the spans. Every renderer draws exactly so many marks.
     pub fn n_points(&self) -> usize {
         match self {
             Chart::Line(chart) => chart.n_points(),
             Chart::Bar(chart) => chart.n_points(),
+            Chart::Heatmap(chart) => chart.n_points(),
+            Chart::Timeline(chart) => chart.n_points(),
             Chart::Panels(panels) => panels.panels.iter().map(Panel::n_points).sum(),
         }
     }
@@ -220,6 +267,8 @@ impl Panel {
         match self {
             Panel::Line(chart) => chart.n_points(),
             Panel::Bar(chart) => chart.n_points(),
+            Panel::Heatmap(chart) => chart.n_points(),
+            Panel::Timeline(chart) => chart.n_points(),
         }
     }
 }
@@ -244,6 +293,7 @@ mod tests {
     fn every_kind() -> Panels {
         let line = LineChart::new("a", Axis::new("rate", "1/s").log(), Axis::new("ttft", "ms"))
             .bands()
+            .reference(1.0, "base")
             .note("n")
             .series(
                 Series::new("s")
@@ -264,7 +314,31 @@ mod tests {
             .stacked()
             .horizontal()
             .series("s", [0.5, 0.25]);
-        Panels::new("both").panel(line).panel(bar)
+        let heatmap = HeatmapChart::new("h", Axis::new("gain", "× base"), ["1", "2"])
+            .diverging("less", "more")
+            .row("r", [Some(f64::INFINITY), None]);
+        let row = TimelineRow::new(
+            Axis::new("running", ""),
+            vec![0.0, 1.0],
+            vec![vec![None, Some(2.0)]],
+        );
+        let span = |series| Span {
+            series,
+            from: 0.25,
+            to: 0.5,
+            label: "in".to_owned(),
+            fill: SpanFill::Hollow,
+            details: vec!["by room".to_owned()],
+        };
+        let timeline = TimelineChart::new("t", Axis::new("time", "s"), ["a"])
+            .row(row.stacked().reference(3.0, "all"))
+            .spans("swaps", [span(0), span(7)]);
+        Panels::new("all")
+            .same_scales()
+            .panel(line)
+            .panel(bar)
+            .panel(heatmap)
+            .panel(timeline)
     }
 
     #[test]
@@ -291,7 +365,8 @@ mod tests {
 
     #[test]
     fn points_are_counted_whatever_their_value() {
-        assert_eq!(Chart::from(every_kind()).n_points(), 3 + 2);
+        // Of the two spans one belongs to no series.
+        assert_eq!(Chart::from(every_kind()).n_points(), 3 + 2 + 2 + 1);
     }
 
     #[test]

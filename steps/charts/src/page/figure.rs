@@ -1,12 +1,12 @@
 //! Charts on a page: where the script draws them, what explains them, and the same data as a
 //! table for those who cannot or would not read a drawing.
 
-use crate::drawing::{Drawing, OffScale};
+use crate::drawing::{Drawing, Grid, Layout, OffScale, Sheet, Timeline};
 use crate::escape::escape;
 use crate::interactive;
-use crate::model::{BarChart, Chart, Direction, LineChart, Panel};
-use crate::page::table::{self, Cell, Column, Table};
-use crate::reading::{Grade, Reading};
+use crate::model::{Chart, Colours, Direction};
+use crate::page::data;
+use crate::reading::Grade;
 use crate::theme::Theme;
 
 /// The charts of a page, numbered as they are written.
@@ -29,46 +29,47 @@ impl Figures {
         self.n_figures += 1;
         let id = self.n_figures;
         out.push_str(&format!("<figure class=\"chart\" id=\"figure-{id}\">\n"));
-        match chart {
-            Chart::Line(line) => self.write_alone(out, &Panel::Line(line.clone())),
-            Chart::Bar(bar) => self.write_alone(out, &Panel::Bar(bar.clone())),
-            Chart::Panels(panels) => {
-                write_heading(out, "h3", &panels.title, &panels.subtitle);
+        match Layout::of(chart) {
+            Layout::Alone(sheet) => self.write_sheet(out, &sheet, "h3"),
+            Layout::SideBySide {
+                title,
+                subtitle,
+                sheets,
+            } => {
+                write_heading(out, "h3", &title, &subtitle);
                 out.push_str("<div class=\"panels\">\n");
-                for panel in &panels.panels {
+                for sheet in &sheets {
                     out.push_str("<div class=\"panel\">");
-                    self.write_panel(out, panel, "h4");
+                    self.write_sheet(out, sheet, "h4");
                     out.push_str("</div>\n");
                 }
                 out.push_str("</div>\n");
             }
         }
-        write_data(out, chart);
+        data::write(out, chart);
         out.push_str(&format!(
             "<noscript>{}</noscript>\n</figure>\n",
             chart.to_svg(Theme::Light)
         ));
     }
 
-    fn write_alone(&mut self, out: &mut String, panel: &Panel) {
-        self.write_panel(out, panel, "h3");
-    }
-
-    fn write_panel(&mut self, out: &mut String, panel: &Panel, heading: &str) {
+    fn write_sheet(&mut self, out: &mut String, sheet: &Sheet, heading: &str) {
         self.n_plots += 1;
         let id = self.n_plots;
-        let drawing = Drawing::of(panel);
-        write_heading(out, heading, &drawing.title, &drawing.subtitle);
+        write_heading(out, heading, sheet.title(), sheet.subtitle());
+        if let Sheet::Grid(grid) = sheet {
+            write_scale(out, grid);
+        }
         out.push_str(&format!(
             "<div class=\"plot\" id=\"plot-{id}\" style=\"height:{}px\" role=\"img\" \
              aria-label=\"{}\"></div>\n<script type=\"application/json\" \
              id=\"plot-{id}-data\">{}</script>\n",
-            height(&drawing),
-            escape(&drawing.title),
-            interactive::description(&drawing),
+            height(sheet),
+            escape(sheet.title()),
+            interactive::description(sheet),
         ));
-        write_meanings(out, &drawing);
-        for note in &drawing.notes {
+        write_meanings(out, sheet);
+        for note in sheet.notes() {
             out.push_str(&format!("<p class=\"chart-note\">{}</p>\n", escape(note)));
         }
     }
@@ -81,10 +82,54 @@ fn write_heading(out: &mut String, heading: &str, title: &str, subtitle: &str) {
     }
 }
 
+/// Writes what the colours of a heatmap mean.
+fn write_scale(out: &mut String, grid: &Grid) {
+    let (colours, below, above) = match &grid.colours {
+        Colours::Sequential => ("var(--surface),var(--cool)", "", ""),
+        Colours::Diverging { below, above } => (
+            "var(--cool),var(--surface),var(--warm)",
+            below.as_str(),
+            above.as_str(),
+        ),
+    };
+    out.push_str(&format!(
+        "<div class=\"scale\"><span>{}</span><div>{}<div class=\"colours\" \
+         style=\"background:linear-gradient(to right,{colours})\"></div><div class=\"ticks\">",
+        escape(&grid.value.caption),
+        side("below", below),
+    ));
+    for tick in &grid.value.ticks {
+        let share = 100.0 * grid.value.share(tick.at);
+        let (low, high) = grid.value.range;
+        // Those that a narrow screen has room for.
+        let is_main = tick.at == 0.0 || tick.at == low || tick.at == high;
+        let class = if is_main { " class=\"main\"" } else { "" };
+        out.push_str(&format!(
+            "<span{class} style=\"left:{share:.2}%\">{}</span>",
+            escape(&tick.text)
+        ));
+    }
+    out.push_str(&format!("</div>{}</div></div>\n", side("above", above)));
+}
+
+/// What values at one end of a scale mean.
+fn side(class: &str, text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    format!("<span class=\"{class}\">{}</span>", escape(text))
+}
+
 /// Height of a drawing in pixels.
-fn height(drawing: &Drawing) -> usize {
-    // Legend entries take a row each where the screen is narrow.
-    let legend = 12 * drawing.series.len().saturating_sub(2);
+fn height(sheet: &Sheet) -> usize {
+    match sheet {
+        Sheet::Plot(drawing) => plot_height(drawing),
+        Sheet::Grid(grid) => 80 + grid.rows.ticks.len().max(1) * 52,
+        Sheet::Timeline(timeline) => timeline_height(timeline),
+    }
+}
+
+fn plot_height(drawing: &Drawing) -> usize {
     let plot = match drawing.direction {
         Direction::Vertical => 360,
         Direction::Horizontal => {
@@ -96,13 +141,27 @@ fn height(drawing: &Drawing) -> usize {
             130 + drawing.base.ticks.len() * (bars * 20 + 12).max(36)
         }
     };
-    plot + legend
+    plot + legend_height(drawing.series.len())
+}
+
+fn timeline_height(timeline: &Timeline) -> usize {
+    let rows = timeline.lanes.len() * 165;
+    90 + rows + timeline.tracks.len() * 24 + legend_height(timeline.series.len())
+}
+
+/// Legend entries take a row each where the screen is narrow.
+fn legend_height(entries: usize) -> usize {
+    12 * entries.saturating_sub(2)
 }
 
 /// Explains grades and off-scale marks, those that occur.
-fn write_meanings(out: &mut String, drawing: &Drawing) {
-    let grades = drawing.grades();
-    let gaps = drawing.off_scale();
+fn write_meanings(out: &mut String, sheet: &Sheet) {
+    let grades = match sheet {
+        // Its cells say it in words.
+        Sheet::Grid(_) => Vec::new(),
+        _ => sheet.grades(),
+    };
+    let gaps = sheet.off_scale();
     if grades.is_empty() && gaps.is_empty() {
         return;
     }
@@ -135,93 +194,12 @@ fn write_meaning(out: &mut String, shape: &str, text: &str) {
     ));
 }
 
-/// Writes the data of a chart as tables to unfold.
-fn write_data(out: &mut String, chart: &Chart) {
-    out.push_str("<details class=\"data\"><summary>Data</summary>\n");
-    match chart {
-        Chart::Line(line) => table::write(out, &line_table(line)),
-        Chart::Bar(bar) => table::write(out, &bar_table(bar)),
-        Chart::Panels(panels) => {
-            for panel in &panels.panels {
-                let (title, table) = match panel {
-                    Panel::Line(line) => (&line.title, line_table(line)),
-                    Panel::Bar(bar) => (&bar.title, bar_table(bar)),
-                };
-                table::write(out, &table.caption(title));
-            }
-        }
-    }
-    out.push_str("</details>\n");
-}
-
-fn line_table(chart: &LineChart) -> Table {
-    let mut table = Table::new(columns(
-        Column::number(or(&chart.x.label, "x"), &chart.x.unit),
-        Column::number(or(&chart.y.label, "value"), &chart.y.unit),
-    ));
-    for series in &chart.series {
-        for point in &series.points {
-            table
-                .rows
-                .push(row(&series.name, Cell::number(point.x), &point.y));
-        }
-    }
-    table
-}
-
-fn bar_table(chart: &BarChart) -> Table {
-    let mut table = Table::new(columns(
-        Column::text(or(&chart.category_label, "category")),
-        Column::number(or(&chart.value.label, "value"), &chart.value.unit),
-    ));
-    for series in &chart.series {
-        for (category, reading) in chart.categories.iter().zip(&series.bars) {
-            table
-                .rows
-                .push(row(&series.name, Cell::text(category), reading));
-        }
-    }
-    table
-}
-
-fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
-    if text.is_empty() { otherwise } else { text }
-}
-
-fn columns(place: Column, value: Column) -> [Column; 7] {
-    let unit = value.unit.clone();
-    [
-        Column::text("series"),
-        place,
-        value,
-        Column::number("low", &unit).definition("lower end of the interval"),
-        Column::number("high", &unit).definition("upper end of the interval"),
-        Column::number("n", "").definition("number of samples"),
-        Column::text("grade"),
-    ]
-}
-
-fn row(series: &str, place: Cell, reading: &Reading) -> Vec<Cell> {
-    let interval = reading.known_interval();
-    let note = reading.note.clone().unwrap_or_default();
-    vec![
-        Cell::text(series),
-        place,
-        Cell::from(reading.known()),
-        Cell::from(interval.map(|i| i.low)),
-        Cell::from(interval.map(|i| i.high)),
-        Cell::from(reading.samples.map(|n| n as f64)),
-        Cell {
-            text: note,
-            ..Cell::grade(reading.grade)
-        },
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Axis, Panels, Series};
+    use crate::model::{
+        Axis, HeatmapChart, LineChart, Panels, Series, Span, SpanFill, TimelineChart, TimelineRow,
+    };
 
     fn line() -> LineChart {
         LineChart::new("t <1>", Axis::new("x", ""), Axis::new("y", "ms"))
@@ -248,9 +226,47 @@ mod tests {
     }
 
     #[test]
+    fn a_heatmap_says_what_its_colours_mean_in_both_themes() {
+        let grid = HeatmapChart::new("t", Axis::new("gain <1>", ""), ["1", "2"])
+            .diverging("base <more>", "")
+            .row("a", [0.25, -0.5]);
+        let mut html = String::new();
+        Figures::default().write(&mut html, &grid.into());
+        assert!(html.contains("var(--cool),var(--surface),var(--warm)"));
+        assert!(html.contains("<span class=\"below\">base &lt;more&gt;</span>"));
+        assert!(!html.contains("class=\"above\""));
+        assert!(html.contains("<span class=\"main\" style=\"left:50.00%\">0</span>"));
+        assert!(html.contains("gain &lt;1&gt;"));
+    }
+
+    #[test]
+    fn a_timeline_has_its_spans_and_rows_as_tables() {
+        let row = |label: &str| {
+            let values = vec![vec![Some(1.0), None], vec![Some(3.0), Some(4.0)]];
+            TimelineRow::new(Axis::new(label, "GiB"), vec![0.0, 0.5], values)
+        };
+        let span = Span {
+            series: 1,
+            from: 0.0,
+            to: 0.25,
+            label: "in".to_owned(),
+            fill: SpanFill::Solid,
+            details: vec!["for <room>".to_owned()],
+        };
+        let timeline = TimelineChart::new("t", Axis::new("time", "s"), ["a", "b"])
+            .row(row("memory <1>"))
+            .row(row("running"))
+            .spans("swaps", [span]);
+        let mut html = String::new();
+        Figures::default().write(&mut html, &timeline.into());
+        assert_eq!(html.matches("<table>").count(), 3);
+        assert!(html.contains("for &lt;room&gt;") && html.contains("memory &lt;1&gt;"));
+    }
+
+    #[test]
     fn only_what_occurs_is_explained() {
         let mut html = String::new();
-        write_meanings(&mut html, &Drawing::of(&line().into()));
+        write_meanings(&mut html, &Sheet::of(&line().into()));
         assert!(
             html.contains("infinite") && !html.contains("missing") && !html.contains("degraded")
         );

@@ -11,6 +11,7 @@ mod block;
 mod table;
 
 mod code;
+mod data;
 mod figure;
 mod write;
 

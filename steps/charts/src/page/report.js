@@ -24,13 +24,15 @@
   // Role, then `/` and an opacity, or `~` and a share mixed into the surface.
   const isToken = /^@([a-z]+[0-9]*)(?:([/~])([0-9.]+))?$/;
   const colourKeys = /color$/;
-  const dye = (node, ink) => {
+  // A colour may be a list, one for each mark.
+  const dye = (node, ink, areColours = false) => {
     for (const key of Object.keys(node)) {
       const value = node[key];
+      const isColour = areColours || colourKeys.test(key);
       if (typeof value === "string") {
-        if (colourKeys.test(key) && isToken.test(value)) node[key] = ink(value);
+        if (isColour && isToken.test(value)) node[key] = ink(value);
       } else if (value && typeof value === "object") {
-        dye(value, ink);
+        dye(value, ink, isColour && Array.isArray(value));
       }
     }
     return node;

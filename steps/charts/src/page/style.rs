@@ -29,6 +29,7 @@ fn variables(palette: &Palette) -> String {
         "--surface:{};--page:{};--text:{};--muted:{};--grid:{};--axis:{};",
         palette.surface, palette.page, palette.text, palette.muted, palette.grid, palette.axis
     );
+    css.push_str(&format!("--cool:{};--warm:{};", palette.cool, palette.warm));
     for (i, colour) in palette.series.iter().enumerate() {
         css.push_str(&format!("--series{i}:{colour};"));
     }

@@ -1,8 +1,10 @@
 //! One chart in its box: heading, legend, plot with its axes, explanations and notes.
 
 use crate::drawing::{Drawing, Labels, Ruler, Strokes, Tick};
-use crate::model::Direction;
-use crate::svg::text::{self, Anchor, Ink, Style, shorten};
+use crate::model::{Direction, Reference};
+use crate::svg::axis::{CATEGORY, Turn, caption_style, label_beside, label_under, widest};
+use crate::svg::frame::{heading, notes};
+use crate::svg::text::Anchor;
 use crate::svg::writer::{Px, Svg};
 use crate::svg::{legend, marks};
 
@@ -12,8 +14,9 @@ const PLOT_HEIGHT: f64 = 290.0;
 const ROW: (f64, f64) = (20.0, 34.0);
 /// Room for values that are off the scale.
 const STRIP: f64 = 26.0;
-/// Longest category name that is written in full.
-const CATEGORY: f64 = 190.0;
+
+/// Room that the name of a reference needs.
+const NAME_HEIGHT: f64 = 18.0;
 
 /// A chart at a place in a document.
 pub(crate) struct Figure<'a> {
@@ -89,23 +92,21 @@ impl<'a> Figure<'a> {
     pub(crate) fn draw(&self, svg: &mut Svg) -> f64 {
         let (x, room) = (self.left, self.width);
         let mut y = self.top;
-        y += svg.paragraph(x, y, room, &self.drawing.title, Style::title(16.0));
-        y += svg.paragraph(
-            x,
-            y,
+        y += heading(
+            svg,
+            (x, y),
             room,
+            &self.drawing.title,
             &self.drawing.subtitle,
-            Style::new(12.5, Ink::Muted),
         );
         y += 6.0 + legend::series(svg, self.drawing, x, y + 4.0, room);
         let plot = self.plot(y);
         self.axes(svg, &plot);
         self.data(svg, &plot);
         y = plot.bottom() + self.below();
-        y += legend::meanings(svg, self.drawing, x, y, room);
-        for note in &self.drawing.notes {
-            y += 3.0 + svg.paragraph(x, y + 3.0, room, note, Style::new(11.5, Ink::Muted));
-        }
+        let (grades, gaps) = (self.drawing.grades(), self.drawing.off_scale());
+        y += legend::meanings(svg, &grades, &gaps, (x, y), room);
+        y += notes(svg, (x, y), room, &self.drawing.notes);
         y - self.top
     }
 
@@ -171,7 +172,7 @@ impl<'a> Figure<'a> {
         self.labels_beside(svg, plot, standing);
         self.labels_under(svg, plot, lying);
         self.strip_line(svg, plot);
-        let muted = Style::new(12.0, Ink::Muted);
+        let muted = caption_style();
         let above = plot.top - if self.has_strip_above() { STRIP } else { 0.0 };
         svg.text(self.left, above - 15.0, &standing.caption, muted);
         let middle = plot.left + plot.width / 2.0;
@@ -186,6 +187,18 @@ impl<'a> Figure<'a> {
 
     fn has_strip_above(&self) -> bool {
         self.drawing.direction == Direction::Vertical && !self.drawing.off_scale().is_empty()
+    }
+
+    /// A value that others are to be compared with.
+    fn reference(&self, svg: &mut Svg, plot: &Plot<'_>, reference: &Reference) {
+        let (a, b) = self.grid_line(plot, reference.value);
+        // Above the plot is room, unless values that are off the scale stand there.
+        let room = if self.has_strip_above() {
+            0.0
+        } else {
+            NAME_HEIGHT
+        };
+        marks::reference(svg, (a, b), &reference.label, plot.top - room);
     }
 
     /// Sets the strip for off-scale values apart from the plot.
@@ -215,21 +228,15 @@ impl<'a> Figure<'a> {
 
     /// Tick labels of the upright axis.
     fn labels_beside(&self, svg: &mut Svg, plot: &Plot<'_>, ruler: &Ruler) {
-        let style = tick_style().anchored(Anchor::End);
         for tick in &ruler.ticks {
             let y = self.tick_at(plot, ruler, tick).1;
-            svg.text(
-                plot.left - 8.0,
-                y + 4.0,
-                &shorten(&tick.text, CATEGORY, style),
-                style,
-            );
+            label_beside(svg, (plot.left, y), &tick.text, CATEGORY);
         }
     }
 
     /// Tick labels of the lying axis, turned if they would not fit beside each other.
     fn labels_under(&self, svg: &mut Svg, plot: &Plot<'_>, ruler: &Ruler) {
-        let turned = self.turned(plot.width);
+        let turn = self.turn(plot.width);
         for tick in &ruler.ticks {
             let x = self.tick_at(plot, ruler, tick).0;
             svg.line(
@@ -238,14 +245,7 @@ impl<'a> Figure<'a> {
                 svg.palette.axis,
                 1.0,
             );
-            if turned {
-                let style = tick_style().anchored(Anchor::End);
-                let name = shorten(&tick.text, CATEGORY, style);
-                svg.text_turned(x + 3.0, plot.bottom() + 15.0, &name, style, -32.0);
-            } else {
-                let style = tick_style().anchored(Anchor::Middle);
-                svg.text(x, plot.bottom() + 18.0, &tick.text, style);
-            }
+            label_under(svg, (x, plot.bottom()), &tick.text, turn);
         }
     }
 
@@ -257,24 +257,19 @@ impl<'a> Figure<'a> {
         }
     }
 
-    /// Whether category names are too long to stand upright beside each other.
-    fn turned(&self, plot_width: f64) -> bool {
+    /// How the labels under the plot stand.
+    fn turn(&self, plot_width: f64) -> Turn {
         let base = &self.drawing.base;
-        let slot = plot_width / base.ticks.len().max(1) as f64;
-        self.drawing.direction == Direction::Vertical
-            && base.labels == Labels::Categories
-            && base.ticks.len() > 1
-            && widest(base) > slot - 6.0
+        match (self.drawing.direction, base.labels) {
+            (Direction::Vertical, Labels::Categories) => Turn::of_categories(base, plot_width),
+            _ => Turn::Upright,
+        }
     }
 
     /// Height of what stands under the plot: tick labels and caption.
     fn below(&self) -> f64 {
-        let labels = if self.turned(self.plot(0.0).width) {
-            // The labels fall by the sine of their angle.
-            widest(&self.drawing.base).min(CATEGORY) * 0.53 + 22.0
-        } else {
-            26.0
-        };
+        let turn = self.turn(self.plot(0.0).width);
+        let labels = turn.height(&self.drawing.base);
         let lying = match self.drawing.direction {
             Direction::Vertical => &self.drawing.base,
             Direction::Horizontal => &self.drawing.value,
@@ -290,6 +285,9 @@ impl<'a> Figure<'a> {
         for series in &self.drawing.series {
             lines(svg, plot, series);
         }
+        for reference in &self.drawing.references {
+            self.reference(svg, plot, reference);
+        }
         for series in &self.drawing.series {
             for mark in &series.marks {
                 marks::point(svg, plot, series.ink, mark);
@@ -298,31 +296,12 @@ impl<'a> Figure<'a> {
     }
 }
 
-fn tick_style() -> Style {
-    Style::new(11.5, Ink::Muted)
-}
-
-/// Width of the widest tick label.
-fn widest(ruler: &Ruler) -> f64 {
-    ruler
-        .ticks
-        .iter()
-        .map(|tick| text::width(&tick.text, tick_style()))
-        .fold(0.0, f64::max)
-}
-
 fn bands(svg: &mut Svg, plot: &Plot<'_>, series: &Strokes) {
     for band in &series.band {
         let upper = band.iter().map(|(at, _, high)| plot.at(*at, *high));
         let lower = band.iter().rev().map(|(at, low, _)| plot.at(*at, *low));
         let colour = svg.palette.series[series.ink.colour];
-        let corners = corners(upper.chain(lower));
-        let attributes: [(&str, &dyn std::fmt::Display); 3] = [
-            ("points", &corners),
-            ("fill", &colour),
-            ("fill-opacity", &0.16),
-        ];
-        svg.leaf("polygon", &attributes);
+        marks::area(svg, upper.chain(lower), colour, 0.16);
     }
 }
 
@@ -332,25 +311,6 @@ fn lines(svg: &mut Svg, plot: &Plot<'_>, series: &Strokes) {
     let dotted = series.dotted.iter().map(|pair| (pair.as_slice(), "1.5 4"));
     let solid = series.solid.iter().map(|run| (run.as_slice(), "none"));
     for (run, dash) in solid.chain(dotted) {
-        let points = corners(run.iter().map(place));
-        svg.leaf(
-            "polyline",
-            &[
-                ("points", &points),
-                ("fill", &"none"),
-                ("stroke", &colour),
-                ("stroke-width", &2),
-                ("stroke-linejoin", &"round"),
-                ("stroke-linecap", &"round"),
-                ("stroke-dasharray", &dash),
-            ],
-        );
+        marks::line(svg, run.iter().map(place), colour, dash);
     }
-}
-
-fn corners(points: impl Iterator<Item = (f64, f64)>) -> String {
-    points
-        .map(|(x, y)| format!("{},{}", Px(x), Px(y)))
-        .collect::<Vec<_>>()
-        .join(" ")
 }

@@ -1,11 +1,12 @@
 //! Which ink is which series, and what hollow, half-tone and off-scale marks mean.
 
-use crate::drawing::{Drawing, OffScale};
+use crate::drawing::{Drawing, OffScale, Timeline};
+use crate::model::SpanFill;
 use crate::reading::Grade;
-use crate::svg::marks;
+use crate::svg::marks::{self, NEUTRAL};
 use crate::svg::text::{self, Ink as TextInk, Style};
 use crate::svg::writer::Svg;
-use crate::theme::{Ink, Shape};
+use crate::theme::Ink;
 
 /// Height of a row of entries.
 const ROW: f64 = 21.0;
@@ -22,6 +23,7 @@ struct Entry<'a> {
 enum Sample {
     Line(Ink),
     Bar(Ink),
+    Span(SpanFill),
     Grade(Grade),
     OffScale(OffScale),
 }
@@ -44,24 +46,45 @@ pub(crate) fn series(svg: &mut Svg, drawing: &Drawing, x: f64, y: f64, width: f6
     flow(svg, entries, x, y, width, Style::new(12.5, TextInk::Text))
 }
 
-/// Explains grades and off-scale marks, those that occur. Returns the height taken.
-pub(crate) fn meanings(svg: &mut Svg, drawing: &Drawing, x: f64, y: f64, width: f64) -> f64 {
-    let grades = drawing.grades().into_iter().map(|grade| Entry {
-        sample: Sample::Grade(grade),
+/// Names the series of a timeline, and what the looks of its spans mean. Returns the height taken.
+pub(crate) fn timeline(svg: &mut Svg, timeline: &Timeline, (x, y): (f64, f64), width: f64) -> f64 {
+    let series = timeline.series.iter().enumerate().map(|(i, name)| Entry {
+        sample: Sample::Bar(Ink::of(i)),
+        text: name,
+    });
+    let kinds = timeline.kinds();
+    // Spans of one kind need no telling apart, and names of each are no kinds.
+    let kinds = if matches!(kinds.len(), 2..=4) {
+        kinds
+    } else {
+        Vec::new()
+    };
+    let kinds = kinds.into_iter().map(|(text, fill)| Entry {
+        sample: Sample::Span(fill),
+        text,
+    });
+    let style = Style::new(12.5, TextInk::Text);
+    flow(svg, series.chain(kinds), x, y, width, style)
+}
+
+/// Explains grades and off-scale marks. Returns the height taken.
+pub(crate) fn meanings(
+    svg: &mut Svg,
+    grades: &[Grade],
+    gaps: &[OffScale],
+    (x, y): (f64, f64),
+    width: f64,
+) -> f64 {
+    let grades = grades.iter().map(|grade| Entry {
+        sample: Sample::Grade(*grade),
         text: grade.word(),
     });
-    let gaps = drawing.off_scale().into_iter().map(|why| Entry {
-        sample: Sample::OffScale(why),
+    let gaps = gaps.iter().map(|why| Entry {
+        sample: Sample::OffScale(*why),
         text: why.meaning(),
     });
-    flow(
-        svg,
-        grades.chain(gaps),
-        x,
-        y,
-        width,
-        Style::new(11.5, TextInk::Muted),
-    )
+    let style = Style::new(11.5, TextInk::Muted);
+    flow(svg, grades.chain(gaps), x, y, width, style)
 }
 
 /// Sets entries one after the other, in as many rows as they need.
@@ -89,11 +112,6 @@ fn flow<'a>(
 }
 
 fn sample(svg: &mut Svg, sample: Sample, x: f64, y: f64) {
-    /// Grades are explained without taking sides between series.
-    const NEUTRAL: Ink = Ink {
-        colour: 6,
-        shape: Shape::Circle,
-    };
     let centre = (x + 10.0, y);
     match sample {
         Sample::Line(ink) => {
@@ -102,6 +120,10 @@ fn sample(svg: &mut Svg, sample: Sample, x: f64, y: f64) {
         }
         Sample::Bar(ink) => {
             marks::rectangle(svg, (x + 6.0, y - 6.0), (12.0, 12.0), ink, Grade::Valid);
+        }
+        Sample::Span(fill) => {
+            let muted = svg.palette.muted;
+            marks::span(svg, (x + 3.0, y - 5.0), (16.0, 10.0), muted, fill);
         }
         Sample::Grade(grade) => marks::dot(svg, centre, NEUTRAL, grade),
         Sample::OffScale(why) => marks::off_scale(svg, centre, NEUTRAL, why),

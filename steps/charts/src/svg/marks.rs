@@ -1,13 +1,21 @@
-//! Marker shapes, and how a grade shows: solid, half-tone, hollow.
+//! Marker shapes, lines and areas, and how a grade shows: solid, half-tone, hollow.
 
 use crate::drawing::{Mark, OffScale, Place};
+use crate::model::SpanFill;
 use crate::reading::Grade;
 use crate::svg::figure::Plot;
+use crate::svg::text::{self, Anchor, Style};
 use crate::svg::writer::{Px, Svg};
 use crate::theme::{Ink, Shape};
 
 /// Half the height of a marker.
 const RADIUS: f64 = 4.6;
+
+/// Grades and gaps are explained without taking sides between series.
+pub(crate) const NEUTRAL: Ink = Ink {
+    colour: 6,
+    shape: Shape::Circle,
+};
 
 /// What a mark is filled with.
 struct Fill {
@@ -140,6 +148,107 @@ fn shape(svg: &mut Svg, (x, y): (f64, f64), shape: Shape, fill: &str, opacity: f
 fn polygon(corners: &[(f64, f64)], (x, y): (f64, f64), r: f64) -> String {
     let corner = |(dx, dy): &(f64, f64)| format!("{},{}", Px(x + dx * r), Px(y + dy * r));
     corners.iter().map(corner).collect::<Vec<_>>().join(" ")
+}
+
+/// Draws a line through points.
+pub(crate) fn line(
+    svg: &mut Svg,
+    points: impl Iterator<Item = (f64, f64)>,
+    colour: &str,
+    dash: &str,
+) {
+    svg.leaf(
+        "polyline",
+        &[
+            ("points", &corners(points)),
+            ("fill", &"none"),
+            ("stroke", &colour),
+            ("stroke-width", &2),
+            ("stroke-linejoin", &"round"),
+            ("stroke-linecap", &"round"),
+            ("stroke-dasharray", &dash),
+        ],
+    );
+}
+
+/// Draws an area without an outline.
+pub(crate) fn area(
+    svg: &mut Svg,
+    outline: impl Iterator<Item = (f64, f64)>,
+    colour: &str,
+    opacity: f64,
+) {
+    svg.leaf(
+        "polygon",
+        &[
+            ("points", &corners(outline)),
+            ("fill", &colour),
+            ("fill-opacity", &opacity),
+        ],
+    );
+}
+
+fn corners(points: impl Iterator<Item = (f64, f64)>) -> String {
+    points
+        .map(|(x, y)| format!("{},{}", Px(x), Px(y)))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Draws the bar of a span, or the sample of one in a legend.
+pub(crate) fn span(
+    svg: &mut Svg,
+    corner: (f64, f64),
+    size: (f64, f64),
+    colour: &str,
+    fill: SpanFill,
+) {
+    let inside = match fill {
+        SpanFill::Solid => colour,
+        SpanFill::Hollow => svg.palette.surface,
+    };
+    // The outline lies inside, so that the ends of the bar are those of the span.
+    let outline = 1.4;
+    svg.leaf(
+        "rect",
+        &[
+            ("x", &Px(corner.0 + outline / 2.0)),
+            ("y", &Px(corner.1 + outline / 2.0)),
+            ("width", &Px((size.0 - outline).max(0.2))),
+            ("height", &Px(size.1 - outline)),
+            ("fill", &inside),
+            ("stroke", &colour),
+            ("stroke-width", &Px(outline)),
+        ],
+    );
+}
+
+/// Draws a line across a plot with its name at the right end, above it unless that would reach
+/// over the height `top`.
+pub(crate) fn reference(
+    svg: &mut Svg,
+    (from, to): ((f64, f64), (f64, f64)),
+    label: &str,
+    top: f64,
+) {
+    let muted = svg.palette.muted;
+    svg.leaf(
+        "line",
+        &[
+            ("class", &"reference"),
+            ("x1", &Px(from.0)),
+            ("y1", &Px(from.1)),
+            ("x2", &Px(to.0)),
+            ("y2", &Px(to.1)),
+            ("stroke", &muted),
+            ("stroke-width", &1.4),
+            ("stroke-dasharray", &"6 4"),
+        ],
+    );
+    let style = Style::new(11.5, text::Ink::Muted).anchored(Anchor::End);
+    let is_high = to.1 - top < 16.0;
+    let y = if is_high { to.1 + 14.0 } else { to.1 - 5.0 };
+    svg.text_on_surface(to.0 - 4.0, y, label, style);
 }
 
 fn bar(svg: &mut Svg, plot: &Plot, from: (f64, f64), to: (f64, f64), ink: Ink, grade: Grade) {

@@ -2,16 +2,22 @@
 //! looks the same in a browser, in a paper and in the PNG made of it.
 //!
 //! Each value of the chart is one element of class `point`, with what is known about it in
-//! its `title`.
+//! its `title`; of a timeline each span is.
 
 mod figure;
+mod heatmap;
+mod timeline;
+
+mod axis;
+mod frame;
 mod legend;
 mod marks;
+
 mod text;
 mod writer;
 
-use crate::drawing::Drawing;
-use crate::model::{Chart, Panel};
+use crate::drawing::{Layout, Sheet};
+use crate::model::Chart;
 use crate::theme::Theme;
 
 use figure::Figure;
@@ -31,48 +37,61 @@ impl Chart {
     /// Draws the chart as a complete SVG document.
     ///
     /// Each value is one element whose class starts with `point`, followed by its grade
-    /// (`valid`, `degraded`, `invalid`) or by `off-scale`.
+    /// (`valid`, `degraded`, `invalid`) or by `off-scale`; of a timeline each span is one, with
+    /// the class `point span`.
     pub fn to_svg(&self, theme: Theme) -> String {
-        match self {
-            Chart::Line(chart) => alone(&Panel::Line(chart.clone()), theme),
-            Chart::Bar(chart) => alone(&Panel::Bar(chart.clone()), theme),
-            Chart::Panels(panels) => {
-                side_by_side(&panels.title, &panels.subtitle, &panels.panels, theme)
-            }
+        match Layout::of(self) {
+            Layout::Alone(sheet) => alone(&sheet, theme),
+            Layout::SideBySide {
+                title,
+                subtitle,
+                sheets,
+            } => side_by_side(&title, &subtitle, &sheets, theme),
         }
     }
 }
 
-fn alone(panel: &Panel, theme: Theme) -> String {
-    let drawing = Drawing::of(panel);
+fn alone(sheet: &Sheet, theme: Theme) -> String {
     let mut svg = Svg::new(theme.palette());
-    let height = Figure::new(&drawing, MARGIN, MARGIN, WIDTH - 2.0 * MARGIN).draw(&mut svg);
-    svg.finish(&drawing.title, WIDTH, height + 2.0 * MARGIN)
+    let height = draw(&mut svg, sheet, (MARGIN, MARGIN), WIDTH - 2.0 * MARGIN);
+    svg.finish(sheet.title(), WIDTH, height + 2.0 * MARGIN)
 }
 
-fn side_by_side(title: &str, subtitle: &str, panels: &[Panel], theme: Theme) -> String {
-    let columns = panels.len().clamp(1, COLUMNS);
+fn side_by_side(title: &str, subtitle: &str, sheets: &[Sheet], theme: Theme) -> String {
+    let columns = sheets.len().clamp(1, COLUMNS);
     let width = columns as f64 * (PANEL_WIDTH + MARGIN) + MARGIN;
     let mut svg = Svg::new(theme.palette());
     let room = width - 2.0 * MARGIN;
     let mut y = MARGIN;
     y += svg.paragraph(MARGIN, y, room, title, Style::title(19.0));
     y += svg.paragraph(MARGIN, y, room, subtitle, Style::new(13.0, Ink::Muted));
-    for row in panels.chunks(columns) {
+    for row in sheets.chunks(columns) {
         y += MARGIN * 0.6;
-        let heights = row.iter().enumerate().map(|(i, panel)| {
+        let heights = row.iter().enumerate().map(|(i, sheet)| {
             let x = MARGIN + i as f64 * (PANEL_WIDTH + MARGIN);
-            Figure::new(&Drawing::of(panel), x, y, PANEL_WIDTH).draw(&mut svg)
+            draw(&mut svg, sheet, (x, y), PANEL_WIDTH)
         });
         y += heights.fold(0.0, f64::max);
     }
     svg.finish(title, width, y + MARGIN)
 }
 
+/// Draws one chart and returns the height it takes.
+fn draw(svg: &mut Svg, sheet: &Sheet, (x, y): (f64, f64), width: f64) -> f64 {
+    match sheet {
+        Sheet::Plot(drawing) => Figure::new(drawing, x, y, width).draw(svg),
+        Sheet::Grid(grid) => heatmap::draw(svg, grid, (x, y), width),
+        Sheet::Timeline(timeline) => timeline::draw(svg, timeline, (x, y), width),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Axis, BarChart, LineChart, Panels, Series};
+    use crate::model::{
+        Axis, BarChart, HeatmapChart, LineChart, Panels, Series, Span, SpanFill, TimelineChart,
+        TimelineRow,
+    };
     use crate::reading::{Grade, Reading};
 
     fn line() -> LineChart {
@@ -100,6 +119,48 @@ mod tests {
             .series("y", [-1.0, 2.0, 3.0])
     }
 
+    fn heatmap() -> HeatmapChart {
+        HeatmapChart::new("<grid>", Axis::new("gain", "× base"), ["1", "2", "3"])
+            .labels("rate <1>", "alpha")
+            .diverging("base <more>", "gain more")
+            .row(
+                "0.5",
+                [
+                    Reading::new(0.25),
+                    Reading::new(-0.5).grade(Grade::Degraded).note("late"),
+                    Reading::new(0.125).grade(Grade::Invalid),
+                ],
+            )
+            .row(
+                "1",
+                [Reading::missing("no `base`"), Reading::new(f64::INFINITY)],
+            )
+    }
+
+    fn timeline() -> TimelineChart {
+        let values = || vec![vec![Some(1.0), None, Some(2.0)], vec![Some(4.0); 3]];
+        let row =
+            |label: &str| TimelineRow::new(Axis::new(label, "GiB"), vec![0.0, 5.0, 10.0], values());
+        let span = |series, from, to, label: &str, fill| Span {
+            series,
+            from,
+            to,
+            label: label.to_owned(),
+            fill,
+            details: vec!["reason: <room>".to_owned()],
+        };
+        TimelineChart::new("time <line>", Axis::new("time", "s"), ["<a>", "b"])
+            .row(row("running"))
+            .row(row("memory").stacked().reference(8.0, "device <memory>"))
+            .spans(
+                "swaps",
+                [
+                    span(0, 1.0, 2.0, "out", SpanFill::Hollow),
+                    span(1, 2.0, 4.0, "in", SpanFill::Solid),
+                ],
+            )
+    }
+
     fn points(svg: &str) -> usize {
         svg.matches("class=\"point ").count()
     }
@@ -120,16 +181,25 @@ mod tests {
 
     #[test]
     fn each_value_is_one_point() {
-        let charts: [Chart; 6] = [
+        let charts: [Chart; 10] = [
             line().into(),
             line().bands().into(),
             bars().into(),
             bars().stacked().into(),
             bars().horizontal().into(),
-            Panels::new("both")
+            line().reference(25.0, "<base>").into(),
+            heatmap().into(),
+            timeline().into(),
+            Panels::new("all")
                 .panel(line())
                 .panel(bars())
                 .panel(line())
+                .into(),
+            Panels::new("all")
+                .same_scales()
+                .panel(line())
+                .panel(heatmap())
+                .panel(timeline())
                 .into(),
         ];
         for chart in charts {
@@ -179,5 +249,72 @@ mod tests {
         let empty = BarChart::new("none", Axis::new("y", ""), Vec::<String>::new());
         assert_well_formed(&Chart::from(empty.horizontal()).to_svg(Theme::Dark));
         assert_well_formed(&Chart::from(Panels::new("none")).to_svg(Theme::Dark));
+        let empty = HeatmapChart::new("none", Axis::new("y", ""), Vec::<String>::new());
+        assert_well_formed(&Chart::from(empty).to_svg(Theme::Dark));
+        let empty = TimelineChart::new("none", Axis::new("time", "s"), Vec::<String>::new());
+        assert_well_formed(&Chart::from(empty).to_svg(Theme::Dark));
+    }
+
+    #[test]
+    fn a_reference_is_a_line_with_its_name() {
+        let svg = Chart::from(line().reference(25.0, "<base>")).to_svg(Theme::Light);
+        assert_eq!(svg.matches("class=\"reference\"").count(), 1);
+        assert!(svg.contains("&lt;base&gt;"));
+    }
+
+    #[test]
+    fn cells_show_numbers_grades_and_gaps() {
+        let svg = Chart::from(heatmap()).to_svg(Theme::Light);
+        for text in [
+            ">+0.25<",
+            ">−0.50<",
+            ">+0.12<",
+            "rate &lt;1&gt; 1, alpha 0.5",
+            "degraded: late",
+            "base &lt;more&gt;",
+            ">gain more<",
+            ">gain (× base)<",
+            // The row has a value less than there are columns, and that one has no note.
+            ">1 cell is empty: no `base`<",
+        ] {
+            assert!(svg.contains(text), "{text}");
+        }
+        for (class, n) in [
+            ("point valid", 1),
+            ("point degraded", 1),
+            ("point invalid", 1),
+            ("point off-scale missing", 2),
+            ("point off-scale infinite", 1),
+        ] {
+            assert_eq!(svg.matches(class).count(), n, "{class}");
+        }
+        for word in ["degraded", "invalid", "infinite", "missing"] {
+            assert!(
+                svg.contains(&format!("\">{word}<")),
+                "{word} is not in the legend"
+            );
+        }
+        assert_ne!(svg, Chart::from(heatmap()).to_svg(Theme::Dark));
+    }
+
+    #[test]
+    fn a_timeline_names_models_rows_and_spans() {
+        let svg = Chart::from(timeline()).to_svg(Theme::Light);
+        for text in [
+            ">running (GiB)<",
+            ">memory (GiB)<",
+            ">time (s)<",
+            ">swaps<",
+            ">device &lt;memory&gt;<",
+            "&lt;a&gt; out",
+            "from 1 to 2 s",
+            "reason: &lt;room&gt;",
+            ">out<",
+            ">in<",
+        ] {
+            assert!(svg.contains(text), "{text}");
+        }
+        assert_eq!(svg.matches("class=\"point span\"").count(), 2);
+        assert_eq!(svg.matches("class=\"shade\"").count(), 2);
     }
 }

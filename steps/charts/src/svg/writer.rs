@@ -65,8 +65,27 @@ impl Svg {
         self.text_turned(x, y, text, style, 0.0);
     }
 
+    /// A line of text with a rim of the surface, so that it can be read on lines.
+    pub(crate) fn text_on_surface(&mut self, x: f64, y: f64, text: &str, style: Style) {
+        let surface = self.palette.surface;
+        let rim: [Attribute<'_>; 4] = [
+            ("stroke", &surface),
+            ("stroke-width", &4),
+            ("stroke-linejoin", &"round"),
+            ("paint-order", &"stroke"),
+        ];
+        self.text_with(x, y, text, style, &rim);
+    }
+
     /// A line of text turned about its anchor by `degrees`.
     pub(crate) fn text_turned(&mut self, x: f64, y: f64, text: &str, style: Style, degrees: f64) {
+        let turn = format!("rotate({} {} {})", Px(degrees), Px(x), Px(y));
+        let turned: [Attribute<'_>; 1] = [("transform", &turn)];
+        let more = if degrees == 0.0 { &[][..] } else { &turned };
+        self.text_with(x, y, text, style, more);
+    }
+
+    fn text_with(&mut self, x: f64, y: f64, text: &str, style: Style, more: &[Attribute<'_>]) {
         let fill = match style.ink {
             Ink::Text => self.palette.text,
             Ink::Muted => self.palette.muted,
@@ -76,7 +95,6 @@ impl Svg {
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
-        let turn = format!("rotate({} {} {})", Px(degrees), Px(x), Px(y));
         let (x, y, size) = (Px(x), Px(y), Px(style.size));
         let mut attributes: Vec<Attribute<'_>> =
             vec![("x", &x), ("y", &y), ("font-size", &size), ("fill", &fill)];
@@ -86,9 +104,7 @@ impl Svg {
         if style.bold {
             attributes.push(("font-weight", &600));
         }
-        if degrees != 0.0 {
-            attributes.push(("transform", &turn));
-        }
+        attributes.extend_from_slice(more);
         self.open("text", &attributes);
         self.body.push_str(&escape(text));
         self.close("text");
