@@ -38,8 +38,13 @@ impl Part {
     }
 }
 
-/// Takes a load apart and writes the table to `path`.
-pub(crate) fn write(path: &Path, metrics: &Metrics, records: &[Record]) -> Result<(), StepError> {
+/// Takes a load apart and writes the table to `path`; if answers were simulated, with how.
+pub(crate) fn write(
+    path: &Path,
+    metrics: &Metrics,
+    records: &[Record],
+    simulated: Option<&str>,
+) -> Result<(), StepError> {
     let part = |by: &'static str| {
         move |part: loadgen::Part| Part {
             by: by.to_owned(),
@@ -52,7 +57,9 @@ pub(crate) fn write(path: &Path, metrics: &Metrics, records: &[Record]) -> Resul
         .into_iter()
         .flat_map(|b| b.parts.into_iter().map(part(b.by.name())))
         .collect();
-    let written = table(&parts).and_then(|table| tables::write_parquet(&table, path));
+    let remarks = simulated.map(|how| ("simulated", how));
+    let write = |table| tables::write_parquet_with(&table, remarks.as_slice(), path);
+    let written = table(&parts).and_then(write);
     written.map_err(|e| StepError::because("could not write the breakdown", e))
 }
 

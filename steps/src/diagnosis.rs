@@ -58,8 +58,12 @@ const RULES: &[Rule] = &[
                 "free memory on device",
                 "is less than desired gpu memory utilization",
             ],
-            &["does not hold one block"],
         ],
+    },
+    Rule {
+        class: "too small a key-value cache",
+        hint: "raise what the line names (`max_total_tokens`, or memory and the share of it: `--device-memory`, `--mem-fraction-static`), or take smaller pages",
+        texts: &[&["does not hold one block"]],
     },
     Rule {
         class: "out of shared memory",
@@ -289,6 +293,10 @@ mod tests {
                 "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static. Current value: self.server_args.mem_fraction_static=0.2",
                 "ValueError: Free memory on device (3.1/79.11 GiB) on startup is less than desired GPU memory utilization (0.9, 71.2 GiB).",
             ],
+        ),
+        (
+            "too small a key-value cache",
+            &["error: option `max_total_tokens`: 8 does not hold one block of 16 tokens; raise it"],
         ),
         (
             "the context is too long for the key-value cache",

@@ -104,6 +104,13 @@ pub(crate) async fn get_as(
     ask(with_key(request, api_key), peer, path).await
 }
 
+/// Asks with GET and returns the status and the text of the answer.
+pub(crate) async fn get_text(peer: Peer<'_>, path: &str) -> Result<(u16, String), StepError> {
+    let request = peer.client()?.get(peer.join(path));
+    let (status, bytes) = send(request, peer, path).await?;
+    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
 /// Posts a body and returns the status and the text of the answer.
 pub(crate) async fn post_text(
     peer: Peer<'_>,

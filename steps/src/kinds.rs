@@ -23,6 +23,8 @@ kinds! {
     Measured = "result";
     /// A folder with a chart as `chart.json`, SVG and PNG.
     Chart = "chart";
+    /// What a simulated device has and how long its steps take, as TOML.
+    DeviceProfile = "device profile";
     /// A folder of whatever a command wrote.
     Files = "files";
     /// A server that speaks the OpenAI protocol.

@@ -27,11 +27,15 @@ mod workload;
 
 mod server;
 
+mod multimodel;
+
 mod load;
 
 mod checks;
 
 mod profile;
+
+mod fit;
 
 mod plot;
 
@@ -56,6 +60,7 @@ pub fn library() -> Library {
         .service::<server::ServerEmbedded>()
         .service::<server::ServerExternal>()
         .service::<server::ServerCommand>()
+        .service::<multimodel::Controller>()
         .step::<load::WorkloadSchedule>()
         .step::<checks::ServerReset>()
         .step::<checks::ServerTest>()
@@ -63,9 +68,13 @@ pub fn library() -> Library {
         .step::<load::LoadCalibrate>()
         .step::<load::LoadTest>()
         .step::<load::LoadSearch>()
+        .step::<load::LoadSimulate>()
         .step::<profile::ProfilePhases>()
+        .step::<fit::ModelFitLatency>()
         .step::<plot::PlotLines>()
         .step::<plot::PlotBars>()
+        .step::<plot::PlotHeatmap>()
+        .step::<plot::PlotTimeline>()
         .step::<report::ReportPage>()
         .step::<shell::ShellRun>()
 }

@@ -7,7 +7,7 @@
 use crate::files;
 use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
-use crate::load::target;
+use crate::load::{describe_target, target};
 use crate::result::{Definition, MeasuredFile, Row};
 use engine::service::Endpoint;
 use engine::step::{
@@ -122,7 +122,8 @@ impl Step for ProfilePhases {
             profiled.push(self.profile(context, window).await?);
         }
         context.done("windows done", total, total);
-        write_results(context, &profiled)?;
+        let described = describe_target(context.endpoint(&self.server)?).await;
+        write_results(context, &profiled, described)?;
         let trouble: Vec<String> = profiled.iter().flat_map(|p| p.trouble.clone()).collect();
         let grade = if trouble.is_empty() {
             Grade::Valid
@@ -347,12 +348,16 @@ fn definitions(profiled: &[Profiled]) -> Vec<Definition> {
         .collect()
 }
 
-fn write_results(context: &StepContext, profiled: &[Profiled]) -> Result<(), StepError> {
+fn write_results(
+    context: &StepContext,
+    profiled: &[Profiled],
+    target: BTreeMap<String, String>,
+) -> Result<(), StepError> {
     let result = MeasuredFile {
         rows: profiled.iter().map(|p| p.row.clone()).collect(),
         definitions: definitions(profiled),
         notes: Vec::new(),
-        target: BTreeMap::new(),
+        target,
         details: serde_json::Value::Null,
     };
     files::write_json(&context.output("result.json"), &result)?;

@@ -6,6 +6,9 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// What a target says of itself if it computes nothing, such as `sim, device l4, illustrative`.
+pub(crate) const SIMULATED: &str = "server.simulated";
+
 /// The content of a `result.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct MeasuredFile {
@@ -41,6 +44,35 @@ pub(crate) struct Definition {
     pub(crate) formula: String,
 }
 
+impl MeasuredFile {
+    /// How the numbers came about if nothing was computed.
+    pub(crate) fn simulated(&self) -> Option<&str> {
+        simulated(&self.target)
+    }
+}
+
+/// How the numbers of a target come about if it computes nothing.
+pub(crate) fn simulated(target: &BTreeMap<String, String>) -> Option<&str> {
+    target.get(SIMULATED).map(String::as_str)
+}
+
+/// What stands beside whatever shows several results of which some were simulated; empty if none was.
+pub(crate) fn stamp<'a>(results: impl IntoIterator<Item = Option<&'a str>>) -> String {
+    let mut how: Vec<&str> = Vec::new();
+    let mut word = "simulated";
+    for result in results {
+        match result {
+            None => word = "partly simulated",
+            Some(said) if how.contains(&said) => {}
+            Some(said) => how.push(said),
+        }
+    }
+    match how.as_slice() {
+        [] => String::new(),
+        how => format!("{word} ({})", how.join("; ")),
+    }
+}
+
 impl Row {
     /// Returns a value; what is not there is `None`.
     pub(crate) fn value(&self, name: &str) -> Option<f64> {
@@ -65,4 +97,21 @@ pub(crate) fn definition<'a>(definitions: &'a [Definition], flat: &str) -> Optio
             .filter(|d| flat.starts_with(&format!("{}_", d.name)));
         stems.max_by_key(|d| d.name.len())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_simulated_says_so_once_and_says_if_other_things_were_not() {
+        let l4 = Some("sim, device l4, illustrative");
+        let pace = Some("sim, stated pace");
+        assert_eq!(stamp([None, None]), "");
+        assert_eq!(stamp([l4, l4]), "simulated (sim, device l4, illustrative)");
+        assert_eq!(
+            stamp([l4, None, pace, l4]),
+            "partly simulated (sim, device l4, illustrative; sim, stated pace)"
+        );
+    }
 }

@@ -10,14 +10,24 @@ use engine::step::{
     Figure, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
     Verdict,
 };
-use engine::types::{Lease, Text};
+use engine::types::{Lease, Positive, Text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Tokens of an answer.
 const TOKENS: u64 = 8;
 const PROMPT: &str = "The capital of France is the city of";
+/// Asked of every model with sampling, as people ask.
+const PROMPTS: [&str; 6] = [
+    "Write one sentence about the sea:",
+    "A recipe for bread begins with",
+    "The three largest cities of Europe are",
+    "Once upon a time in a small village",
+    "To sort a list of numbers, first",
+    "The weather tomorrow will be",
+];
 
 engine::options! {
     /// Options of `server.test`.
@@ -28,6 +38,14 @@ engine::options! {
         models: Vec<String> = Vec::new();
         /// Whether chat completions are asked for, too.
         chat: bool = true;
+        /// Prompts that every model answers with sampling, one after the other; six fixed ones if empty.
+        prompts: Vec<String> = Vec::new();
+        /// The sampling temperature of these.
+        temperature: Positive = Positive(0.5);
+        /// The share of probability that their tokens are chosen from.
+        top_p: Positive = Positive(0.9);
+        /// How many of the most probable tokens they are chosen from.
+        top_k: NonZeroU32 = NonZeroU32::new(50).unwrap_or(NonZeroU32::MIN), in "tokens";
         /// Sent as a bearer token; write `${secret.NAME}`.
         api_key: Option<Text>;
         /// Longest wait for one answer.
@@ -38,7 +56,7 @@ engine::options! {
 impl StepType for ServerTest {
     const NAME: &'static str = "server.test";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Asks every served model a few fixed prompts, and checks that streaming, stop, usage and errors are as the protocol says.";
 
     fn outputs() -> &'static [OutputSpec] {
@@ -73,7 +91,9 @@ impl Step for ServerTest {
                 limit: self.request_timeout,
             };
             context.doing(format!("asking `{model}`"));
-            for (check, finding) in asking.all(self.chat).await? {
+            let mut found = asking.all(self.chat).await?;
+            found.push(("prompts", self.prompts(&asking).await?));
+            for (check, finding) in found {
                 let mut row = Row::default();
                 row.labels.insert("model".to_owned(), model.clone());
                 row.labels.insert("check".to_owned(), check.to_owned());
@@ -110,6 +130,28 @@ impl Step for ServerTest {
                 unit: format!("of {n}"),
             }],
         })
+    }
+}
+
+impl ServerTest {
+    /// Whether every prompt is answered at the length that was asked for.
+    async fn prompts(&self, asking: &Asking<'_>) -> Result<Finding, StepError> {
+        let own = self.prompts.iter().map(String::as_str);
+        let prompts: Vec<&str> = match self.prompts.is_empty() {
+            true => PROMPTS.to_vec(),
+            false => own.collect(),
+        };
+        for prompt in prompts {
+            let sampling = json!({
+                "prompt": prompt, "temperature": self.temperature.0, "top_p": self.top_p.0,
+                "top_k": self.top_k,
+            });
+            let said = asking.completion(sampling).await?;
+            if let Err(why) = whole_answer(&said, "/choices/0/text") {
+                return Ok(Err(format!("`{prompt}`: {why}")));
+            }
+        }
+        Ok(Ok(()))
     }
 }
 

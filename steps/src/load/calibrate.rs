@@ -6,7 +6,7 @@ use super::rehearsal::Rehearsal;
 use super::{EventTimeChoice, HttpChoice, client_error_definitions};
 use crate::files;
 use crate::kinds::Workload as WorkloadKind;
-use crate::result::{MeasuredFile, Row};
+use crate::result::{MeasuredFile, Row, SIMULATED};
 use engine::options::Parser;
 use engine::source::Place;
 use engine::step::{
@@ -157,7 +157,10 @@ fn measured(run: &Run, error: &ClientError) -> MeasuredFile {
         rows: vec![row],
         definitions: client_error_definitions().collect(),
         notes: Vec::new(),
-        target: BTreeMap::from([("executor".to_owned(), "sim".to_owned())]),
+        target: BTreeMap::from([
+            ("executor".to_owned(), "sim".to_owned()),
+            (SIMULATED.to_owned(), "sim, stated pace".to_owned()),
+        ]),
         details: serde_json::json!({ "info": run.info, "client_error": error }),
     }
 }

@@ -9,15 +9,20 @@ mod records;
 mod rehearsal;
 mod schedule;
 mod search;
+mod simulate;
 mod test;
+pub(crate) mod timeline;
+mod truth;
 mod warm;
 
 pub use recompute::{Recomputed, recompute};
 
 pub(crate) use calibrate::LoadCalibrate;
+pub(crate) use records::read as read_records;
 pub(crate) use schedule::WorkloadSchedule;
 pub(crate) use search::LoadSearch;
-pub(crate) use test::LoadTest;
+pub(crate) use simulate::LoadSimulate;
+pub(crate) use test::{LoadTest, describe_target};
 pub(crate) use warm::LoadWarm;
 
 use crate::http::Peer;
@@ -115,6 +120,7 @@ pub(crate) fn target(
         http,
         api_key,
         generation,
+        tells_objectives: false,
         extra: serde_json::Map::new(),
     })
 }

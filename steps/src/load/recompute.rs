@@ -34,16 +34,20 @@ pub fn recompute(sample: &Path, to: &Path) -> Result<Recomputed, StepError> {
     let records = records::read(&sample.join("records"))?;
     let metrics = Metrics::of(&info, &records);
     let judged = loadgen::judge(&info, &records, &metrics, None, &Thresholds::default());
+    let simulated = old.simulated().map(str::to_owned);
+    let simulated = simulated.as_deref();
     let new = test::measured(&info, &metrics, &judged, None, old.target)?;
     files::create_dir(to)?;
     files::write_json(&to.join("result.json"), &new)?;
-    write_views(to, &info, &records)?;
-    breakdown::write(&to.join("breakdown.parquet"), &metrics, &records)?;
+    write_views(to, &info, &records, simulated)?;
+    let path = to.join("breakdown.parquet");
+    breakdown::write(&path, &metrics, &records, simulated)?;
     let values = |rows: &[crate::result::Row]| rows.first().map(|r| r.values.clone());
     let then = values(&old.rows).unwrap_or_default();
     let now = values(&new.rows).unwrap_or_default();
-    // What was measured about the client lies in no record.
-    let is_own = |name: &&String| !name.starts_with("client_error_");
+    // What was measured about the client, and what the server wrote down, lies in no record.
+    let is_own =
+        |name: &&String| !name.starts_with("client_error_") && !name.starts_with("causality_");
     let names = then.keys().chain(now.keys()).filter(is_own);
     let pair = |name: &String| {
         let (then, now) = (then.get(name).copied(), now.get(name).copied());
@@ -63,15 +67,21 @@ fn is_same(then: Option<Option<f64>>, now: Option<Option<f64>>) -> bool {
     }
 }
 
-/// Writes records in other tools' words.
+/// Writes records in other tools' words, to which only `simulated` is added where answers were.
 pub(super) fn write_views(
     to: &Path,
     info: &RunInfo,
     records: &[loadgen::Record],
+    simulated: Option<&str>,
 ) -> Result<(), StepError> {
-    files::write_json(&to.join("vllm.json"), &loadgen::views::vllm(info, records))?;
-    files::write_json(
-        &to.join("sglang.json"),
-        &loadgen::views::sglang(info, records),
-    )
+    for (name, mut view) in [
+        ("vllm.json", loadgen::views::vllm(info, records)),
+        ("sglang.json", loadgen::views::sglang(info, records)),
+    ] {
+        if let (Some(how), Some(view)) = (simulated, view.as_object_mut()) {
+            view.insert("simulated".to_owned(), how.into());
+        }
+        files::write_json(&to.join(name), &view)?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use loadgen::{Event, Observer, ObserverError, Outcome, Progress, Record, Usage};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tables::{Column, Table, write_parquet};
+use tables::{Column, Table, write_parquet_with};
 
 /// A part is written when it has so many records …
 const PART_RECORDS: usize = 4096;
@@ -18,17 +18,24 @@ const PART_AGE: Duration = Duration::from_secs(5);
 pub(super) struct RecordFiles<'a> {
     folder: PathBuf,
     context: &'a StepContext,
+    /// How the answers came about, if nothing was computed.
+    simulated: Option<String>,
     waiting: Vec<Record>,
     since: Instant,
     n_parts: u32,
 }
 
 impl<'a> RecordFiles<'a> {
-    pub(super) fn create(folder: PathBuf, context: &'a StepContext) -> Result<Self, StepError> {
+    pub(super) fn create(
+        folder: PathBuf,
+        context: &'a StepContext,
+        simulated: Option<&str>,
+    ) -> Result<Self, StepError> {
         files::create_dir(&folder)?;
         Ok(Self {
             folder,
             context,
+            simulated: simulated.map(str::to_owned),
             waiting: Vec::new(),
             since: Instant::now(),
             n_parts: 0,
@@ -48,7 +55,8 @@ impl<'a> RecordFiles<'a> {
         let path = self
             .folder
             .join(format!("part-{:05}.parquet", self.n_parts));
-        write_parquet(&table(&self.waiting)?, &path)?;
+        let simulated = self.simulated.as_deref().map(|how| ("simulated", how));
+        write_parquet_with(&table(&self.waiting)?, simulated.as_slice(), &path)?;
         self.n_parts += 1;
         self.waiting.clear();
         Ok(())
@@ -86,7 +94,7 @@ impl Observer for RecordFiles<'_> {
 }
 
 /// Reads the records of a load test back.
-pub(super) fn read(folder: &Path) -> Result<Vec<Record>, StepError> {
+pub(crate) fn read(folder: &Path) -> Result<Vec<Record>, StepError> {
     let failed = |e: &dyn std::fmt::Display| {
         StepError::because(
             format!("could not read the records in `{}`", folder.display()),
@@ -299,8 +307,9 @@ mod tests {
         (failed.usage, failed.slo, failed.dispatched) = (None, None, None);
         let folder = tempfile::tempdir().expect("a folder");
         let all = [record.clone(), failed.clone()];
-        write_parquet(
+        write_parquet_with(
             &table(&all).expect("a table"),
+            &[],
             &folder.path().join("part-00000.parquet"),
         )
         .expect("written");

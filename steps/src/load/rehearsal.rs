@@ -2,8 +2,9 @@
 //! can be told: the embedded server's executor `sim`, which answers at stated instants and writes
 //! down when it sent what.
 
+use super::truth::truth;
 use crate::http::{self, Peer};
-use embedded_server::{AnswerTrace, ExecutorKind, ServeError, ServerOptions, Trace};
+use embedded_server::{ExecutorKind, ServeError, ServerOptions, Trace};
 use engine::step::{FailureClass, StepContext, StepError};
 use loadgen::{
     ClientError, Ended, EventTime, Generation, HttpVersion, Limits, Load, NoObserver, Prompt,
@@ -92,6 +93,7 @@ impl Rehearsal {
                 http: self.http,
                 api_key: None,
                 generation: Generation::default(),
+                tells_objectives: false,
                 extra: serde_json::Map::new(),
             },
             timeouts: Timeouts::default(),
@@ -116,11 +118,6 @@ fn in_known_words(request: &Request) -> Request {
 fn truths(trace: &Path) -> Result<Vec<Truth>, StepError> {
     let answers = Trace::read(trace)
         .map_err(|e| StepError::because("could not read what the server wrote down", e))?;
-    let truth = |answer: AnswerTrace| Truth {
-        request: answer.request,
-        received: answer.received_ns,
-        sent: answer.sent_ns,
-    };
     Ok(answers.into_iter().map(truth).collect())
 }
 

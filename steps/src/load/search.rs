@@ -5,8 +5,8 @@ use super::arrivals::LoadOptions;
 use super::bisect::{Bisection, Tally};
 use super::calibration::{Calibration, Measurement};
 use super::{
-    EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, grade, reason_text,
-    target,
+    EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, describe_target, grade,
+    reason_text, target,
 };
 use crate::files;
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
@@ -22,8 +22,9 @@ use engine::step::{
 use engine::types::{Artifact, Lease, Positive, Text};
 use engine::value::Table;
 use loadgen::{
-    Arrivals, Check, ClientError, Ended, Generation, Limits, Load, Metrics, NoObserver, Process,
-    Rate, Reuse, RunPlan, Secret, Slo, Stop, Threads, Thresholds, Timeouts, Workload,
+    Arrivals, Breakdown, Check, ClientError, Ended, Generation, Limits, Load, Metrics, NoObserver,
+    Process, Rate, Record, Reuse, RunPlan, Secret, Slo, Stop, Threads, Thresholds, Timeouts,
+    Workload,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -71,6 +72,9 @@ engine::options! {
         slo_tpot: Option<Duration>;
         /// Objective: longest end-to-end latency, from the scheduled instant.
         slo_e2el: Option<Duration>;
+        /// Whether each model that the workload asks has to keep the objectives by itself, too: then the one
+        /// that keeps them least decides.
+        by_model: bool = false;
         /// The percentile that has to keep the objectives: so many of 100 requests.
         percentile: Positive = Positive(99.0);
         /// How sure a decision has to be before no trial is repeated, as a share.
@@ -81,6 +85,9 @@ engine::options! {
         requests: NonZeroU32 = NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN), in "requests";
         /// Whether the workload may start over when trials have used it up.
         cycle: bool = false;
+        /// Whether requests say by when they have to be answered: `slo`, their longest end-to-end latency
+        /// in seconds, which servers of several models know.
+        send_objectives: bool = false;
         /// How to talk to the server.
         protocol: ProtocolChoice = ProtocolChoice::Completions;
         /// Sent as a bearer token; write `${secret.NAME}`.
@@ -240,18 +247,20 @@ impl LoadSearch {
             .api_key
             .as_ref()
             .map(|k| context.text(k).map(Secret::new));
+        let mut target = target(
+            context.endpoint(&self.server)?,
+            self.protocol.into(),
+            self.http.into(),
+            Generation::default(),
+            api_key.transpose()?,
+        )?;
+        target.tells_objectives = self.send_objectives;
         Ok(RunPlan {
             workload: Arc::new(self.requests(workload, trial)?),
             load: self.load(value, trial)?,
             stop: Stop::Requests(self.requests.into()),
             reuse: Reuse::Once,
-            target: target(
-                context.endpoint(&self.server)?,
-                self.protocol.into(),
-                self.http.into(),
-                Generation::default(),
-                api_key.transpose()?,
-            )?,
+            target,
             timeouts: Timeouts {
                 request: self.request_timeout,
                 ..Timeouts::default()
@@ -282,10 +291,15 @@ impl LoadSearch {
             .filter(|(_, v)| v.is_finite())
             .collect();
         if let Some(slo) = metrics.slo {
-            let tally = Tally {
+            let all = Tally {
                 met: slo.met,
                 of: slo.requests,
             };
+            let parts = match self.by_model {
+                true => by_model(&metrics, &run.records),
+                false => Vec::new(),
+            };
+            let tally = worst(all, parts);
             return Ok(Made { tally, values });
         }
         let judged = loadgen::judge(
@@ -330,6 +344,27 @@ impl LoadSearch {
         let sure = tally.decides(wanted, self.confidence.0);
         sure.or_else(|| is_last.then(|| tally.share() >= wanted))
     }
+}
+
+/// What each model kept, where there are several.
+fn by_model(metrics: &Metrics, records: &[Record]) -> Vec<Tally> {
+    let all = Breakdown::all(metrics, records);
+    let parts = all.iter().filter(|b| b.by.name() == "model");
+    let slo = parts.flat_map(|b| &b.parts).filter_map(|part| part.slo);
+    slo.map(|slo| Tally {
+        met: slo.met,
+        of: slo.requests,
+    })
+    .collect()
+}
+
+/// The tally of the lowest share; of the whole where none is lower.
+fn worst(all: Tally, parts: Vec<Tally>) -> Tally {
+    let lower = |worst: Tally, part: Tally| match part.of > 0 && part.share() < worst.share() {
+        true => part,
+        false => worst,
+    };
+    parts.into_iter().fold(all, lower)
 }
 
 /// A value of a search for users.
@@ -447,7 +482,8 @@ impl Step for LoadSearch {
         }
         let (held, broke) = bisection.found();
         let error = self.client_error(context, &workload, held).await?;
-        let result = self.measured(held, broke, &trials, error.as_ref());
+        let mut result = self.measured(held, broke, &trials, error.as_ref());
+        result.target = describe_target(context.endpoint(&self.server)?).await;
         files::write_json(&context.output("result.json"), &result)?;
         context.notes.finished()?;
         let mut report = self.report(held, broke, trials.len());
@@ -544,8 +580,13 @@ impl LoadSearch {
     fn criterion(&self) -> String {
         match self.slo() {
             Some(_) => format!(
-                "a load holds if {} % of requests meet every objective, decided at {} % confidence or after {} trials",
+                "a load holds if {} % of requests{} meet every objective, decided at {} % confidence or after {} trials",
                 self.percentile.0,
+                if self.by_model {
+                    ", of each model too,"
+                } else {
+                    ""
+                },
                 self.confidence.0 * 100.0,
                 self.repeats
             ),

@@ -4,6 +4,8 @@ use super::arrivals::{ArrivalChoice, LoadOptions, ReadyChoice, StageOptions, Thi
 use super::calibration::{Calibration, Measurement};
 use super::recompute::write_views;
 use super::records::RecordFiles;
+use super::timeline::{self, Timeline};
+use super::truth::{self, CausalityChoice, ServerTrace};
 use super::{
     EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, target, verdict,
 };
@@ -11,7 +13,8 @@ use crate::breakdown;
 use crate::files;
 use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
-use crate::result::{Definition, MeasuredFile, Row};
+use crate::result::{Definition, MeasuredFile, Row, simulated};
+use crate::server::own;
 use engine::options::Parser;
 use engine::service::Endpoint;
 use engine::source::Place;
@@ -21,8 +24,8 @@ use engine::step::{
 use engine::types::{Artifact, Json, Lease, Nested, Positive, Text};
 use engine::value::Table;
 use loadgen::{
-    ClientError, Ended, Generation, Limits, Metrics, OutputLength, Reuse, RunPlan, Secret, Stop,
-    Threads, Thresholds, Timeouts, Workload,
+    ClientError, Ended, Generation, Limits, Metrics, OutputLength, Reuse, Run, RunPlan, Secret,
+    Stop, Threads, Thresholds, Timeouts, Workload,
 };
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -97,6 +100,9 @@ engine::options! {
         temperature: f64 = 0.0;
         /// How to talk to the server.
         protocol: ProtocolChoice = ProtocolChoice::Completions;
+        /// Whether requests say by when they have to be answered: `slo`, their longest end-to-end latency
+        /// in seconds, which servers of several models know.
+        send_objectives: bool = false;
         /// Merged into every request's body.
         extra_body: Json = Json::default();
         /// Sent as a bearer token; write `${secret.NAME}`.
@@ -108,6 +114,9 @@ engine::options! {
         /// begins, a minute at most, unless one of its shape did so within the last hour; or
         /// samples of a `load.calibrate` that the plan has.
         calibration: Calibration = Calibration::Automatic;
+        /// Whether records are held to what the server wrote down: each token was sent, made and read in
+        /// that order, and both count alike. What cannot be makes the result invalid.
+        causality: CausalityChoice = CausalityChoice::Automatic;
         /// Starts the random numbers of arrivals; the sample's index is added.
         seed: u64 = 42;
         /// Threads that send and receive; one for every four processors if absent.
@@ -121,40 +130,49 @@ engine::options! {
     }
 }
 
+/// What a load leaves.
+pub(super) const OUTPUTS: &[OutputSpec] = &[
+    OutputSpec {
+        name: "result",
+        file: "result.json",
+        kind: "result",
+        doc: "Metrics with their definitions, and the verdict.",
+    },
+    OutputSpec {
+        name: "records",
+        file: "records",
+        kind: "records",
+        doc: "One row per request, as Parquet files.",
+    },
+    OutputSpec {
+        name: "views",
+        file: "views",
+        kind: "files",
+        doc: "The same in the JSON of `vllm bench serve` and of SGLang's `bench_serving`, by their arithmetic.",
+    },
+    OutputSpec {
+        name: "breakdown",
+        file: "breakdown.parquet",
+        kind: "table",
+        doc: "The headline numbers by model, by turn and by group, where requests differ in them.",
+    },
+    OutputSpec {
+        name: "timeline",
+        file: "timeline.json",
+        kind: "timeline",
+        doc: "How each model of the server fared, and which came and went; empty if the server tells none.",
+    },
+];
+
 impl StepType for LoadTest {
     const NAME: &'static str = "load.test";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const SUMMARY: &'static str =
         "Measures a server under an open or closed load, with every request recorded.";
 
     fn outputs() -> &'static [OutputSpec] {
-        &[
-            OutputSpec {
-                name: "result",
-                file: "result.json",
-                kind: "result",
-                doc: "Metrics with their definitions, and the verdict.",
-            },
-            OutputSpec {
-                name: "records",
-                file: "records",
-                kind: "records",
-                doc: "One row per request, as Parquet files.",
-            },
-            OutputSpec {
-                name: "views",
-                file: "views",
-                kind: "files",
-                doc: "The same in the JSON of `vllm bench serve` and of SGLang's `bench_serving`, by their arithmetic.",
-            },
-            OutputSpec {
-                name: "breakdown",
-                file: "breakdown.parquet",
-                kind: "table",
-                doc: "The headline numbers by model, by turn and by group, where requests differ in them.",
-            },
-        ]
+        OUTPUTS
     }
 
     fn identity(&self) -> Vec<(String, String)> {
@@ -231,14 +249,9 @@ impl LoadTest {
             api_key,
         )?;
         target.extra.clone_from(&self.extra_body.0);
+        target.tells_objectives = self.send_objectives;
         let whole = NonZeroU64::new(workload.requests().len() as u64).unwrap_or(NonZeroU64::MIN);
-        let stop = match (self.duration, self.requests) {
-            (Some(duration), _) => Stop::After(duration),
-            (None, _) if !self.stages.is_empty() => {
-                Stop::After(self.stages.iter().map(|stage| stage.0.duration).sum())
-            }
-            (None, requests) => Stop::Requests(requests.unwrap_or(whole)),
-        };
+        let stop = stop(self.duration, self.requests.unwrap_or(whole), &self.stages);
         let reuse = match self.reuse {
             ReuseChoice::Once => Reuse::Once,
             ReuseChoice::Cycle => Reuse::Cycle,
@@ -280,13 +293,20 @@ impl Step for LoadTest {
         let plan = self.plan(context, workload)?;
         let endpoint = context.endpoint(&self.server)?;
         let target = describe_target(endpoint).await;
-        let mut files = RecordFiles::create(context.output("records"), context)?;
+        let trace = ServerTrace::begin(self.causality, endpoint).await?;
+        let simulated = simulated(&target).map(str::to_owned);
+        let simulated = simulated.as_deref();
+        let mut files = RecordFiles::create(context.output("records"), context, simulated)?;
         let run = loadgen::run(plan, &mut files, context.cancelled()).await;
         let run = run.map_err(|e| StepError::new(e.to_string()))?;
         files.finish()?;
         if run.info.ended == Ended::Interrupted {
             return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
         }
+        let causality = match trace {
+            Some(trace) => Some(trace.causality(&run).await?),
+            None => None,
+        };
         let metrics = Metrics::of(&run.info, &run.records);
         let error = calibrated.as_ref().map(|calibrated| calibrated.error);
         let judged = loadgen::judge(
@@ -296,20 +316,53 @@ impl Step for LoadTest {
             error.as_ref(),
             &Thresholds::default(),
         );
+        let judged = truth::judged(judged, causality.as_ref());
         let mut result = measured(&run.info, &metrics, &judged, error.as_ref(), target)?;
         let note = calibrated.and_then(|calibrated| calibrated.note(&run.records));
         result.notes.extend(note);
-        files::write_json(&context.output("result.json"), &result)?;
-        files::create_dir(&context.output("views"))?;
-        write_views(&context.output("views"), &run.info, &run.records)?;
-        breakdown::write(&context.output("breakdown.parquet"), &metrics, &run.records)?;
-        let figures = figures(&metrics);
-        Ok(StepReport {
-            summary: Some(crate::figures::line(&figures)),
-            verdict: Some(verdict(&judged)),
-            figures,
-        })
+        truth::describe(causality.as_ref(), &mut result);
+        let timeline = Timeline::read(endpoint, &run.info).await?;
+        conclude(context, &run, (&metrics, &judged), result, &timeline)
     }
+}
+
+/// When a load stops that has `requests` where nothing else ends it.
+pub(super) fn stop(
+    duration: Option<Duration>,
+    requests: NonZeroU64,
+    stages: &[Nested<StageOptions>],
+) -> Stop {
+    match duration {
+        Some(duration) => Stop::After(duration),
+        None if !stages.is_empty() => {
+            Stop::After(stages.iter().map(|stage| stage.0.duration).sum())
+        }
+        None => Stop::Requests(requests),
+    }
+}
+
+/// Writes everything about a load but its records, and reports.
+pub(super) fn conclude(
+    context: &StepContext,
+    run: &Run,
+    (metrics, judged): (&Metrics, &loadgen::Verdict),
+    mut result: MeasuredFile,
+    timeline: &Timeline,
+) -> Result<StepReport, StepError> {
+    timeline.measure(&mut result);
+    files::write_json(&context.output("timeline.json"), timeline)?;
+    files::write_json(&context.output("result.json"), &result)?;
+    files::create_dir(&context.output("views"))?;
+    let simulated = result.simulated();
+    write_views(&context.output("views"), &run.info, &run.records, simulated)?;
+    let path = context.output("breakdown.parquet");
+    breakdown::write(&path, metrics, &run.records, simulated)?;
+    let figures = figures(metrics);
+    Ok(StepReport {
+        summary: Some(crate::figures::line(&figures)),
+        verdict: Some(verdict(judged)),
+        figures,
+    })
 }
 
 pub(super) fn measured(
@@ -414,11 +467,13 @@ fn cached(metrics: &Metrics) -> Option<[(&'static str, f64); 2]> {
 }
 
 /// What the server says of itself, kept with the result.
-async fn describe_target(endpoint: &Endpoint) -> BTreeMap<String, String> {
+pub(crate) async fn describe_target(endpoint: &Endpoint) -> BTreeMap<String, String> {
     let mut target: BTreeMap<String, String> = endpoint
         .facts
         .iter()
-        .filter(|(k, _)| !["address_file", http::CA_CERTIFICATES].contains(&k.as_str()))
+        .filter(|(k, _)| {
+            ![own::ADDRESS_FILE, http::CA_CERTIFICATES, timeline::FACT].contains(&k.as_str())
+        })
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();
     if let Ok(answer) = http::get(Peer::of(endpoint), "/server_info").await

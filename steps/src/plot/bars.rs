@@ -38,7 +38,7 @@ engine::options! {
 impl StepType for PlotBars {
     const NAME: &'static str = "plot.bars";
     const KIND: StepKind = StepKind::Report;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Draws measured values by category, side by side or stacked.";
 
     fn outputs() -> &'static [OutputSpec] {
@@ -91,8 +91,9 @@ impl PlotBars {
             .title
             .clone()
             .unwrap_or_else(|| format!("{} by {}", names.join(", "), title(&self.x)));
-        let mut chart =
-            BarChart::new(heading, axis, categories.clone()).category_label(title(&self.x));
+        let mut chart = BarChart::new(heading, axis, categories.clone())
+            .subtitle(points.stamp())
+            .category_label(title(&self.x));
         for (name, column) in names.iter().zip(columns) {
             let bar = |category: &String| {
                 let found = column.iter().find(|(c, _)| c == category);

@@ -1,12 +1,22 @@
-//! Charts from samples: `plot.lines` and `plot.bars`.
+//! Charts from samples: `plot.lines`, `plot.bars`, `plot.heatmap` and `plot.timeline`.
 
 mod bars;
+mod heatmap;
 mod lines;
+mod timeline;
+
+mod moments;
 mod points;
+mod relative;
+
+#[cfg(test)]
+mod made_up;
 
 pub(crate) use bars::PlotBars;
+pub(crate) use heatmap::PlotHeatmap;
 pub(crate) use lines::PlotLines;
 pub(crate) use points::believed;
+pub(crate) use timeline::PlotTimeline;
 
 use crate::files;
 use charts::{Chart, Theme};
@@ -22,7 +32,12 @@ const OUTPUT: &[OutputSpec] = &[OutputSpec {
     doc: "The chart as data (`chart.json`), SVG and PNG, and its points as CSV.",
 }];
 
-fn write_chart(context: &StepContext, chart: &Chart, csv: &str) -> Result<(), StepError> {
+/// Writes a chart in all its forms into the step's folder `chart`.
+pub(crate) fn write_chart(
+    context: &StepContext,
+    chart: &Chart,
+    csv: &str,
+) -> Result<(), StepError> {
     let folder = context.output("chart");
     files::create_dir(&folder)?;
     files::write_json(&folder.join("chart.json"), chart)?;

@@ -5,7 +5,7 @@
 //! unless there are no others; such a point is drawn hollow.
 
 use crate::files;
-use crate::result::{Definition, MeasuredFile, definition};
+use crate::result::{Definition, MeasuredFile, definition, stamp};
 use charts::{Axis, Grade, Reading};
 use engine::problem::did_you_mean;
 use engine::step::{self, Sample, StepError};
@@ -19,8 +19,10 @@ const GRADE: &str = "verdict";
 pub(super) struct Points {
     table: Table,
     definitions: Vec<Definition>,
-    /// Numeric columns that are axes of the plan.
+    /// Columns that are axes of the plan.
     axes: BTreeSet<String>,
+    /// What stands under the title where samples were simulated; else empty.
+    stamp: String,
 }
 
 /// A cell while the table is put together.
@@ -35,12 +37,14 @@ impl Points {
         let mut rows: Vec<BTreeMap<String, Cell>> = Vec::new();
         let mut definitions: Vec<Definition> = Vec::new();
         let mut axes = BTreeSet::new();
+        let mut simulated: Vec<Option<String>> = Vec::new();
         for sample in samples {
             let path = sample
                 .outputs
                 .get("result")
                 .ok_or_else(|| StepError::new(format!("`{}` left no result", sample.node)))?;
             let file: MeasuredFile = files::read_json(path)?;
+            let how = file.simulated().map(str::to_owned);
             for new in file.definitions {
                 if !definitions.iter().any(|d| d.name == new.name) {
                     definitions.push(new);
@@ -59,22 +63,33 @@ impl Points {
                     cells.insert(name.clone(), axis_cell(value));
                 }
                 cells.insert("sample".to_owned(), Cell::Number(sample.index.into()));
+                cells.extend(
+                    how.clone()
+                        .map(|how| ("simulated".to_owned(), Cell::Text(how))),
+                );
                 cells.insert(
                     GRADE.to_owned(),
                     Cell::Number(f64::from(grade_rank(sample.verdict.grade))),
                 );
                 rows.push(cells);
             }
+            simulated.push(how);
         }
         if rows.is_empty() {
             return Err(StepError::new("there are no samples to plot"));
         }
-        let table = to_table(&rows).map_err(|e| StepError::new(e.to_string()))?;
+        let table = to_table(&rows).map_err(failed)?;
         Ok(Self {
             table,
             definitions,
             axes,
+            stamp: stamp(simulated.iter().map(Option::as_deref)),
         })
+    }
+
+    /// What has to stand under the title: whether samples were simulated.
+    pub(super) fn stamp(&self) -> &str {
+        &self.stamp
     }
 
     /// Says that a column is not there, with the nearest that is.
@@ -115,13 +130,21 @@ impl Points {
         Axis::new(title(name), unit)
     }
 
+    /// Label and unit of an axis in one text.
+    pub(super) fn caption(&self, name: &str) -> String {
+        let axis = self.axis(name);
+        match axis.unit.as_str() {
+            "" => axis.label,
+            unit => format!("{} ({unit})", axis.label),
+        }
+    }
+
     /// Groups rows by `keys`, in order of their values, and summarises `value` of each group.
     pub(super) fn groups(
         &self,
         keys: &[&str],
         value: &str,
     ) -> Result<Vec<(Vec<Label>, Reading)>, StepError> {
-        let failed = |e: tables::TableError| StepError::new(e.to_string());
         let sorted = self
             .table
             .sort_by(
@@ -143,10 +166,66 @@ impl Points {
         Ok(found)
     }
 
+    /// The values of a key, each once, in order.
+    pub(super) fn labels(&self, key: &str) -> Result<Vec<Label>, StepError> {
+        let sorted = self
+            .table
+            .sort_by(&[(key, tables::Order::Ascending)])
+            .map_err(failed)?;
+        let groups = sorted.group_by(&[key]).map_err(failed)?;
+        let first = |group: Table| Ok(label(group.column(key).map_err(failed)?.get(0)));
+        groups.tables().map(first).collect()
+    }
+
+    /// Says that a key has no such value, with the nearest that it has.
+    pub(super) fn require_value(
+        &self,
+        key: &str,
+        value: &str,
+        what: &str,
+    ) -> Result<(), StepError> {
+        let labels = self.labels(key)?;
+        if labels.iter().any(|label| label.text == value) {
+            return Ok(());
+        }
+        let known = labels.iter().map(|label| label.text.as_str());
+        Err(StepError::new(format!(
+            "`{what}` names `{value}`, which is no value of `{key}`"
+        ))
+        .help(did_you_mean(value, known)))
+    }
+
+    /// A sentence about axes that vary within what one point shows; `None` if none does.
+    pub(super) fn mixture(&self, keys: &[&str]) -> Result<Option<String>, StepError> {
+        let mut mixed: Vec<&str> = Vec::new();
+        for group in self.table.group_by(keys).map_err(failed)?.tables() {
+            for axis in self.axes.iter().map(String::as_str) {
+                if mixed.contains(&axis) || keys.contains(&axis) {
+                    continue;
+                }
+                let column = group.column(axis).map_err(failed)?;
+                let first = label(column.get(0));
+                if (1..group.n_rows()).any(|row| label(column.get(row)) != first) {
+                    mixed.push(axis);
+                }
+            }
+        }
+        mixed.sort_unstable();
+        let names: Vec<String> = mixed.iter().map(|axis| format!("`{axis}`")).collect();
+        Ok((!names.is_empty()).then(|| {
+            let names = names.join(" and ");
+            format!("Each value is a median over all values of {names}, too.")
+        }))
+    }
+
     /// The table as CSV.
     pub(super) fn to_csv(&self) -> String {
         self.table.to_csv()
     }
+}
+
+fn failed(error: tables::TableError) -> StepError {
+    StepError::new(error.to_string())
 }
 
 /// The value of a key: a number keeps its place on an axis.
@@ -286,7 +365,43 @@ pub(super) fn title(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::made_up::{points, row};
     use super::*;
+
+    #[test]
+    fn values_of_a_key_are_in_order_and_unknown_ones_are_refused() {
+        let points = points(&[
+            row("swap", 1.0, 8.0, 5.0),
+            row("single", 1.0, 16.0, 5.0),
+            row("swap", 1.0, 8.0, 6.0),
+        ]);
+        let texts = |key| -> Vec<String> {
+            let labels = points.labels(key).expect("labels");
+            labels.into_iter().map(|label| label.text).collect()
+        };
+        assert_eq!(texts("mode"), ["single", "swap"]);
+        assert_eq!(texts("rate"), ["8", "16"]);
+        let error = points
+            .require_value("mode", "singel", "relative_to")
+            .expect_err("unknown");
+        assert!(error.message.contains("`relative_to` names `singel`"));
+        assert_eq!(error.help.as_deref(), Some("did you mean `single`?"));
+    }
+
+    #[test]
+    fn axes_that_vary_within_a_point_are_told_of() {
+        let points = points(&[
+            row("swap", 0.5, 8.0, 5.0),
+            row("swap", 1.0, 8.0, 5.0),
+            row("single", 1.0, 16.0, 5.0),
+        ]);
+        let mixture = points
+            .mixture(&["rate"])
+            .expect("a mixture")
+            .expect("alpha");
+        assert!(mixture.contains("`alpha`") && !mixture.contains("`mode`"));
+        assert_eq!(points.mixture(&["rate", "alpha"]).expect("a mixture"), None);
+    }
 
     fn group(values: &[(f64, f64)]) -> Table {
         Table::new([

@@ -31,7 +31,7 @@ engine::options! {
 impl StepType for ReportPage {
     const NAME: &'static str = "report.page";
     const KIND: StepKind = StepKind::Report;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Writes one self-contained HTML page: charts, tables, definitions, verdicts, environment, plan.";
     const READS_PLAN: bool = true;
 

@@ -87,12 +87,15 @@ fn add(section: Section, data: &Data, by: &str, rows: &[Rows<'_>]) -> Section {
 fn table(data: &Data, by: &str, rows: &[Rows<'_>]) -> Table {
     let most = (ROWS / rows.len()).max(LEAST_ROWS);
     let longest = rows.iter().map(|(_, parts)| parts.len()).max().unwrap_or(0);
+    let of = match data.stamp() {
+        stamp if stamp.is_empty() => format!("{} by {by}", data.name()),
+        stamp => format!("{} by {by}, {stamp}", data.name()),
+    };
     let caption = match longest > most {
         true => format!(
-            "{} by {by}: the first {most} of up to {longest} parts of each sample; all are in its breakdown.parquet",
-            data.name()
+            "{of}: the first {most} of up to {longest} parts of each sample; all are in its breakdown.parquet"
         ),
-        false => format!("{} by {by}", data.name()),
+        false => of,
     };
     let has = |name: &&&str| {
         let mut parts = rows.iter().flat_map(|(_, parts)| parts);
@@ -164,7 +167,8 @@ fn chart(data: &Data, rows: &[Rows<'_>]) -> Option<LineChart> {
         format!("{}: TTFT by turn", data.name()),
         Axis::new("turn", ""),
         Axis::new("TTFT", "ms"),
-    );
+    )
+    .subtitle(data.stamp());
     for (name, rows) in &instances {
         for percentile in ["p50", "p99"] {
             let name = match name.as_str() {

@@ -2,7 +2,7 @@
 
 use crate::breakdown::{self, Part};
 use crate::files;
-use crate::result::{Definition, MeasuredFile, definition};
+use crate::result::{Definition, MeasuredFile, definition, stamp};
 use charts::{Cell, Chart, Column, FileLink, Grade, Language, Section, Table, Tile, Tone, Verdict};
 use engine::step::{self, Sample, StepContext, StepError};
 use std::collections::BTreeSet;
@@ -68,6 +68,19 @@ impl Data {
             .flat_map(|r| r.labels.keys())
             .collect();
         all.into_iter().cloned().collect()
+    }
+
+    /// What stands beside all of it where samples were simulated; else empty.
+    pub(super) fn stamp(&self) -> String {
+        stamp(self.samples.iter().map(|(_, file)| file.simulated()))
+    }
+
+    /// What it is called in tables: its name, and that it was simulated.
+    pub(super) fn caption(&self) -> String {
+        match self.stamp() {
+            stamp if stamp.is_empty() => self.name(),
+            stamp => format!("{}: {stamp}", self.name()),
+        }
     }
 
     pub(super) fn definitions(&self) -> &[Definition] {
@@ -152,6 +165,13 @@ pub(super) fn summary_section(data: &[Data]) -> Section {
             "Every sample is valid: nothing speaks against these numbers.",
         );
     }
+    for data in data.iter().filter(|data| !data.stamp().is_empty()) {
+        let said = format!(
+            "{}. What is simulated was brought by no hardware.",
+            data.caption()
+        );
+        section = section.callout(Tone::Warn, said);
+    }
     for sample in samples
         .iter()
         .filter(|s| s.verdict.grade != step::Grade::Valid)
@@ -220,6 +240,8 @@ fn table(data: &Data, wanted: &[String]) -> Table {
     let shown: Vec<&String> = wanted.iter().filter(|c| data.has(c)).collect();
     let mut columns: Vec<Column> = axes.iter().map(|a| Column::number(a.clone(), "")).collect();
     columns.extend(labels.iter().map(Column::text));
+    let is_stamped = !data.stamp().is_empty();
+    columns.extend(is_stamped.then(|| Column::text("simulated")));
     columns.push(Column::number("sample", ""));
     columns.push(Column::text("verdict"));
     for name in &shown {
@@ -230,7 +252,7 @@ fn table(data: &Data, wanted: &[String]) -> Table {
                 .definition(found.map_or("", |d| d.formula.as_str())),
         );
     }
-    let mut table = Table::new(columns).caption(data.name());
+    let mut table = Table::new(columns).caption(data.caption());
     for (sample, file) in &data.samples {
         for row in &file.rows {
             let mut cells: Vec<Cell> = sample.axes.iter().map(|(_, v)| axis_cell(v)).collect();
@@ -239,6 +261,8 @@ fn table(data: &Data, wanted: &[String]) -> Table {
                     .iter()
                     .map(|l| Cell::text(row.labels.get(l).cloned().unwrap_or_default())),
             );
+            let how = file.simulated().unwrap_or("–");
+            cells.extend(is_stamped.then(|| Cell::text(how)));
             cells.push(Cell::number(f64::from(sample.index + 1)));
             cells.push(
                 Cell::grade(grade(sample.verdict.grade)).hint(sample.verdict.reasons.join("; ")),

@@ -82,7 +82,7 @@ impl Service for ServerCommand {
             StepContext::resolve_text(&context.resolved, text).map(|t| t.replace(PORT, &port))
         };
         let mut argv = self.argv.iter().map(fill).collect::<Result<Vec<_>, _>>()?;
-        let flags = super::flags(&self.args, context)?;
+        let flags = super::flags(&self.args, &context.resolved)?;
         argv.extend(flags.into_iter().map(|flag| flag.replace(PORT, &port)));
         let declared = self
             .env

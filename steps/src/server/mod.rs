@@ -1,30 +1,32 @@
 //! Servers as services: the embedded one, one that runs already, any command.
 
 mod command;
+mod device;
 mod embedded;
 mod external;
 pub(crate) mod flush;
+pub(crate) mod own;
 
 pub(crate) use command::ServerCommand;
-pub(crate) use embedded::ServerEmbedded;
+pub(crate) use embedded::{ServerEmbedded, SwapPolicy};
 pub(crate) use external::ServerExternal;
 
 use crate::http::{self, Peer};
-use engine::service::{Endpoint, LaunchContext, Probe};
-use engine::step::{StepContext, StepError};
+use engine::service::{Endpoint, Probe};
+use engine::step::{Resolved, StepContext, StepError};
 use engine::types::Arguments;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// Facts that every server brings besides `url`.
-const FACTS: &[&str] = &["port", "model"];
+pub(crate) const FACTS: &[&str] = &["port", "model"];
 
 /// How long a server may take to empty its cache.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Picks the port: the one that the plan names, which must be free, or any if it names none or 0.
-fn port(wanted: Option<u16>) -> Result<u16, StepError> {
+pub(crate) fn port(wanted: Option<u16>) -> Result<u16, StepError> {
     let Some(port) = wanted.filter(|port| *port != 0) else {
         return engine::process::free_port()
             .map_err(|e| StepError::because("found no free port", e));
@@ -40,7 +42,7 @@ fn port(wanted: Option<u16>) -> Result<u16, StepError> {
 }
 
 /// Verifies that nothing listens on the port any more.
-fn port_released(endpoint: &Endpoint) -> Result<(), String> {
+pub(crate) fn port_released(endpoint: &Endpoint) -> Result<(), String> {
     let port = endpoint
         .facts
         .get("port")
@@ -68,15 +70,15 @@ async fn probe(endpoint: &Endpoint, health: &str, model: Option<&str>) -> Probe 
 }
 
 /// Empties the prefix cache of a server that can; one that cannot has nothing to reset.
-async fn flush_cache(endpoint: &Endpoint) -> Result<(), StepError> {
+pub(crate) async fn flush_cache(endpoint: &Endpoint) -> Result<(), StepError> {
     flush::flush(Peer::of(endpoint), FLUSH_LIMIT, None)
         .await
         .map(drop)
 }
 
 /// Renders a table of arguments as flags.
-fn flags(arguments: &Arguments, context: &LaunchContext) -> Result<Vec<String>, StepError> {
-    arguments.flags(|text| StepContext::resolve_text(&context.resolved, text))
+fn flags(arguments: &Arguments, resolved: &Resolved) -> Result<Vec<String>, StepError> {
+    arguments.flags(|text| StepContext::resolve_text(resolved, text))
 }
 
 /// The environment of a child: what is declared, and what it inherits by name.

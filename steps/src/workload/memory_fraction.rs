@@ -22,6 +22,8 @@ engine::choices! {
         Memory = "memory",
         /// What weights leave of it: each server gets its weights and its share of the rest.
         Cache = "cache",
+        /// Nothing: each model has all that is usable, whenever it is on the device, as where models swap.
+        Nothing = "nothing",
     }
 }
 
@@ -89,6 +91,8 @@ struct Division {
     /// Total memory and weights, where these count.
     sizes: Option<(f64, Vec<f64>)>,
     models: u32,
+    /// Whether models are on the device together.
+    is_shared: bool,
 }
 
 impl WorkloadMemoryFraction {
@@ -126,7 +130,7 @@ impl WorkloadMemoryFraction {
                 let help = "write `divided = \"cache\"`, or remove `weights`";
                 return Err(unfit("weights", message, help));
             }
-            Divided::Memory => None,
+            Divided::Memory | Divided::Nothing => None,
             Divided::Cache => {
                 let total = self.total_memory.ok_or_else(|| {
                     let message = "without the whole there is no rest to divide";
@@ -146,6 +150,7 @@ impl WorkloadMemoryFraction {
                 .map_or(if sizes.is_some() { 0.87 } else { 0.8 }, |u| u.0),
             sizes,
             models,
+            is_shared: self.divided != Some(Divided::Nothing),
         })
     }
 }
@@ -174,6 +179,9 @@ impl Division {
                 message: format!("there are {} models, numbered from 0", self.models),
                 help: "give the place of a model in the order of launches",
             });
+        }
+        if !self.is_shared {
+            return Ok(self.usable);
         }
         let taken: f64 = (0..model).map(|before| self.part(before)).sum();
         let share = self.part(model) / (1.0 - taken);
@@ -230,6 +238,7 @@ mod tests {
             usable,
             sizes,
             models,
+            is_shared: true,
         }
     }
 
@@ -272,6 +281,15 @@ mod tests {
                 .fold(1.0, |free, share| free * (1.0 - share));
             assert!((1.0 - free - 0.87).abs() < 1e-12, "{free}");
         }
+    }
+
+    #[test]
+    fn models_that_swap_have_all_that_is_usable() {
+        let alone = Division {
+            is_shared: false,
+            ..division(0.1, 2, None)
+        };
+        assert_close(&shares(&alone), &[0.8, 0.8]);
     }
 
     #[test]

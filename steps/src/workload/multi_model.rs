@@ -62,6 +62,9 @@ engine::options! {
         off_ratio: f64 = 0.5;
         /// How many of the models have cycles, as a share, from the first on.
         on_off_models: f64 = 1.0;
+        /// The model that gets all requests, whatever was drawn, so that a trace can be played to one model
+        /// alone; none if empty.
+        all_to: String = String::new();
         /// Starts the random numbers, as `np.random.seed` does.
         seed: u32 = 42;
     }
@@ -83,6 +86,12 @@ impl StepType for WorkloadMultiModel {
         if self.models.is_empty() {
             let help = "write `models = [{ name = \"…\" }, …]`";
             parser.wrong::<()>(&at("models"), "a trace needs a model", "no model", help);
+        }
+        let is_known = |Nested(model): &Nested<TraceModel>| model.name == self.all_to;
+        if !self.all_to.is_empty() && !self.models.iter().any(is_known) {
+            let message = format!("no model is called `{}`", self.all_to);
+            let help = "name one of `models`, or remove it";
+            parser.wrong::<()>(&at("all_to"), message, "unknown model", help);
         }
         for (option, range) in [
             ("input_range", &self.input_range),
@@ -132,6 +141,8 @@ struct Draws {
     models: usize,
     alpha: f64,
     cv: f64,
+    /// Who gets every request, whatever is drawn.
+    all_to: Option<usize>,
     seed: u32,
 }
 
@@ -168,6 +179,7 @@ impl Draws {
         let (inputs, outputs) = (lengths(self.input), lengths(self.output));
         let all = models
             .into_iter()
+            .map(|model| self.all_to.unwrap_or(model))
             .zip(arrivals)
             .zip(inputs.into_iter().zip(outputs));
         all.map(|((model, arrival), (input, output))| Drawn {
@@ -212,6 +224,10 @@ impl WorkloadMultiModel {
             models: self.models.len(),
             alpha: self.alpha.0,
             cv: self.cv.0,
+            all_to: self
+                .models
+                .iter()
+                .position(|Nested(m)| m.name == self.all_to),
             seed: self.seed,
         }
     }
@@ -335,6 +351,7 @@ mod tests {
             on_off_cycle: None,
             off_ratio: 0.5,
             on_off_models: 1.0,
+            all_to: String::new(),
             seed: 42,
         }
     }
@@ -365,6 +382,7 @@ mod tests {
                 models: 2,
                 alpha: 1.0,
                 cv: 1.0,
+                all_to: None,
                 seed: 42,
             },
             models: [0, 1, 1, 1, 0, 0],
@@ -389,6 +407,7 @@ mod tests {
                 models: 2,
                 alpha: 0.1,
                 cv: 4.0,
+                all_to: None,
                 seed: 42,
             },
             models: [0, 1, 0, 0, 0, 0],
@@ -413,6 +432,7 @@ mod tests {
                 models: 3,
                 alpha: 4.0,
                 cv: 0.5,
+                all_to: None,
                 seed: 7,
             },
             models: [1, 2, 2, 2, 2, 2],

@@ -1,0 +1,303 @@
+//! What a server of several models tells of a load: how each model fared meanwhile, and which came
+//! onto the device and left it.
+//!
+//! The server samples itself, on the machine's monotonic clock; it is asked once, when the load has
+//! ended. A server that tells nothing has an empty time line.
+
+use crate::http::{self, Peer};
+use crate::result::{Definition, MeasuredFile};
+use engine::service::Endpoint;
+use engine::step::StepError;
+use loadgen::RunInfo;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The fact of an endpoint that says that it tells a time line.
+pub(crate) const FACT: &str = "timeline";
+
+/// How a model fared at an instant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModelSample {
+    /// `active`, `in_transit` or `off`.
+    pub(crate) state: String,
+    /// Requests that run.
+    pub(crate) running: u64,
+    /// Requests that wait.
+    pub(crate) waiting: u64,
+    /// Slots of its cache in use.
+    pub(crate) used_tokens: u64,
+    /// Requests since the server's start.
+    pub(crate) arrived: u64,
+    /// Bytes of its weights on the device.
+    pub(crate) model_weights_memory: u64,
+    /// Bytes of its cache on the device.
+    pub(crate) token_to_kv_pool_memory: u64,
+}
+
+/// How all models fared at an instant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// Seconds after the load began.
+    pub(crate) t_s: f64,
+    /// In the order of [`Timeline::models`].
+    pub(crate) models: Vec<ModelSample>,
+}
+
+/// A model that came or left.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Swap {
+    /// Which.
+    pub(crate) model: String,
+    /// `in` or `out`.
+    pub(crate) direction: String,
+    /// Why.
+    pub(crate) reason: String,
+    /// When it was asked for, seconds after the load began.
+    pub(crate) begin_s: f64,
+    /// When it was over.
+    pub(crate) end_s: f64,
+    /// Until none of its requests ran.
+    pub(crate) drain_s: f64,
+    /// To copy its weights.
+    pub(crate) copy_s: f64,
+    /// To make or give back its cache.
+    pub(crate) pool_s: f64,
+    /// Bytes of weights that were copied.
+    pub(crate) bytes: u64,
+    /// Bytes of the cache that was made or given back.
+    pub(crate) pool_bytes: u64,
+}
+
+/// The time line of a load.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Timeline {
+    /// The models' names; none if the server tells nothing.
+    pub(crate) models: Vec<String>,
+    /// Bytes of the device that they share.
+    pub(crate) device_memory: Option<u64>,
+    /// In order.
+    pub(crate) samples: Vec<Sample>,
+    /// In the order in which they ended.
+    pub(crate) swaps: Vec<Swap>,
+}
+
+impl Timeline {
+    /// Asks the server what it was like during the run.
+    ///
+    /// # Errors
+    /// [`StepError`] when a server that tells a time line does not, or tells something else.
+    pub(super) async fn read(endpoint: &Endpoint, info: &RunInfo) -> Result<Self, StepError> {
+        if !endpoint.facts.contains_key(FACT) {
+            return Ok(Self::default());
+        }
+        let began = info.started_monotonic_ns;
+        let asked = async |path: &str| {
+            let path = format!("{path}?since_ns={began}");
+            let answer = http::get(Peer::of(endpoint), &path).await?;
+            match answer.status {
+                200 => Ok(answer.body),
+                status => Err(StepError::new(format!(
+                    "the server answers `{path}` with {status}"
+                ))),
+            }
+        };
+        let (timeline, swaps) = (asked("/timeline").await?, asked("/swaps").await?);
+        let window = Window {
+            began,
+            ended: began.saturating_add(info.wall_ns),
+        };
+        Self::of(&timeline, &swaps, window)
+            .map_err(|e| StepError::because("could not read the server's time line", e))
+    }
+
+    pub(super) fn of(
+        timeline: &Value,
+        swaps: &Value,
+        window: Window,
+    ) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Told {
+            at_ns: u64,
+            models: Vec<ModelSample>,
+        }
+        let told: Vec<Told> = Deserialize::deserialize(&timeline["samples"])?;
+        let within = told.into_iter().filter(|told| told.at_ns <= window.ended);
+        let samples = within.map(|told| Sample {
+            t_s: window.seconds(told.at_ns),
+            models: told.models,
+        });
+        let moves: Vec<Moved> = Deserialize::deserialize(&swaps["swaps"])?;
+        let within = moves.into_iter().filter(|m| m.began_ns <= window.ended);
+        Ok(Self {
+            models: Deserialize::deserialize(&timeline["models"])?,
+            device_memory: Deserialize::deserialize(&timeline["device_memory"])?,
+            samples: samples.collect(),
+            swaps: within.map(|moved| moved.swap(window)).collect(),
+        })
+    }
+
+    /// Adds what moved during the load to its result, where models could.
+    pub(super) fn measure(&self, result: &mut MeasuredFile) {
+        if self.models.len() < 2 {
+            return;
+        }
+        let sum = |of: fn(&Swap) -> f64| self.swaps.iter().map(of).sum::<f64>();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "no load swaps 2^53 bytes or times"
+        )]
+        let values = [
+            (
+                "swaps",
+                "swaps",
+                "models that came onto the device",
+                self.swaps.iter().filter(|s| s.direction == "in").count() as f64,
+            ),
+            (
+                "swap_drain_s",
+                "s",
+                "sum over models that left, of the time until none of their requests ran",
+                sum(|s| s.drain_s),
+            ),
+            (
+                "swap_copy_s",
+                "s",
+                "sum over models that came or left, of the time to copy their weights",
+                sum(|s| s.copy_s),
+            ),
+            (
+                "swap_pool_s",
+                "s",
+                "sum over models that came or left, of the time to make or give back their caches",
+                sum(|s| s.pool_s),
+            ),
+            (
+                "swap_bytes",
+                "bytes",
+                "sum over models that came or left, of their weights",
+                sum(|s| s.bytes as f64),
+            ),
+        ];
+        for (name, unit, formula, value) in values {
+            if let Some(row) = result.rows.first_mut() {
+                row.set(name, value);
+            }
+            result.definitions.push(Definition {
+                name: name.to_owned(),
+                unit: unit.to_owned(),
+                formula: formula.to_owned(),
+            });
+        }
+    }
+}
+
+/// A load on the machine's monotonic clock, nanoseconds.
+#[derive(Clone, Copy)]
+pub(super) struct Window {
+    pub(super) began: u64,
+    pub(super) ended: u64,
+}
+
+impl Window {
+    fn seconds(self, ns: u64) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "no load lasts 2^53 ns")]
+        let after = ns.saturating_sub(self.began) as f64;
+        after / 1e9
+    }
+}
+
+/// A move as the server tells it.
+#[derive(Deserialize)]
+struct Moved {
+    model: String,
+    direction: String,
+    reason: String,
+    began_ns: u64,
+    ended_ns: u64,
+    drain_s: f64,
+    copy_s: f64,
+    pool_s: f64,
+    bytes: u64,
+    pool_bytes: u64,
+}
+
+impl Moved {
+    fn swap(self, window: Window) -> Swap {
+        Swap {
+            begin_s: window.seconds(self.began_ns),
+            end_s: window.seconds(self.ended_ns),
+            model: self.model,
+            direction: self.direction,
+            reason: self.reason,
+            drain_s: self.drain_s,
+            copy_s: self.copy_s,
+            pool_s: self.pool_s,
+            bytes: self.bytes,
+            pool_bytes: self.pool_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::Row;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    fn told() -> Timeline {
+        let model = json!({ "state": "active", "running": 3, "waiting": 1, "used_tokens": 64,
+            "arrived": 9, "model_weights_memory": 100, "token_to_kv_pool_memory": 50 });
+        let timeline = json!({ "models": ["a", "b"], "device_memory": 1000, "samples": [
+            { "at_ns": 1_500_000_000_u64, "models": [model, model] },
+            { "at_ns": 9_000_000_000_u64, "models": [model, model] },
+        ] });
+        let moved = |direction: &str, began: u64| {
+            json!({ "model": "a", "direction": direction, "reason": "victim", "began_ns": began,
+                "ended_ns": began + 500_000_000, "drain_s": 0.25, "copy_s": 0.2, "pool_s": 0.05,
+                "bytes": 100, "pool_bytes": 50 })
+        };
+        let swaps = json!({ "swaps": [
+            moved("out", 2_000_000_000), moved("in", 3_000_000_000), moved("in", 8_000_000_000),
+        ] });
+        let window = Window {
+            began: 1_000_000_000,
+            ended: 5_000_000_000,
+        };
+        Timeline::of(&timeline, &swaps, window).unwrap()
+    }
+
+    #[test]
+    fn instants_count_from_the_load_and_end_with_it() {
+        let timeline = told();
+        let at: Vec<f64> = timeline.samples.iter().map(|s| s.t_s).collect();
+        assert_eq!(at, [0.5]);
+        let spans: Vec<_> = timeline
+            .swaps
+            .iter()
+            .map(|s| (s.begin_s, s.end_s))
+            .collect();
+        assert_eq!(spans, [(1.0, 1.5), (2.0, 2.5)]);
+    }
+
+    #[test]
+    fn what_moved_is_summed_where_models_could_move() {
+        let mut result = MeasuredFile {
+            rows: vec![Row::default()],
+            definitions: Vec::new(),
+            notes: Vec::new(),
+            target: BTreeMap::new(),
+            details: Value::Null,
+        };
+        Timeline::default().measure(&mut result);
+        assert!(result.rows[0].values.is_empty());
+        told().measure(&mut result);
+        let value = |name: &str| result.rows[0].values[name];
+        assert_eq!(
+            (value("swaps"), value("swap_bytes")),
+            (Some(1.0), Some(200.0))
+        );
+        assert_eq!(value("swap_drain_s"), Some(0.5));
+        assert_eq!(result.definitions.len(), 5);
+    }
+}
