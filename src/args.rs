@@ -3,7 +3,7 @@
 use crate::exit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use embedded_server::{ExecutorKind, LoadFormat, Policy, WritePolicy};
+use embedded_server::flags::{ServerFlags, size};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,6 +94,10 @@ pub(crate) enum Command {
     /// Start the embedded inference server on its own
     #[command(after_help = SERVER_EXAMPLES)]
     Server(Box<Server>),
+    /// Serve several models that share a device by servers that run already, as
+    /// `multimodel.controller` does in a plan
+    #[command(hide = true, after_help = GATEWAY_EXAMPLES)]
+    Gateway(Gateway),
     /// Write a completion script for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(Completions),
@@ -514,18 +518,6 @@ fn age(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected an age such as `30d`, `12h` or `90m`".to_owned())
 }
 
-fn size(text: &str) -> Result<u64, String> {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("TiB", 40), ("B", 0)];
-    let found = units
-        .into_iter()
-        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
-    let bytes = found.and_then(|(number, shift)| {
-        let number: u64 = number.trim().parse().ok()?;
-        number.checked_mul(1 << shift)
-    });
-    bytes.ok_or_else(|| "expected a size such as `50GiB` or `500MiB`".to_owned())
-}
-
 /// `benchwright reap`
 #[derive(Debug, Args)]
 pub(crate) struct Reap {
@@ -548,176 +540,39 @@ are not touched. Exit code 1 says that something is still there.";
 /// `benchwright server`
 #[derive(Debug, Args)]
 pub(crate) struct Server {
-    /// Folder with config.json, tokenizer.json and, unless they are made up, the weights; `sim`
-    /// takes the tokenizer alone, or makes one up without a folder
-    #[arg(
-        long,
-        visible_alias = "model",
-        value_name = "DIR",
-        required_unless_present = "executor"
-    )]
-    pub(crate) model_path: Option<PathBuf>,
-    /// What tokens come from: `cpu` computes them; `sim` answers every request by itself at a stated
-    /// pace, for clients to be measured against
-    #[arg(long, value_name = "EXECUTOR", value_parser = executor)]
-    pub(crate) executor: Option<ExecutorKind>,
-    /// With `sim`: from a request to its first token, milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 50.0)]
-    pub(crate) sim_ttft_ms: f64,
-    /// With `sim`: from one token to the next, milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 10.0)]
-    pub(crate) sim_tpot_ms: f64,
-    /// With `sim`: queue, cache and batch requests as with a model, each step taking a stated time: a
-    /// decode step `--sim-tpot-ms`, a prefill step `--sim-prefill-us` per token that it computes
-    #[arg(long)]
-    pub(crate) sim_steps: bool,
-    /// With `--sim-steps`: per prompt token that is computed, microseconds
-    #[arg(long, value_name = "US", default_value_t = 200.0)]
-    pub(crate) sim_prefill_us: f64,
-    /// With `--sim-steps`: bytes of keys and values per token
-    #[arg(long, value_name = "BYTES", default_value_t = 131_072)]
-    pub(crate) sim_bytes_per_token: u64,
-    /// With `--sim-steps`: size of the weights, such as `14GiB`
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0B")]
-    pub(crate) sim_weights: u64,
-    /// Write to this file, for every streamed answer, when its events were sent
-    #[arg(long, value_name = "FILE")]
-    pub(crate) trace: Option<PathBuf>,
-    /// The name that requests ask for [default: `default`]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) served_model_name: Option<String>,
-    /// Address to listen at
-    #[arg(long, default_value = "127.0.0.1")]
-    pub(crate) host: String,
-    /// Port to listen at; 0 takes any free one
-    #[arg(long, default_value_t = 30000)]
-    pub(crate) port: u16,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
     /// Write `http://HOST:PORT` to this file once the server listens
     #[arg(long, value_name = "FILE")]
     pub(crate) address_file: Option<PathBuf>,
-    /// Where the weights come from; `auto` takes the folder's own, or random ones if it has none
-    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = load_format)]
-    pub(crate) load_format: LoadFormat,
-    /// Longest prompt and output together, tokens [default: what the model supports]
-    #[arg(long, value_name = "TOKENS")]
-    pub(crate) context_length: Option<usize>,
-    /// Size of the key-value cache, tokens [default: what `--device-memory` leaves for it, or what
-    /// `--cache-memory-mib` holds]
-    #[arg(long, value_name = "TOKENS")]
-    pub(crate) max_total_tokens: Option<usize>,
-    /// Memory for the key-value cache, MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256)]
-    pub(crate) cache_memory_mib: u64,
-    /// Memory of the device that is accounted for, such as `24GiB`: the cache gets
-    /// `--mem-fraction-static` of it less the weights
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub(crate) device_memory: Option<u64>,
-    /// Share of `--device-memory` for weights and cache
-    #[arg(long, value_name = "SHARE", default_value_t = 0.9)]
-    pub(crate) mem_fraction_static: f64,
-    /// Tokens per block of the key-value cache
-    #[arg(long, value_name = "TOKENS", default_value_t = 16)]
-    pub(crate) page_size: usize,
-    /// Requests that run at once
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    pub(crate) max_running_requests: usize,
-    /// Requests that may wait; more are refused with status 429
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub(crate) max_queued_requests: usize,
-    /// Tokens of a prompt that one step computes; -1 never splits a prompt
-    #[arg(
-        long,
-        value_name = "TOKENS",
-        default_value_t = 2048,
-        allow_negative_numbers = true
-    )]
-    pub(crate) chunked_prefill_size: i64,
-    /// Tokens of one prefill step, beyond which no further prompt joins it
-    #[arg(long, value_name = "TOKENS", default_value_t = 16_384)]
-    pub(crate) max_prefill_tokens: usize,
-    /// Which waiting request goes next: `fcfs`, first come first served, or `lpm`, first what finds
-    /// most of its prompt in the cache
-    #[arg(long, value_name = "POLICY", default_value = "fcfs", value_parser = schedule_policy)]
-    pub(crate) schedule_policy: Policy,
-    /// Scales how much output running requests are expected to write: above 1 fewer are admitted,
-    /// below 1 more have to be retracted
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
-    pub(crate) schedule_conservativeness: f64,
-    /// Keep nothing in the cache once nobody uses it
-    #[arg(long)]
-    pub(crate) disable_radix_cache: bool,
-    /// Keep prefixes in host memory too, behind the cache
-    #[arg(long)]
-    pub(crate) enable_hierarchical_cache: bool,
-    /// Host memory for prefixes, in sizes of the cache
-    #[arg(long, value_name = "RATIO", default_value_t = 2.0)]
-    pub(crate) hicache_ratio: f64,
-    /// Host memory for prefixes, GB; counts instead of `--hicache-ratio`
-    #[arg(long, value_name = "GB")]
-    pub(crate) hicache_size: Option<f64>,
-    /// When prefixes are copied to host memory: `write_through`, `write_through_selective` (once
-    /// they are kept a second time, as a prompt is when its request ends) or `write_back` (once they are evicted)
-    #[arg(long, value_name = "POLICY", default_value = "write_through", value_parser = write_policy)]
-    pub(crate) hicache_write_policy: WritePolicy,
-    /// Make copies to and from host memory take as long as at so many GB/s, each way [default: as
-    /// long as they take]
-    #[arg(long, value_name = "GB/S")]
-    pub(crate) hicache_bandwidth: Option<f64>,
-    /// Threads that compute; one leaves the other cores to whoever measures
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) threads: usize,
-    /// Never let a token depend on what else was in its batch, at some cost of speed
-    #[arg(long, visible_alias = "enable-deterministic-inference")]
-    pub(crate) deterministic: bool,
-    /// Start of made-up weights, and of the sampling of requests that name no seed
-    #[arg(
-        long,
-        visible_alias = "random-seed",
-        value_name = "N",
-        default_value_t = 0
-    )]
-    pub(crate) seed: u64,
 }
 
-fn executor(text: &str) -> Result<ExecutorKind, String> {
-    match text {
-        "cpu" => Ok(ExecutorKind::Cpu),
-        "sim" => Ok(ExecutorKind::Sim),
-        _ => Err("expected `cpu` or `sim`".to_owned()),
-    }
+/// `benchwright gateway`
+#[derive(Debug, Args)]
+pub(crate) struct Gateway {
+    /// A JSON file with the models, their servers, and the rules
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Write `http://HOST:PORT` to this file once it listens
+    #[arg(long, value_name = "FILE")]
+    pub(crate) address_file: Option<PathBuf>,
 }
 
-fn load_format(text: &str) -> Result<LoadFormat, String> {
-    match text {
-        "auto" => Ok(LoadFormat::Auto),
-        "safetensors" => Ok(LoadFormat::Safetensors),
-        "dummy" => Ok(LoadFormat::Dummy),
-        "dummy-scaled" => Ok(LoadFormat::DummyScaled),
-        _ => Err("expected `auto`, `safetensors`, `dummy` or `dummy-scaled`".to_owned()),
-    }
-}
+const GATEWAY_EXAMPLES: &str = "\
+Examples:
+  benchwright gateway --config gateway.json
 
-fn schedule_policy(text: &str) -> Result<Policy, String> {
-    match text {
-        "fcfs" => Ok(Policy::Fcfs),
-        "lpm" => Ok(Policy::Lpm),
-        _ => Err("expected `fcfs` or `lpm`".to_owned()),
-    }
-}
-
-fn write_policy(text: &str) -> Result<WritePolicy, String> {
-    match text {
-        "write_through" => Ok(WritePolicy::WriteThrough),
-        "write_through_selective" => Ok(WritePolicy::WriteThroughSelective),
-        "write_back" => Ok(WritePolicy::WriteBack),
-        _ => Err("expected `write_through`, `write_through_selective` or `write_back`".to_owned()),
-    }
-}
+where gateway.json holds, at least:
+  { \"port\": 30000, \"models\": [
+    { \"name\": \"a\", \"url\": \"http://127.0.0.1:30001\" },
+    { \"name\": \"b\", \"url\": \"http://127.0.0.1:30002\", \"begins\": \"off\" } ] }";
 
 const SERVER_EXAMPLES: &str = "\
 Examples:
   benchwright server --model-path model_conf/tiny --load-format dummy
+  benchwright server --model-path DIR --executor sim --device-profile l4
   benchwright server --model-path DIR --port 0 --address-file address.txt
+  benchwright server --executor sim --trace trace.jsonl --fault stall=0.1:2s --fault 429=0.05
 
 Flags that SGLang has too are spelled as there. SIGINT and SIGTERM stop the server in order, a
 second one at once.";

@@ -3,7 +3,7 @@
 use crate::outlook::{Prospect, Will};
 use crate::words;
 use engine::decide::Ledger;
-use engine::graph::{Body, Edge, Graph, NodeId};
+use engine::graph::{Body, Graph, NodeId};
 use engine::step::StepKind;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -80,8 +80,8 @@ fn gpus(graph: &Graph, id: NodeId) -> u32 {
         };
         demand.amounts.get("gpus").copied().unwrap_or(0)
     };
-    let leased = graph.incoming(id).filter(|(_, e)| *e == Edge::Leases);
-    own(id) + leased.map(|(service, _)| own(service)).sum::<u32>()
+    let leased = graph.leased(id).into_iter();
+    own(id) + leased.map(own).sum::<u32>()
 }
 
 /// Adds up what would run for sure, and what may.

@@ -2,8 +2,8 @@
 //!
 //! Knows how to ask and how to show. What plans mean, what runs and what is kept is the engine's;
 //! what steps do is the library's. Reading order: `args`, `commands`, and then what they share:
-//! `plans` (loading), `outlook` (what would run), `execute` (a run from start to exit code),
-//! `render` and `progress` (what is seen), `terminal` (the only place that prints).
+//! `plans` (loading), `outlook` (what would run), `execute` (a run from start to exit code), `hosting`
+//! (commands that serve), `render` and `progress` (what is seen), `terminal` (the only place that prints).
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod commands;
 
 mod estimate;
 mod execute;
+mod hosting;
 mod locks;
 mod outlook;
 mod outputs;

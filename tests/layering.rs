@@ -13,7 +13,10 @@ use serde_json::Value;
 /// Ours that are no capability: each with those of ours that it may know. Capability crates,
 /// which are all others, may know each other.
 const MAY_KNOW: &[(&str, &[&str])] = &[
-    ("benchwright", &["embedded-server", "engine", "steps"]),
+    (
+        "benchwright",
+        &["embedded-server", "engine", "gateway", "steps"],
+    ),
     ("engine", &[]),
     ("xtask", &[]),
 ];
@@ -322,7 +325,7 @@ mod rules {
             (
                 "benchwright",
                 "loadgen",
-                "of ours it knows only `embedded-server`, `engine`, `steps`",
+                "of ours it knows only `embedded-server`, `engine`, `gateway`, `steps`",
             ),
             (
                 "steps",

@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod explain;
 mod fsck;
+mod gateway;
 mod gc;
 mod graph;
 mod lock;
@@ -74,6 +75,7 @@ fn dispatch(command: Command, session: &Session) -> Result<u8, Failure> {
         Command::Reap(arguments) => reap::reap(&arguments, session),
         Command::Report(arguments) => report::report(&arguments, session),
         Command::Server(arguments) => server::server(&arguments, session),
+        Command::Gateway(arguments) => gateway::gateway(&arguments, session),
         Command::Completions(arguments) => Ok(completions::completions(&arguments)),
     }
 }

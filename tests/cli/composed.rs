@@ -8,7 +8,9 @@ use std::path::Path;
 fn every_plan_that_ships_is_sound_in_every_variant() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = tempfile::tempdir().expect("a folder");
-    let plans = fs::read_dir(root.join("plans")).expect("plans").flatten();
+    let folders = ["plans", "plans/hicache", "plans/twin"];
+    let plans = folders.map(|folder| fs::read_dir(root.join(folder)).expect("plans").flatten());
+    let plans = plans.into_iter().flatten();
     let is_plan = |name: &str| name.ends_with(".toml") && !name.ends_with(".lock.toml");
     let plans = plans
         .filter(|e| is_plan(&e.file_name().to_string_lossy()))

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const WRONG_BY_MEANING: &[&str] = &[
     "certificates",
     "circle",
+    "fronts",
     "grid",
     "grid_declared",
     "grid_open",
@@ -77,7 +78,11 @@ fn every_plan_that_ships_follows_the_schema_and_names_it() {
     let printed = Printed::new();
     let plans = plans_in("plans");
     assert!(!plans.is_empty());
-    for plan in plans.into_iter().chain(plans_in("plans/library")) {
+    let folders = ["plans/library", "plans/hicache", "plans/twin"];
+    for plan in plans
+        .into_iter()
+        .chain(folders.into_iter().flat_map(plans_in))
+    {
         let text = fs::read_to_string(&plan).expect("a plan");
         assert_eq!(printed.complaint(&text), None, "{}", plan.display());
         let named = text

@@ -2,10 +2,13 @@
 
 mod caching;
 mod calibrating;
+mod controlling;
+mod held_to_the_truth;
 mod in_browser;
 mod kills;
 mod misbehaving;
 mod multi_turn;
+mod multimodel;
 mod other_servers;
 mod parts;
 mod quickstart;
@@ -13,5 +16,7 @@ mod resetting;
 mod scripted;
 mod searching;
 mod truth;
+mod twin;
 mod unhealthy;
+mod with_foreign_client;
 mod world;

@@ -68,7 +68,37 @@ fn any_command_that_serves_is_measured() {
 }
 
 /// A server of somebody else, ended with the test.
-struct Somebody(Child);
+pub(crate) struct Somebody(Child);
+
+impl Somebody {
+    /// Starts the embedded server with these flags, and returns where it listens.
+    pub(crate) fn start(world: &World, flags: &[&str]) -> (Self, String) {
+        let address = world.path("address");
+        let child = Command::new(env!("CARGO_BIN_EXE_benchwright"))
+            .args(["server", "--port", "0"])
+            .args(["--address-file", address.to_str().expect("a path")])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a server");
+        let somebody = Self(child);
+        let url = wait_for("the server's address", || {
+            fs::read_to_string(&address)
+                .ok()
+                .filter(|t| !t.trim().is_empty())
+        });
+        (somebody, url.trim().to_owned())
+    }
+
+    /// Ends it in order.
+    pub(crate) fn stop(mut self) {
+        let asked = Command::new("kill").arg(self.0.id().to_string()).status();
+        assert!(asked.is_ok_and(|status| status.success()));
+        wait_for("the server to end", || self.0.try_wait().expect("a child"));
+    }
+}
 
 impl Drop for Somebody {
     fn drop(&mut self) {
@@ -82,33 +112,9 @@ impl Drop for Somebody {
 fn a_server_that_runs_already_is_measured_and_left_running() {
     let world = World::new();
     let model = tiny_model(&world).display().to_string();
-    let address = world.path("address");
-    let child = Command::new(env!("CARGO_BIN_EXE_benchwright"))
-        .args([
-            "server",
-            "--model-path",
-            &model,
-            "--load-format",
-            "dummy",
-            "--port",
-            "0",
-        ])
-        .args(["--address-file", address.to_str().expect("a path")])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("a server");
-    let mut somebody = Somebody(child);
-    let url = wait_for("the server's address", || {
-        fs::read_to_string(&address)
-            .ok()
-            .filter(|t| !t.trim().is_empty())
-    });
-    let service = format!(
-        "use = \"server.external\"\nwith = {{ url = \"{}\" }}",
-        url.trim()
-    );
+    let flags = ["--model-path", &model, "--load-format", "dummy"];
+    let (mut somebody, url) = Somebody::start(&world, &flags);
+    let service = format!("use = \"server.external\"\nwith = {{ url = \"{url}\" }}");
     let plan = world.plan(&load_on(&service, &model));
     let finished = world.run(&["run", plan.to_str().expect("a path")]);
     assert!(matches!(finished.code(), 0 | 3), "{}", finished.said());

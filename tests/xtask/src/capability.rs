@@ -75,6 +75,14 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
             what: "clients of vLLM and SGLang",
         },
     },
+    Capability {
+        tests: "SGLang's own client against the embedded server",
+        filter: "with_foreign_client",
+        source: Source::Pypi {
+            script: "tests/with_servers/foreign/fetch.py",
+            what: "client of SGLang",
+        },
+    },
 ];
 
 impl Capability {
