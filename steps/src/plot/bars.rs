@@ -94,6 +94,9 @@ impl PlotBars {
         let mut chart = BarChart::new(heading, axis, categories.clone())
             .subtitle(points.stamp())
             .category_label(title(&self.x));
+        if let Some(mixture) = points.mixture(&[&self.x])? {
+            chart = chart.note(mixture);
+        }
         for (name, column) in names.iter().zip(columns) {
             let bar = |category: &String| {
                 let found = column.iter().find(|(c, _)| c == category);

@@ -1,7 +1,7 @@
 //! `plot.heatmap`: one value over two axes, or how it differs between two values of a third.
 
 use super::points::{Label, Points, title};
-use super::relative::{Named, difference, relative_difference};
+use super::relative::{Named, difference, in_multiples, relative_difference, relative_to};
 use super::{OUTPUT, write_chart};
 use crate::kinds::Measured;
 use charts::{Axis, Chart, HeatmapChart, Reading};
@@ -12,7 +12,7 @@ use engine::types::Samples;
 use engine::value::Table;
 use std::collections::HashMap;
 
-/// Columns and rows at most: more have no room for their numbers.
+/// Columns and rows at most. Cells that are too small for their numbers show colours alone.
 const MOST: usize = 40;
 
 engine::options! {
@@ -64,6 +64,15 @@ impl StepType for PlotHeatmap {
             let message = "`compare` names values of `by`, and there is no `by`";
             let help = "add `by`, the axis that has these values";
             parser.wrong::<()>(&at("compare"), message, "of which axis?", help);
+        }
+        if self
+            .by
+            .as_ref()
+            .is_some_and(|by| [&self.x, &self.y].contains(&by))
+        {
+            let message = "`by` is what the columns or the rows are already";
+            let help = "name the axis that has the values of `compare`";
+            parser.wrong::<()>(&at("by"), message, "in every cell the same", help);
         }
         if self.x == self.y {
             let message = "`x` and `y` are the same";
@@ -199,10 +208,7 @@ impl PlotHeatmap {
             return format!("{value} by {} and {}", title(&self.x), title(&self.y));
         };
         let heading = format!("{value}: {one} against {other}");
-        match &self.relative_to {
-            Some(base) => format!("{heading}, relative to {base}"),
-            None => heading,
-        }
+        relative_to(heading, self.relative_to.as_deref())
     }
 
     /// What the colours mean.
@@ -211,10 +217,7 @@ impl PlotHeatmap {
         if let [one, other] = self.compare.as_slice() {
             axis.label = format!("{}, {one} − {other}", axis.label);
         }
-        if let Some(base) = &self.relative_to {
-            axis.unit = format!("× {base}");
-        }
-        axis
+        in_multiples(axis, self.relative_to.as_deref())
     }
 }
 

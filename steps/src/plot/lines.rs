@@ -1,7 +1,7 @@
 //! `plot.lines`: measured values against an axis.
 
 use super::points::{Label, Points, title};
-use super::relative::{Named, quotient};
+use super::relative::{Named, in_multiples, quotient, relative_to};
 use super::{OUTPUT, write_chart};
 use crate::kinds::Measured;
 use charts::{Axis, Chart, LineChart, Panels, Point, Reading, Series};
@@ -10,6 +10,9 @@ use engine::source::Place;
 use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
 use engine::types::Samples;
 use engine::value::Table;
+
+/// Charts side by side at most: a picture has an end.
+const MOST_PANELS: usize = 24;
 
 engine::choices! {
     /// How values are spaced along an axis.
@@ -118,8 +121,18 @@ impl PlotLines {
             let chart = self.panel(points, heading, lines)?;
             return Ok(chart.subtitle(points.stamp()).into());
         };
+        let labels = points.labels(panels)?;
+        if labels.len() > MOST_PANELS {
+            let n = labels.len();
+            let message = format!(
+                "`panels = \"{panels}\"` has {n} values, and there is room for {MOST_PANELS} charts"
+            );
+            return Err(
+                StepError::new(message).help("leave some out, or draw a line for each with `by`")
+            );
+        }
         let mut chart = Panels::new(heading).subtitle(points.stamp()).same_scales();
-        for label in points.labels(panels)? {
+        for label in labels {
             let own = lines
                 .iter()
                 .filter(|(panel, _)| panel.as_ref() == Some(&label));
@@ -133,10 +146,7 @@ impl PlotLines {
     fn heading(&self) -> String {
         let names: Vec<String> = self.y.iter().map(|y| title(y)).collect();
         let heading = format!("{} against {}", names.join(", "), title(&self.x));
-        match &self.relative_to {
-            Some(base) => format!("{heading}, relative to {base}"),
-            None => heading,
-        }
+        relative_to(heading, self.relative_to.as_deref())
     }
 
     /// A chart of some of the lines.
@@ -171,10 +181,7 @@ impl PlotLines {
         if self.y.len() > 1 {
             axis.label = String::new();
         }
-        if let Some(base) = &self.relative_to {
-            axis.unit = format!("× {base}");
-        }
-        axis
+        in_multiples(axis, self.relative_to.as_deref())
     }
 
     /// What points are grouped by: first the panel, then the line, then the place.

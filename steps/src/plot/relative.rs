@@ -3,7 +3,23 @@
 //! What comes of it is as doubtful as the worst reading in it and rests on as many samples as the
 //! one with the fewest. A partner that is missing makes the whole missing, and says so.
 
-use charts::{Grade, Interval, Reading, format_number};
+use charts::{Axis, Grade, Interval, Reading, format_number};
+
+/// What stands behind the title of a chart of multiples.
+pub(super) fn relative_to(heading: String, base: Option<&str>) -> String {
+    match base {
+        Some(base) => format!("{heading}, relative to {base}"),
+        None => heading,
+    }
+}
+
+/// The axis of a chart of multiples: its unit is the base.
+pub(super) fn in_multiples(mut axis: Axis, base: Option<&str>) -> Axis {
+    if let Some(base) = base {
+        axis.unit = format!("× {base}");
+    }
+    axis
+}
 
 /// A reading and what it is called: `swap` and what was measured with it, if anything was.
 #[derive(Clone, Copy)]
@@ -17,8 +33,16 @@ impl<'a> Named<'a> {
         Self { name, reading }
     }
 
-    /// The reading and its value, or what a reader is told in their place.
+    /// The reading and its value, or what a reader is told in their place: what is invalid is
+    /// compared with nothing.
     fn known(self) -> Result<(&'a Reading, f64), Reading> {
+        if self.reading.is_some_and(|r| r.grade == Grade::Invalid) {
+            let why = format!(
+                "`{}` is invalid there, and compared with nothing",
+                self.name
+            );
+            return Err(Reading::missing(why));
+        }
         let value = self
             .reading
             .and_then(|reading| Some((reading, reading.value?)));
@@ -207,6 +231,27 @@ mod tests {
             Some("`single` was not measured there")
         );
         assert_eq!(difference(Named::new("swap", None), swap).value, None);
+    }
+
+    #[test]
+    fn what_is_invalid_is_compared_with_nothing() {
+        let (fine, broken) = (reading(9.0, 1), reading(3.0, 1).grade(Grade::Invalid));
+        let (fine, broken) = (
+            Named::new("swap", Some(&fine)),
+            Named::new("single", Some(&broken)),
+        );
+        for found in [
+            quotient(fine, broken),
+            quotient(broken, fine),
+            difference(fine, broken),
+            relative_difference(fine, fine, broken),
+        ] {
+            assert_eq!(found.value, None);
+            assert_eq!(
+                found.note.as_deref(),
+                Some("`single` is invalid there, and compared with nothing")
+            );
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ const INSTANCES: usize = 4;
 const COLUMNS: &[&str] = &[
     "requests",
     "failed",
+    "aborted",
     "request_throughput",
     "output_throughput",
     "request_throughput_whole",
