@@ -343,25 +343,35 @@ fn row(seen: &Observation) -> Row {
 
 /// What times of a grid that is too small cannot say.
 fn blind(phase: Phase, rows: &[Row]) -> Vec<&'static str> {
-    let varies = |term: usize| {
-        let values = rows.iter().map(|row| row.terms[term]);
-        let (least, most) = values.fold((f64::INFINITY, 0.0), |(a, b): (f64, f64), v| {
-            (a.min(v), b.max(v))
-        });
-        // Less than that is drowned by what the terms have in common.
+    // Less than that is drowned by what the terms have in common.
+    let varies = |value: &dyn Fn(&Row) -> f64| {
+        let (least, most) = rows
+            .iter()
+            .map(value)
+            .fold((f64::INFINITY, 0.0), |(a, b): (f64, f64), v| {
+                (a.min(v), b.max(v))
+            });
         most > 1.5 * least
     };
     let mut blind = Vec::new();
     match phase {
-        Phase::Prefill if !varies(1) => {
-            blind.push("all prompts are of about one length, so that steps, tokens and attention are not told apart");
+        Phase::Prefill => {
+            if !varies(&|row| row.terms[1]) {
+                blind.push("all prompts are of about one length, so that steps, tokens and attention are not told apart");
+            }
         }
-        Phase::Decode if !varies(1) => {
-            blind.push(
-                "all batches are of one size, so that steps and sequences are not told apart",
-            );
+        Phase::Decode => {
+            if !varies(&|row| row.terms[1]) {
+                blind.push(
+                    "all batches are of one size, so that steps and sequences are not told apart",
+                );
+            }
+            if !varies(&|row| row.terms[2] / row.terms[1]) {
+                blind.push(
+                    "all sequences are of about one length, so that sequences and what they attend to are not told apart: other lengths may take another time than the fit says",
+                );
+            }
         }
-        Phase::Prefill | Phase::Decode => {}
     }
     blind
 }
@@ -416,6 +426,27 @@ mod tests {
             quality: None,
         },
     };
+
+    fn decode(batch: f64, length: f64) -> Row {
+        Row {
+            terms: [1.0, batch, batch * length],
+            value: 1.0,
+        }
+    }
+
+    #[test]
+    fn a_grid_that_cannot_tell_terms_apart_is_named() {
+        let whole: Vec<Row> = [(1.0, 64.0), (8.0, 64.0), (1.0, 512.0), (8.0, 512.0)]
+            .map(|(batch, length)| decode(batch, length))
+            .into();
+        assert!(blind(Phase::Decode, &whole).is_empty());
+        let one_length = [decode(1.0, 512.0), decode(8.0, 520.0)];
+        let named = blind(Phase::Decode, &one_length);
+        assert!(named.len() == 1 && named[0].starts_with("all sequences are of about one length"));
+        let one_batch = [decode(4.0, 64.0), decode(4.0, 512.0)];
+        let named = blind(Phase::Decode, &one_batch);
+        assert!(named.len() == 1 && named[0].starts_with("all batches are of one size"));
+    }
 
     /// What `sim` takes for a grid of prompt lengths and batch sizes.
     fn grid(times: StepTimes) -> Vec<Observation> {

@@ -38,7 +38,7 @@ engine::options! {
         alpha: Positive = Positive(1.0);
         /// What is divided by demand; `cache` if `weights` are given.
         divided: Option<Divided>;
-        /// The share of all memory that servers may take; 0.8 of `memory`, 0.87 of `cache` if absent.
+        /// The share of all memory that servers may take; 0.87 of `cache`, else 0.8, if absent.
         usable: Option<Positive>;
         /// Memory of the device.
         total_memory: Option<Positive>, in "GB";
