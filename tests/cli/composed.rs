@@ -1,22 +1,19 @@
 //! Plans of several files: those that ship, and runs that go on without the files they came from.
 
-use crate::folder::{Folder, benchwright};
+use crate::folder::{Folder, benchwright, plans_below};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[test]
 fn every_plan_that_ships_is_sound_in_every_variant() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = tempfile::tempdir().expect("a folder");
-    let folders = ["plans", "plans/hicache", "plans/twin"];
-    let plans = folders.map(|folder| fs::read_dir(root.join(folder)).expect("plans").flatten());
-    let plans = plans.into_iter().flatten();
-    let is_plan = |name: &str| name.ends_with(".toml") && !name.ends_with(".lock.toml");
-    let plans = plans
-        .filter(|e| is_plan(&e.file_name().to_string_lossy()))
-        .map(|e| e.path());
-    for plan in plans {
-        let text = fs::read_to_string(&plan).expect("a plan");
+    // What is in the library are parts of plans.
+    let is_whole = |plan: &&PathBuf| !plan.starts_with(root.join("plans/library"));
+    let plans = plans_below(&root.join("plans"));
+    assert!(plans.len() > 10, "{plans:?}");
+    for plan in plans.iter().filter(is_whole) {
+        let text = fs::read_to_string(plan).expect("a plan");
         let variants = text.lines().filter_map(|l| l.strip_prefix("[variant."));
         let variants = variants.filter_map(|l| l.split(['.', ']']).next());
         for variant in [None].into_iter().chain(variants.map(Some)) {

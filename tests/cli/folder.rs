@@ -24,6 +24,24 @@ pub(crate) fn benchwright<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> Co
     command
 }
 
+/// The plans and parts of plans in a folder and below it; lock files are none.
+pub(crate) fn plans_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let is_plan = |path: &Path| {
+        let name = path.to_string_lossy();
+        name.ends_with(".toml") && !name.ends_with(".lock.toml")
+    };
+    paths
+        .into_iter()
+        .flat_map(|path| match path.is_dir() {
+            true => plans_below(&path),
+            false => is_plan(&path).then_some(path).into_iter().collect(),
+        })
+        .collect()
+}
+
 /// What a command that ended has said.
 #[derive(Debug)]
 pub(crate) struct Said {
