@@ -3,9 +3,10 @@
 //! What stands behind a front comes and goes with it, so each launch has one front, which has none
 //! itself.
 
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Edge, Graph, NodeId};
 use crate::problem::Problem;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::step::StepKind;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Finds fronts of fronts, and steps that use one service through two fronts, one problem for each
@@ -42,20 +43,57 @@ fn check_front(graph: &Graph, front: NodeId) -> Option<Problem> {
     Some(problem.help(format!("refer to the services behind `{other}` directly")))
 }
 
+/// A step and the effects before it use each service through one front, or none: what was launched
+/// for a front goes when another wants it, or somebody who wants it for itself.
 fn check_step(graph: &Graph, step: NodeId) -> Option<Problem> {
-    let mut front_of: BTreeMap<NodeId, NodeId> = BTreeMap::new();
-    for front in graph.leases(step) {
-        for service in graph.leases(front) {
-            let Some(other) = front_of.insert(service, front) else {
-                continue;
-            };
-            let names = [other, front, service].map(|id| graph.name(id));
-            let [one, two, service] = &names;
-            let message = format!("`{one}` and `{two}` would both stand in front of `{service}`");
-            let problem = Problem::at(&graph.node(step).place, message, "uses both");
-            let help = format!("let two steps use them, or declare `{service}` twice");
-            return Some(problem.help(help));
+    let own = graph.leased(step);
+    let company = company(graph, step);
+    company.iter().find_map(|service| {
+        let is_front = |id: &&NodeId| graph.leases(**id).contains(service);
+        let fronts: Vec<NodeId> = company.iter().filter(is_front).copied().collect();
+        match fronts[..] {
+            [one, two, ..] => Some(behind_both(graph, step, [one, two, *service])),
+            [front] if own.contains(service) && !own.contains(&front) => {
+                Some(behind_and_by_itself(graph, step, front, *service))
+            }
+            _ => None,
         }
+    })
+}
+
+/// Services that are up while a step runs, or an effect that comes before it, in the order of the
+/// plan.
+fn company(graph: &Graph, step: NodeId) -> Vec<NodeId> {
+    let mut company = BTreeSet::new();
+    let mut steps = vec![step];
+    let mut met = BTreeSet::from([step]);
+    while let Some(step) = steps.pop() {
+        company.extend(graph.leased(step));
+        let before = graph.incoming(step);
+        let before = before.filter(|(_, edge)| *edge == Edge::After);
+        let effects = before.filter(|(id, _)| graph.step_kind(*id) == Some(StepKind::Effect));
+        steps.extend(effects.map(|(id, _)| id).filter(|id| met.insert(*id)));
     }
-    None
+    company.into_iter().collect()
+}
+
+fn behind_both(graph: &Graph, step: NodeId, names: [NodeId; 3]) -> Problem {
+    let [one, two, service] = names.map(|id| graph.name(id));
+    let message = format!("`{one}` and `{two}` would both stand in front of `{service}`");
+    let problem = Problem::at(&graph.node(step).place, message, "uses both");
+    let help = format!("let two steps use them, or declare `{service}` twice");
+    problem.help(help)
+}
+
+fn behind_and_by_itself(graph: &Graph, step: NodeId, front: NodeId, service: NodeId) -> Problem {
+    let [front, service] = [front, service].map(|id| graph.name(id));
+    let step = graph.node(step);
+    let message = format!(
+        "`{}` uses `{service}` by itself, and what comes before it uses it behind `{front}`",
+        step.name
+    );
+    let problem = Problem::at(&step.place, message, "would get another launch");
+    problem.help(format!(
+        "refer to `{front}` here, to `{service}` there, or declare `{service}` twice"
+    ))
 }

@@ -36,7 +36,7 @@ pub(super) struct Launching {
     pub(super) service: Arc<dyn DynService>,
     pub(super) policy: Arc<ServicePolicy>,
     /// The service in front of it for whose sake it is launched.
-    pub(super) front: Option<Arc<dyn DynService>>,
+    pub(super) front: Option<Front>,
     /// Its share of the machine.
     pub(super) demand: Demand,
     pub(super) claims: Arc<Claims>,
@@ -45,6 +45,13 @@ pub(super) struct Launching {
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) endings: Endings,
     pub(super) sender: mpsc::Sender<Message>,
+}
+
+/// A service in front of one that is launched.
+pub(super) struct Front {
+    pub(super) name: String,
+    pub(super) service: Arc<dyn DynService>,
+    pub(super) policy: Arc<ServicePolicy>,
 }
 
 /// A service that was started.
@@ -130,13 +137,20 @@ impl Launching {
             }
         };
         endpoint.incarnation = self.name(process.as_ref().map(|p| p.identity()));
-        let has_gpus = process.is_some() && self.policy.demand.amounts.contains_key(GPUS);
+        let has_gpus = process.is_some() && self.has_gpus();
         let gpu_memory = has_gpus.then(|| GpuMemory::of(&self.supervisor, &self.context.folder));
         Ok(Started {
             endpoint,
             process,
             gpu_memory: gpu_memory.flatten(),
         })
+    }
+
+    /// Whether it may hold memory of a GPU: what stands behind a front has the front's GPUs.
+    fn has_gpus(&self) -> bool {
+        let front = self.front.iter().map(|front| &front.policy.demand);
+        let mut demands = front.chain([&self.policy.demand]);
+        demands.any(|demand| demand.amounts.contains_key(GPUS))
     }
 
     /// Names this launch for good: numbers begin anew when a run goes on, processes never do.
@@ -207,7 +221,9 @@ impl Launching {
         let Some(front) = &self.front else {
             return Ok(());
         };
-        let taken = front.take_over(self.node, endpoint).await;
+        let doing = format!("being taken over by `{}`", front.name);
+        self.tell(ServiceNews::Doing(self.node, doing)).await;
+        let taken = front.service.take_over(self.node, endpoint).await;
         taken.map_err(|error| match error.help {
             Some(help) => format!("{}; {help}", error.message),
             None => error.message,
@@ -344,10 +360,15 @@ impl Launching {
 
     fn never_ready(&self, conditions: &Conditions) -> StepError {
         let limit = duration_text(self.policy.ready.timeout);
-        let what = if conditions.is_unhealthy() {
-            format!("it is alive but not healthy after {limit}")
-        } else {
-            format!("it never became ready within {limit}")
+        let what = match &self.front {
+            Some(front) if conditions.waits_for().is_none() => {
+                let front = &front.name;
+                format!("`{front}` in front of it has not taken it over within {limit}")
+            }
+            _ if conditions.is_unhealthy() => {
+                format!("it is alive but not healthy after {limit}")
+            }
+            _ => format!("it never became ready within {limit}"),
         };
         let states = conditions.states(Instant::now());
         let error = self.failed(format!("{what}: {states}"), FailureClass::Timeout, None);

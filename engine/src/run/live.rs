@@ -3,7 +3,7 @@
 //! What becomes of one launch from its start to its end is in `launch`.
 
 use super::Message;
-use super::launch::Launching;
+use super::launch::{Front, Launching};
 use super::panics::catching_panics;
 use super::perform::Reset;
 use super::release::Endings;
@@ -153,7 +153,7 @@ impl LiveServices {
         };
         resolved.note_secrets(|walk| service.service.walk(walk));
         resolved.endpoints = self.endpoints();
-        let front = front.and_then(|front| Some(self.graph.service(front)?.service.clone()));
+        let front = front.and_then(|front| self.front(front));
         let (stop, stopped) = watch::channel(false);
         self.deaths.remove(&node);
         self.folders.insert(node, folder.clone());
@@ -193,6 +193,15 @@ impl LiveServices {
                 let _ = sender.send(Message::Service(news)).await;
             }
         });
+    }
+
+    fn front(&self, front: NodeId) -> Option<Front> {
+        let service = self.graph.service(front)?;
+        Some(Front {
+            name: self.graph.name(front),
+            service: service.service.clone(),
+            policy: service.policy.clone(),
+        })
     }
 
     /// What a service claims: the machine as those that lease it will want it. Otherwise two runs whose

@@ -25,7 +25,7 @@ pub(super) struct Lane {
     pub(super) effects: Vec<NodeId>,
     pub(super) demand: Demand,
     /// Where the step for which the lane was made stands in the plan's order.
-    place: u32,
+    pub(super) place: u32,
     queue: BTreeSet<(Rank, NodeId)>,
 }
 

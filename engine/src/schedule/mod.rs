@@ -21,7 +21,7 @@ use crate::graph::{Graph, NodeId};
 use crate::policy::{OnFailure, Policy, Supply};
 use crate::pools::Pools;
 use crate::step::FailureClass;
-use lanes::Lanes;
+use lanes::{LaneId, Lanes};
 use shape::{Bond, Track, dependents_of, shape_of, tracks_of};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -159,6 +159,8 @@ pub struct Schedule {
     dependents: Vec<Vec<(NodeId, Bond)>>,
     tracks: Vec<Track>,
     lanes: Lanes,
+    /// Lanes for which services were moved and that still lack some, in the order of their beginnings.
+    coming: Vec<LaneId>,
     /// Nodes whose keys can be computed.
     decidable: VecDeque<NodeId>,
     /// Nodes that failed or were skipped, and whose dependents do not know yet.
@@ -207,6 +209,7 @@ impl Schedule {
         Self {
             tracks: tracks_of(&shapes, &dependents),
             lanes: Lanes::default(),
+            coming: Vec::new(),
             decidable: VecDeque::new(),
             broken: VecDeque::new(),
             doomed: VecDeque::new(),

@@ -25,6 +25,16 @@ struct Outlook {
     conflicts: Vec<NodeId>,
 }
 
+/// Whether there will be room for a step whose services serve.
+enum Room {
+    /// Not even alone.
+    Never,
+    /// Once the services that hold it are gone.
+    Soon,
+    /// Once something that runs has ended.
+    Later,
+}
+
 impl Outlook {
     fn is_warm(&self) -> bool {
         self.missing.is_empty() && self.conflicts.is_empty()
@@ -36,8 +46,10 @@ impl Schedule {
         let n_before = actions.len();
         self.stop_unwanted(actions);
         self.start_free(actions);
-        self.start_warm(actions);
-        self.warm_up(actions);
+        let is_making_room = self.start_warm(actions);
+        if !is_making_room {
+            self.warm_up(actions);
+        }
         if actions.len() == n_before && self.is_stuck() {
             self.unstick(actions);
         }
@@ -70,16 +82,19 @@ impl Schedule {
         }
     }
 
-    fn start_warm(&mut self, actions: &mut Vec<Action>) {
+    /// Starts what can start; whether services go so that another one can.
+    fn start_warm(&mut self, actions: &mut Vec<Action>) -> bool {
         let mut warm: Vec<(Rank, LaneId)> = self
             .lanes_in_reach()
             .into_iter()
             .filter_map(|lane| Some((self.outlook(lane).filter(Outlook::is_warm)?.rank, lane)))
             .collect();
         warm.sort_unstable();
+        let mut is_making_room = false;
         for (_, lane) in warm {
-            self.advance(lane, actions);
+            is_making_room |= self.advance(lane, actions);
         }
+        is_making_room
     }
 
     /// Lists the lanes of services that are up, and those that want no service.
@@ -90,36 +105,42 @@ impl Schedule {
             .collect()
     }
 
-    /// Starts as many steps of a lane as may run now, or the next effect that they ask for.
-    fn advance(&mut self, lane: LaneId, actions: &mut Vec<Action>) {
+    /// Starts as many steps of a lane as may run now, or the next effect that they ask for; whether
+    /// services go to make room for more.
+    fn advance(&mut self, lane: LaneId, actions: &mut Vec<Action>) -> bool {
         while let Some(outlook) = self.outlook(lane).filter(Outlook::is_warm) {
             let node = self.next_effect(outlook.node).unwrap_or(outlook.node);
             let is_waiting = matches!(self.state(node), State::Idle | State::Wanted { .. });
             if !is_waiting {
-                return;
+                return false;
             }
             if self.pools.has_room_for_step(self.demand(node)) {
                 self.start(node, actions);
-            } else if !self.make_room(&outlook, actions) {
-                return;
+                continue;
+            }
+            match self.make_room(&outlook, actions) {
+                Room::Never => {}
+                Room::Soon => return true,
+                Room::Later => return false,
             }
         }
+        false
     }
 
     /// Where nothing runs and there still is no room, services hold it: those that the step does
-    /// not use go, and if there are none, it is given up; true if the lane goes on without it.
-    fn make_room(&mut self, outlook: &Outlook, actions: &mut Vec<Action>) -> bool {
+    /// not use go, and if there are none, it is given up.
+    fn make_room(&mut self, outlook: &Outlook, actions: &mut Vec<Action>) -> Room {
         if !self.pools.is_quiet() {
-            return false;
+            return Room::Later;
         }
         let up = self.up.iter().copied();
         let others: Vec<NodeId> = up.filter(|s| !outlook.company.contains(s)).collect();
         if others.is_empty() {
             self.skip(outlook.node, Because::NoRoom, actions);
-            return true;
+            return Room::Never;
         }
         self.stop_idle(&others, actions);
-        false
+        Room::Soon
     }
 
     /// Stops those that serve, each before what stands behind it.
@@ -251,22 +272,44 @@ impl Schedule {
             .filter_map(|lane| self.outlook(*lane).filter(Outlook::is_warm))
             .flat_map(|outlook| outlook.company)
             .collect();
-        let mut cold: Vec<(usize, usize, LaneId)> = Vec::new();
-        let waiting = self.lanes.guarded().take(LOOKAHEAD);
-        let near = in_reach.iter().copied().map(|lane| (0, lane));
-        let lanes: Vec<(usize, LaneId)> = near.chain(waiting.map(|lane| (1, lane))).collect();
-        for (distance, lane) in lanes {
-            if let Some(outlook) = self.outlook(lane).filter(|o| !o.is_warm()) {
-                let idle = |s: &&NodeId| self.state(**s) == State::Idle;
-                cold.push((distance, outlook.missing.iter().filter(idle).count(), lane));
+        // What an earlier lane needs no later one takes away: else they could take turns for ever.
+        let mut kept = warm.clone();
+        for lane in self.cold_lanes(&in_reach) {
+            let company = self.outlook(lane).map(|outlook| outlook.company);
+            let n_before = actions.len();
+            let may_others = self.prepare(lane, &warm, &kept, actions);
+            if actions.len() > n_before && !self.coming.contains(&lane) {
+                self.coming.push(lane);
             }
-        }
-        cold.sort_by_key(|(distance, n_idle, _)| (*distance, *n_idle));
-        for (_, _, lane) in cold {
-            if !self.prepare(lane, &warm, actions) {
+            if !may_others {
                 return;
             }
+            kept.extend(company.into_iter().flatten());
         }
+    }
+
+    /// Lists the lanes that lack services: those for which some were moved already in the order in
+    /// which that was begun, then those that lack the fewest.
+    fn cold_lanes(&mut self, in_reach: &BTreeSet<LaneId>) -> Vec<LaneId> {
+        let mut cold = BTreeSet::new();
+        let near = in_reach.iter().map(|lane| (0, *lane));
+        let waiting = self.lanes.guarded().take(LOOKAHEAD);
+        for (distance, lane) in near.chain(waiting.map(|lane| (1, lane))) {
+            if let Some(outlook) = self.outlook(lane).filter(|o| !o.is_warm()) {
+                let idle = |s: &&NodeId| self.state(**s) == State::Idle;
+                let n_idle = outlook.missing.iter().filter(idle).count();
+                cold.insert((distance, n_idle, self.lanes.get(lane).place, lane));
+            }
+        }
+        let mut lanes = std::mem::take(&mut self.coming);
+        lanes.retain(|lane| cold.iter().any(|(.., other)| lane == other));
+        self.coming.clone_from(&lanes);
+        for (.., lane) in cold {
+            if !lanes.contains(&lane) {
+                lanes.push(lane);
+            }
+        }
+        lanes
     }
 
     /// Stops what is in a lane's way and launches what it lacks; false if nobody else may do so
@@ -275,13 +318,14 @@ impl Schedule {
         &mut self,
         lane: LaneId,
         warm: &BTreeSet<NodeId>,
+        kept: &BTreeSet<NodeId>,
         actions: &mut Vec<Action>,
     ) -> bool {
         let Some(outlook) = self.outlook(lane) else {
             return true;
         };
         if !outlook.conflicts.is_empty() {
-            return self.make_way(&outlook.conflicts, warm, actions);
+            return self.make_way(&outlook.conflicts, kept, actions);
         }
         let wants_machine = self.lanes.get(lane).is_exclusive()
             || outlook.missing.iter().any(|s| self.wants_machine(*s));
@@ -304,7 +348,7 @@ impl Schedule {
                 self.skip(outlook.node, Because::NoRoom, actions);
                 return true;
             }
-            return self.make_way(&others, warm, actions);
+            return self.make_way(&others, kept, actions);
         }
         !wants_machine
     }
@@ -317,12 +361,12 @@ impl Schedule {
     fn make_way(
         &mut self,
         services: &[NodeId],
-        warm: &BTreeSet<NodeId>,
+        kept: &BTreeSet<NodeId>,
         actions: &mut Vec<Action>,
     ) -> bool {
         let services = self.with_fronts(services);
         let in_use = |s: &NodeId| {
-            self.track(*s).busy > 0 || self.state(*s) == State::Launching || warm.contains(s)
+            self.track(*s).busy > 0 || self.state(*s) == State::Launching || kept.contains(s)
         };
         if services.iter().any(in_use) {
             return true;

@@ -407,6 +407,58 @@ proptest! {
     }
 }
 
+/// Whether a step and the effects before it use each service through one front: plans that do not
+/// are refused, see `expand::fronts`.
+fn has_one_front_each(shapes: &[Shape], at: usize) -> bool {
+    let of = |id: &NodeId| &shapes[id.0 as usize];
+    let mut steps = vec![at];
+    let mut company: BTreeSet<NodeId> = BTreeSet::new();
+    while let Some(at) = steps.pop() {
+        company.extend(&shapes[at].leases);
+        let effects = shapes[at].after.iter().filter(|id| of(id).is_effect());
+        steps.extend(effects.map(|id| id.0 as usize));
+    }
+    let own = &shapes[at].leases;
+    company.iter().all(|service| {
+        let mut fronts = company.iter().filter(|id| of(id).leases.contains(service));
+        match (fronts.next(), fronts.next()) {
+            (_, Some(_)) => false,
+            (Some(front), None) => !own.contains(service) || own.contains(front),
+            (None, None) => true,
+        }
+    })
+}
+
+/// Actions that a graph whose nodes all do well may ask for: every node is decided and stopped, and
+/// each sample may bring all services up and down.
+fn most_actions(shapes: &[Shape], runs: &[u32]) -> usize {
+    let n_samples: usize = runs.iter().map(|n| *n as usize + 1).sum();
+    shapes.len() * 3 + n_samples * (2 * shapes.len() + 1)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn where_nothing_fails_it_ends_without_moving_services_in_vain(
+        shapes in shapes(), runs in prop::collection::vec(1..4u32, 12), seed in any::<u64>(),
+    ) {
+        prop_assume!((0..shapes.len()).all(|at| has_one_front_each(&shapes, at)));
+        let runs: Vec<u32> = shapes.iter().zip(runs).map(|(shape, n)| match sort(shape) {
+            Sort::Service | Sort::Step(StepKind::Effect) => 0,
+            Sort::Step(StepKind::Measure) => n,
+            Sort::Step(_) => 1,
+        }).collect();
+        let order = (0..u32::try_from(shapes.len()).unwrap()).map(NodeId).collect();
+        let mut schedule = Schedule::new(shapes.clone(), order, JOBS, seed, &supply());
+        let told = play_at_most(&mut schedule, &runs, most_actions(&shapes, &runs));
+        let skipped = |why: Because| told.iter().any(|a| matches!(a, Action::Skip(_, because) if *because == why));
+        // What has no room takes with it what waits for it.
+        let others = told.iter().any(|a| matches!(a, Action::Skip(_, Because::Dependency(_) | Because::Failure(_))));
+        prop_assert!(!others || skipped(Because::NoRoom), "{:?}", told);
+    }
+}
+
 fn is_end_of(happened: &Happened, node: NodeId) -> bool {
     matches!(happened, Happened::Done(n) | Happened::Sampled(n, _) | Happened::Settled(n) | Happened::Failed(n, _) if *n == node)
 }
@@ -463,12 +515,17 @@ fn a_satisfied_measurement_never_launches_its_server() {
     );
 }
 
-/// Decides everything, then lets every launch, start and stop end well, at most 1000 of them.
+/// Decides everything, then lets every launch, start and stop end well.
 fn play(schedule: &mut Schedule, runs: &[u32]) -> Vec<Action> {
+    play_at_most(schedule, runs, 1000)
+}
+
+/// The same, with so many actions at most.
+fn play_at_most(schedule: &mut Schedule, runs: &[u32], most: usize) -> Vec<Action> {
     let mut told = Vec::new();
     let mut queue: std::collections::VecDeque<Action> = schedule.begin().into();
     while let Some(action) = queue.pop_front() {
-        assert!(told.len() < 1000, "it goes on and on: {told:?}");
+        assert!(told.len() < most, "it goes on and on: {told:?}");
         told.push(action.clone());
         let happened = match action {
             Action::Decide(n) => match runs[n.0 as usize] {
@@ -603,6 +660,24 @@ fn another_front_gets_servers_of_its_own() {
         told.iter().filter(|action| **action == launch).count()
     };
     assert_eq!([0, 1, 2, 3].map(launched), [2, 2, 1, 1], "{told:?}");
+}
+
+#[test]
+fn two_fronts_do_not_take_each_others_servers() {
+    // Who waits first is not always who comes first in the plan.
+    let mut shapes = fronts(2);
+    let alone = shape(Sort::Step(StepKind::Measure), &[], &[]);
+    shapes.extend([alone.clone(), alone]);
+    let (first, second) = (4, 5);
+    shapes[first].after = vec![NodeId(7)];
+    shapes[second].after = vec![NodeId(6)];
+    let order = [0, 1, 2, 3, 6, 7, 4, 5].map(NodeId).to_vec();
+    for seed in 0..8 {
+        let mut schedule = Schedule::new(shapes.clone(), order.clone(), JOBS, seed, &Supply::new());
+        let told = play(&mut schedule, &[0, 0, 0, 0, 2, 2, 1, 1]);
+        let launch = |action: &&Action| **action == Action::Launch(NodeId(0));
+        assert_eq!(told.iter().filter(launch).count(), 2, "{told:?}");
+    }
 }
 
 #[test]
