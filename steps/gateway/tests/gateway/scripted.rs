@@ -138,7 +138,10 @@ async fn an_answer_passes_chunk_by_chunk_and_a_model_leaves_after_its_last() {
     let next = send(gateway.at, "POST", ASKED, &body).await;
     gateway.until_waiting(0, 1).await;
     assert_eq!(one.posts(), [ASKED]);
-    drop((chunks, next));
+    // Who waits on would bring the model back as soon as it had left.
+    drop(next);
+    gateway.until_waiting(0, 0).await;
+    drop(chunks);
     assert_eq!(pending.finish().await.text, "firstsecondthird");
     assert_eq!(other.finish().await.status, 200);
     let left = [ASKED, "/flush_cache", "/release_memory_occupation"];
