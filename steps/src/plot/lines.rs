@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_over_an_invalid_one_is_invalid() {
+    fn a_line_over_an_invalid_one_has_no_points() {
         let invalid = Row {
             grade: engine::step::Grade::Invalid,
             ..row("single", 1.0, 8.0, 10.0)
@@ -341,7 +341,7 @@ mod tests {
                 .expect("a chart"),
         );
         let swap = &chart.series[0].points[0].y;
-        assert_eq!((swap.value, swap.grade), (Some(0.5), Grade::Invalid));
+        assert_eq!((swap.value, swap.grade), (None, Grade::Invalid));
     }
 
     #[test]

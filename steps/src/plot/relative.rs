@@ -36,17 +36,22 @@ impl<'a> Named<'a> {
     /// The reading and its value, or what a reader is told in their place: what is invalid is
     /// compared with nothing.
     fn known(self) -> Result<(&'a Reading, f64), Reading> {
-        if self.reading.is_some_and(|r| r.grade == Grade::Invalid) {
-            let why = format!(
-                "`{}` is invalid there, and compared with nothing",
-                self.name
-            );
-            return Err(Reading::missing(why));
-        }
         let value = self
             .reading
             .and_then(|reading| Some((reading, reading.value?)));
-        value.ok_or_else(|| Reading::missing(format!("`{}` was not measured there", self.name)))
+        match value {
+            None => Err(Reading::missing(format!(
+                "`{}` was not measured there",
+                self.name
+            ))),
+            Some((reading, _)) if reading.grade == Grade::Invalid => {
+                Err(Reading::missing(format!(
+                    "`{}` is invalid there, and compared with nothing",
+                    self.name
+                )))
+            }
+            Some(known) => Ok(known),
+        }
     }
 
     /// `swap 8.2 (degraded, 1 invalid left out)`.
