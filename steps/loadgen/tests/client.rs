@@ -55,13 +55,32 @@ fn plan(address: impl std::fmt::Display, n: u32) -> RunPlan {
         },
         timeouts: Timeouts::default(),
         limits: Limits::default(),
-        threads: loadgen::Threads::default(),
+        // On a large machine there would be several, each with connections of its own.
+        threads: loadgen::Threads {
+            count: Some(NonZeroU32::MIN),
+            ..loadgen::Threads::default()
+        },
         event_time: EventTime::Read,
     }
 }
 
 async fn go(plan: RunPlan) -> Run {
     run(plan, &mut NoObserver, pending()).await.unwrap()
+}
+
+/// Tells the server of a test whenever the client is known to have read something of an answer.
+struct HasRead<F>(F);
+
+impl<F: FnMut() + Send> Observer for HasRead<F> {
+    fn progress(&mut self, progress: &Progress) {
+        if progress.tokens > 0 {
+            (self.0)();
+        }
+    }
+
+    fn records(&mut self, _: &[Record]) -> Result<(), ObserverError> {
+        Ok(())
+    }
 }
 
 /// One request to a server that answers with `answer` and closes.
@@ -173,9 +192,10 @@ async fn the_kernel_tells_when_an_event_came() {
         let mut before = record.dispatched.unwrap();
         for (event, began) in record.events.iter().zip(began) {
             let at = run.info.started_monotonic_ns + event.at;
-            // Two clocks are set beside each other to within microseconds.
-            assert!(at + 50_000 > *began, "{at} before {began}");
-            assert!(event.at > before);
+            // Two clocks are set beside each other, to within far less than lies between two events.
+            assert!(at + 1_000_000 > *began, "{at} before {began}");
+            // Of events that are read at one go the kernel tells the last one's time.
+            assert!(event.at >= before);
             before = event.at;
         }
         assert!(record.done >= before);
@@ -421,11 +441,11 @@ async fn silence_times_out_before_and_within_an_answer() {
         assert_eq!((record.headers, record.attempts), (None, 1));
     }
     let mut within = plan(server.address, 1);
-    within.timeouts.idle = Duration::from_millis(60);
+    within.timeouts.idle = Duration::from_secs(1);
     let record = go(within).await.records.remove(0);
     let (class, message) = failure(&record);
     assert!(
-        class == Class::Timeout && message.contains("no content for 60ms"),
+        class == Class::Timeout && message.contains("no content for 1s"),
         "{message}"
     );
     assert_eq!(record.events.len(), 1);
@@ -857,16 +877,22 @@ async fn what_was_not_asked_for_is_refused() {
 
 #[tokio::test]
 async fn a_reset_in_the_middle_is_a_failure_with_its_instants() {
-    let server = Server::start(|_, stream| {
+    let (tell, has_read) = mpsc::channel();
+    let has_read = Mutex::new(has_read);
+    let server = Server::start(move |_, stream| {
         write(stream, [HEAD, &chunk(&piece("a"))].concat());
         // What is not read makes the system reset the connection.
         let linger = rustix::net::sockopt::set_socket_linger(&*stream, Some(Duration::ZERO));
         linger.unwrap();
-        // Long enough for the piece to be read on a busy machine.
-        std::thread::sleep(Duration::from_millis(500));
+        has_read.lock().unwrap().recv().unwrap();
         Then::Close
     });
-    let result = go(plan(server.address, 1)).await;
+    // When the server is gone nobody hears of it.
+    let mut observer = HasRead(|| {
+        let _ = tell.send(());
+    });
+    let result = run(plan(server.address, 1), &mut observer, pending());
+    let result = result.await.unwrap();
     let record = &result.records[0];
     assert_eq!(
         (failure(record).0, record.events.len()),

@@ -2,8 +2,8 @@
 //! ready.
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use loadgen::{
@@ -353,6 +353,10 @@ async fn a_failure_costs_a_ready_queue_one_conversation() {
     let server = server_that_refuses(0);
     let mut plan = held(server.address, turns(&["a", "b"], 3, text));
     ready(&mut plan, Process::Constant, 500.0, ReadyOrder::Fifo);
+    // One after the other: the server's first request is the first conversation's.
+    if let Load::Open { max_in_flight, .. } = &mut plan.load {
+        *max_in_flight = Some(NonZeroU32::MIN);
+    }
     let result = go(plan).await;
     let outcomes: Vec<String> = of(&result.records, "a")
         .iter()
@@ -368,8 +372,13 @@ async fn a_cap_holds_turns_back_that_were_taken() {
     let open = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
     let (now, peak) = (open.clone(), most.clone());
-    let server = Server::start(move |_, stream| {
+    let both = Barrier::new(2);
+    let server = Server::start(move |n, stream| {
         peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        // The first is answered once there is a second; turns arrive faster than others are answered.
+        if n < 2 {
+            both.wait();
+        }
         std::thread::sleep(Duration::from_millis(3));
         now.fetch_sub(1, Ordering::SeqCst);
         write(
