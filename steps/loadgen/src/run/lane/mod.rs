@@ -46,8 +46,8 @@ const MOST_IDLE: usize = 16_384;
 /// How long to wait, behind `[DONE]`, for the end of the body that makes a connection reusable;
 /// usually it is in the same packet.
 const LAST_CHUNK: Duration = Duration::from_millis(100);
-/// How long a user waits when no connection came to be, nanoseconds: otherwise users of a server that is
-/// gone would do nothing but try.
+/// How long a user waits when no connection came to be, or in made-up time when the answer took none,
+/// nanoseconds: otherwise users of a server that is gone would do nothing but try.
 const REFUSED: u64 = 10_000_000;
 /// What one read takes at most, bytes.
 const READ: usize = 64 << 10;
@@ -200,7 +200,7 @@ impl Lane {
 
     /// Sleeps until something has come or is due; renders a body meanwhile if there is time.
     fn wait(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
-        let is_due = self.set_alarm()?;
+        let is_due = self.set_alarm()? || !self.again.is_empty() || !self.admitted.is_empty();
         let can_render = matches!(&self.feed, Feed::Open(instants) if instants.can_render());
         let has_time = || {
             let due = self.feed.next_due();
