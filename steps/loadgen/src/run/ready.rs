@@ -3,7 +3,8 @@
 //! Shared by all threads: whichever of them has the next arrival takes whichever conversation is
 //! ready. An arrival that finds none passes unused, and no other arrival moves.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,8 +27,10 @@ struct Waiting {
     /// Draws the next conversation; the first is taken where there is nothing to draw.
     random: Option<ChaCha12Rng>,
     conversations: Vec<Conversation>,
-    /// Conversations, and since when they are ready.
+    /// Conversations that were ready at the latest arrival so far, and since when.
     ready: VecDeque<(u64, usize)>,
+    /// Those that became ready after it, the first one first.
+    coming: BinaryHeap<Reverse<(u64, usize)>>,
     /// Turns that were neither taken nor given up.
     left: u64,
 }
@@ -55,6 +58,7 @@ impl ReadyQueue {
             instants,
             random: (order == ReadyOrder::Random).then(random),
             ready: (0..conversations.len()).map(|c| (0, c)).collect(),
+            coming: BinaryHeap::new(),
             left: conversations.iter().map(|turns| turns.len() as u64).sum(),
             conversations: conversations
                 .into_iter()
@@ -108,7 +112,7 @@ impl ReadyQueue {
         let mut waiting = self.lock();
         let turns = &waiting.conversations[conversation];
         if turns.next < turns.turns.len() {
-            waiting.ready.push_back((at, conversation));
+            waiting.coming.push(Reverse((at, conversation)));
         }
     }
 
@@ -130,19 +134,29 @@ impl Waiting {
     /// The next of the conversations that were ready at `scheduled`: what has ended since then came
     /// too late for that arrival, however late it is dealt with.
     fn next(&mut self, scheduled: u64) -> Option<usize> {
-        let was_ready =
-            |(at, (since, _)): (usize, &(u64, usize))| (*since <= scheduled).then_some(at);
-        let mut ready = self.ready.iter().enumerate().filter_map(was_ready);
-        let at = match &mut self.random {
-            None => ready.next(),
-            Some(random) => {
-                let all: Vec<usize> = ready.collect();
-                (!all.is_empty()).then(|| all[random.random_range(0..all.len())])
+        while let Some(Reverse(next)) = self.coming.peek()
+            && next.0 <= scheduled
+        {
+            self.ready.push_back(*next);
+            self.coming.pop();
+        }
+        // A thread that is behind has an arrival before the latest: only then some are not ready for it.
+        let was_ready = |(since, _): &(u64, usize)| *since <= scheduled;
+        let taken = match &mut self.random {
+            None => {
+                let at = self.ready.iter().position(was_ready)?;
+                self.ready.remove(at)
             }
-        };
-        let taken = match self.random {
-            None => self.ready.remove(at?),
-            Some(_) => self.ready.swap_remove_back(at?),
+            Some(_) if self.ready.is_empty() => None,
+            Some(random) => {
+                let mut at = random.random_range(0..self.ready.len());
+                if !was_ready(&self.ready[at]) {
+                    let all = (0..self.ready.len()).filter(|at| was_ready(&self.ready[*at]));
+                    let all: Vec<usize> = all.collect();
+                    at = *all.get(random.random_range(0..all.len().max(1)))?;
+                }
+                self.ready.swap_remove_back(at)
+            }
         };
         taken.map(|(_, conversation)| conversation)
     }
