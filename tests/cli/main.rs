@@ -10,3 +10,4 @@ mod locks;
 mod new;
 mod runs;
 mod schema;
+mod simulated;

@@ -24,6 +24,7 @@ const WRONG_BY_MEANING: &[&str] = &[
     "references",
     "set",
     "settings",
+    "simulated",
     "together",
     "workloads",
 ];

@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use loadgen::{
-    Arrivals, Class, EventTime, Generation, HttpVersion, Limits, Load, OfflineServer, Outcome,
-    Piece, Process, Prompt, Protocol, Rate, Request, Reuse, Run, RunPlan, Stop, Target, Threads,
-    Timeouts, Told, Trust, Workload, run_offline,
+    Arrivals, Class, Ended, EventTime, Generation, HttpVersion, Limits, Load, OfflineServer,
+    Outcome, Piece, Process, Prompt, Protocol, Rate, Request, Reuse, Run, RunPlan, Stop, Target,
+    Threads, Timeouts, Told, Trust, Workload, run_offline,
 };
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const MS: u64 = 1_000_000;
@@ -20,6 +21,12 @@ struct Paced {
     due: BinaryHeap<Reverse<(u64, u64, usize)>>,
     /// One that is never answered.
     silent: Option<u64>,
+    /// One that says nothing more after its first token.
+    stalls: Option<u64>,
+    /// One whose answer is no answer.
+    garbled: Option<u64>,
+    /// Whether it refuses everything, at once.
+    refuses: bool,
     cancelled: Vec<u64>,
     bodies: Vec<serde_json::Value>,
 }
@@ -28,7 +35,8 @@ impl OfflineServer for Paced {
     fn ask(&mut self, request: u64, body: Bytes, at: u64) {
         self.bodies.push(serde_json::from_slice(&body).unwrap());
         if self.silent != Some(request) {
-            self.due.push(Reverse((at + 50 * MS, request, 0)));
+            let wait = if self.refuses { 0 } else { 50 * MS };
+            self.due.push(Reverse((at + wait, request, 0)));
         }
     }
 
@@ -43,8 +51,11 @@ impl OfflineServer for Paced {
             Piece::Body(format!("data: {{\"choices\":[{choice}]}}\n\n").into_bytes())
         };
         let (piece, next) = match n {
+            1 if self.refuses => (Piece::End, at),
+            1 if self.garbled == Some(request) => (Piece::Body(b"data: <\n\n".to_vec()), at),
             0 => {
-                let (status, is_event_stream) = (200, true);
+                let is_event_stream = !self.refuses;
+                let status = if self.refuses { 503 } else { 200 };
                 let head = Piece::Head {
                     status,
                     is_event_stream,
@@ -55,7 +66,8 @@ impl OfflineServer for Paced {
             3 => (event("b", "\"length\""), at),
             _ => (Piece::Body(b"data: [DONE]\n\n".to_vec()), at),
         };
-        if n < 4 {
+        let is_over = n == 1 && (self.refuses || self.stalls == Some(request));
+        if n < 4 && !is_over {
             self.due.push(Reverse((next, request, n + 1)));
         }
         Some(Told { request, at, piece })
@@ -95,16 +107,24 @@ fn plan(load: Load, requests: u64) -> RunPlan {
 }
 
 fn play(plan: RunPlan, server: &mut Paced) -> Run {
+    play_until(plan, server, &|| false)
+}
+
+fn play_until(plan: RunPlan, server: &mut Paced, is_stopped: &(dyn Fn() -> bool + Sync)) -> Run {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
-    runtime.block_on(run_offline(plan, server)).unwrap()
+    let run = runtime.block_on(run_offline(plan, server, is_stopped));
+    run.unwrap()
+}
+
+fn users(n: u32) -> Load {
+    Load::closed(NonZeroU32::new(n).unwrap())
 }
 
 #[test]
 fn users_of_a_closed_loop_go_on_at_exact_instants() {
-    let two = Load::closed(NonZeroU32::new(2).unwrap());
     let mut server = Paced::default();
-    let run = play(plan(two, 4), &mut server);
+    let run = play(plan(users(2), 4), &mut server);
     assert!(run.info.is_offline);
     let seen: Vec<_> = run
         .records
@@ -136,7 +156,7 @@ fn an_open_loop_is_the_same_every_time() {
     let once = play(plan(open(), 300), &mut Paced::default());
     let again = play(plan(open(), 300), &mut Paced::default());
     assert_eq!(once.records.len(), 300);
-    assert_eq!(once.records, again.records);
+    assert_eq!(once, again);
     assert_eq!(once.info.in_flight_peak, 5);
     let lags = once
         .records
@@ -147,16 +167,78 @@ fn an_open_loop_is_the_same_every_time() {
 
 #[test]
 fn what_is_never_answered_fails_when_its_time_is_up() {
-    let two = Load::closed(NonZeroU32::new(2).unwrap());
     let mut server = Paced {
         silent: Some(1),
         ..Paced::default()
     };
-    let mut plan = plan(two, 3);
+    let mut plan = plan(users(2), 3);
     plan.timeouts.request = Duration::from_secs(5);
     let run = play(plan, &mut server);
     assert_eq!(run.records[1].outcome, Outcome::Failed(Class::Timeout));
     assert_eq!(run.records[1].done, 5000 * MS);
     assert_eq!(server.cancelled, [1]);
     assert_eq!(run.records[2].outcome, Outcome::Completed);
+}
+
+#[test]
+fn an_answer_that_stops_or_is_none_is_broken_off() {
+    let mut server = Paced {
+        stalls: Some(0),
+        garbled: Some(1),
+        ..Paced::default()
+    };
+    let mut plan = plan(users(2), 3);
+    plan.timeouts.idle = Duration::from_secs(1);
+    let run = play(plan, &mut server);
+    let outcomes: Vec<Outcome> = run.records.iter().map(|r| r.outcome).collect();
+    assert_eq!(
+        outcomes,
+        [
+            Outcome::Failed(Class::Timeout),
+            Outcome::Failed(Class::BadOutput),
+            Outcome::Completed
+        ]
+    );
+    // A second after its only token.
+    assert_eq!(run.records[0].done, 1050 * MS);
+    let why = run.records[0].error.as_deref().unwrap();
+    assert!(why.contains("no content for 1s"), "{why}");
+    assert_eq!(server.cancelled, [1, 0]);
+}
+
+#[test]
+fn users_who_are_refused_at_once_come_to_an_end() {
+    let mut server = Paced {
+        refuses: true,
+        ..Paced::default()
+    };
+    let mut plan = plan(users(2), 3);
+    plan.reuse = Reuse::Cycle;
+    plan.stop = Stop::After(Duration::from_secs(1));
+    let run = play(plan, &mut server);
+    // Each asks again after 10 ms.
+    assert_eq!((run.records.len(), run.info.ended), (200, Ended::Reached));
+    let refused = Outcome::Failed(Class::HttpStatus(503));
+    assert!(run.records.iter().all(|r| r.outcome == refused));
+}
+
+#[test]
+fn a_run_that_is_stopped_drops_what_is_under_way() {
+    let plan = plan(
+        Load::Open {
+            arrivals: Arrivals::AllAtOnce,
+            seed: 0,
+            max_in_flight: NonZeroU32::new(2),
+            ready_queue: None,
+        },
+        1000,
+    );
+    let looks = AtomicU64::new(0);
+    let is_second = || looks.fetch_add(1, Ordering::Relaxed) == 1;
+    let run = play_until(plan, &mut Paced::default(), &is_second);
+    assert_eq!(run.info.ended, Ended::Interrupted);
+    let count = |outcome| run.records.iter().filter(|r| r.outcome == outcome).count();
+    let (completed, dropped) = (count(Outcome::Completed), count(Outcome::Dropped));
+    assert!(completed > 0 && dropped > 0, "{completed} {dropped}");
+    assert_eq!(completed + dropped, 1000);
 }

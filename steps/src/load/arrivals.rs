@@ -69,6 +69,78 @@ engine::options! {
     }
 }
 
+/// Declares options of a step with those of its load among them, and `load()`, which tells these. The
+/// step has a `seed` besides; the types of its load's options have to be in sight.
+macro_rules! with_load {
+    (
+        $(#[doc = $doc:literal])+
+        pub struct $name:ident { $($before:tt)* } + load + { $($after:tt)* }
+    ) => {
+        engine::options! {
+            $(#[doc = $doc])+
+            pub struct $name {
+                $($before)*
+                /// Open loop: mean arrivals per second.
+                request_rate: Option<Positive>, in "requests/s";
+                /// Open loop: the arrival process; `poisson` if a rate is given.
+                arrivals: Option<ArrivalChoice>;
+                /// Open loop: the shape of `gamma` arrivals: below 1 they come in bursts, 1 is `poisson`,
+                /// above 1 they are more even.
+                burstiness: Option<Positive>;
+                /// Open loop: rates that follow each other, in place of one `request_rate`; with `to` a
+                /// stage is a ramp. The load ends with the last one.
+                stages: Vec<Nested<StageOptions>> = Vec::new();
+                /// Open loop: plays `listed` arrivals so many times as fast.
+                speed: Option<Positive>;
+                /// Open loop: holds arrivals back while so many are unanswered; the queue is recorded.
+                max_in_flight: Option<NonZeroU32>, in "requests";
+                /// Open loop: each arrival takes the next turn of a conversation whose last answer has ended, in
+                /// this order; an arrival that finds none passes unused. Without it arrivals take requests in
+                /// the workload's order.
+                ready_queue: Option<ReadyChoice>;
+                /// Closed loop: users, each of whom sends when the last answer has ended.
+                concurrency: Option<NonZeroU32>, in "users";
+                /// Closed loop: how long a user thinks between an answer and the next request, on average.
+                think_time: Option<Duration>;
+                /// Closed loop: how think times vary.
+                think: ThinkChoice = ThinkChoice::Constant;
+                /// Closed loop: a user takes whole conversations of the workload, turn by turn.
+                sessions: bool = false;
+                /// Stops after so many requests; the workload's length if neither this nor `duration` is given.
+                requests: Option<NonZeroU64>, in "requests";
+                /// Stops sending after so much time.
+                duration: Option<Duration>;
+                /// What happens when more requests are needed than the workload has.
+                reuse: ReuseChoice = ReuseChoice::Once;
+                $($after)*
+            }
+        }
+
+        impl $name {
+            /// What it says of the load.
+            fn load(&self) -> LoadOptions<'_> {
+                LoadOptions {
+                    request_rate: self.request_rate,
+                    arrivals: self.arrivals,
+                    burstiness: self.burstiness,
+                    stages: &self.stages,
+                    speed: self.speed,
+                    max_in_flight: self.max_in_flight,
+                    ready_queue: self.ready_queue,
+                    concurrency: self.concurrency,
+                    think_time: self.think_time,
+                    think: self.think,
+                    sessions: self.sessions,
+                    has_end: self.requests.is_some() || self.duration.is_some(),
+                    seed: self.seed,
+                }
+            }
+        }
+    };
+}
+
+pub(super) use with_load;
+
 /// What a plan says of a load.
 pub(super) struct LoadOptions<'a> {
     pub(super) request_rate: Option<Positive>,

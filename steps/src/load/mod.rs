@@ -125,6 +125,24 @@ pub(crate) fn target(
     })
 }
 
+/// What a server says of itself in `/server_info`, where that is one value, by names such as
+/// `server.executor`.
+fn told_facts(info: serde_json::Value) -> impl Iterator<Item = (String, String)> {
+    let info = match info {
+        serde_json::Value::Object(info) => info,
+        _ => serde_json::Map::new(),
+    };
+    let plain =
+        |(_, v): &(String, serde_json::Value)| !v.is_array() && !v.is_object() && !v.is_null();
+    info.into_iter().filter(plain).map(|(key, value)| {
+        let text = value.as_str().map(str::to_owned);
+        (
+            format!("server.{key}"),
+            text.unwrap_or_else(|| value.to_string()),
+        )
+    })
+}
+
 /// Translates a verdict on a load into the engine's words.
 pub(crate) fn verdict(verdict: &loadgen::Verdict) -> Verdict {
     Verdict {

@@ -4,14 +4,16 @@
 //! answers are the bytes that would go over the wire. Nothing is waited for: ten minutes of load take
 //! seconds, and the same load has the same result to the last digit.
 
-use super::ProtocolChoice;
-use super::arrivals::{ArrivalChoice, LoadOptions, ReadyChoice, StageOptions, ThinkChoice};
+use super::arrivals::{
+    ArrivalChoice, LoadOptions, ReadyChoice, StageOptions, ThinkChoice, with_load,
+};
 use super::records::RecordFiles;
 use super::test::{OUTPUTS, ReuseChoice, conclude, measured, stop};
 use super::timeline::{Timeline, Window};
+use super::{ProtocolChoice, told_facts};
 use crate::kinds::Workload as WorkloadKind;
 use crate::result::{SIMULATED, simulated};
-use crate::server::ServerEmbedded;
+use crate::server::{ServerEmbedded, own};
 use bytes::Bytes;
 use embedded_server::clock::Nanos;
 use embedded_server::flags::ServerFlags;
@@ -19,12 +21,15 @@ use embedded_server::offline::{self, Offline};
 use engine::options::Parser;
 use engine::service::ServiceType;
 use engine::source::Place;
-use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
+use engine::step::{
+    FailureClass, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
+};
 use engine::types::{Artifact, Json, Nested, Positive};
-use engine::value::{Kind, Table};
+use engine::value::{Key, Kind, Table};
 use loadgen::{
-    EventTime, Generation, HttpVersion, Limits, Metrics, Observer, OfflineServer, OutputLength,
-    Piece, Protocol, Reuse, RunPlan, Target, Threads, Thresholds, Timeouts, Told, Trust, Workload,
+    Ended, EventTime, Generation, HttpVersion, Limits, Metrics, Observer, OfflineServer,
+    OutputLength, Piece, Protocol, Reuse, RunPlan, Target, Threads, Thresholds, Timeouts, Told,
+    Trust, Workload,
 };
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -34,44 +39,19 @@ use std::time::Duration;
 /// A target has an address; nobody connects to this one.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-engine::options! {
+/// Options of a server that say nothing here.
+const UNUSED: [&str; 2] = ["port", "trace"];
+/// The same among its further flags.
+const UNUSED_FLAGS: [&str; 4] = ["host", "trace", "fault", "fault_seed"];
+
+with_load! {
     /// Options of `load.simulate`.
     pub struct LoadSimulate {
         /// The server: the options of `server.embedded`, with the executor `sim` and steps.
         server: Nested<ServerEmbedded>;
         /// What is asked.
         workload: Artifact<WorkloadKind>;
-        /// Open loop: mean arrivals per second.
-        request_rate: Option<Positive>, in "requests/s";
-        /// Open loop: the arrival process; `poisson` if a rate is given.
-        arrivals: Option<ArrivalChoice>;
-        /// Open loop: the shape of `gamma` arrivals: below 1 they come in bursts, 1 is `poisson`,
-        /// above 1 they are more even.
-        burstiness: Option<Positive>;
-        /// Open loop: rates that follow each other, in place of one `request_rate`; with `to` a
-        /// stage is a ramp. The load ends with the last one.
-        stages: Vec<Nested<StageOptions>> = Vec::new();
-        /// Open loop: plays `listed` arrivals so many times as fast.
-        speed: Option<Positive>;
-        /// Open loop: holds arrivals back while so many are unanswered; the queue is recorded.
-        max_in_flight: Option<NonZeroU32>, in "requests";
-        /// Open loop: each arrival takes the next turn of a conversation whose last answer has ended, in
-        /// this order.
-        ready_queue: Option<ReadyChoice>;
-        /// Closed loop: users, each of whom sends when the last answer has ended.
-        concurrency: Option<NonZeroU32>, in "users";
-        /// Closed loop: how long a user thinks between an answer and the next request, on average.
-        think_time: Option<Duration>;
-        /// Closed loop: how think times vary.
-        think: ThinkChoice = ThinkChoice::Constant;
-        /// Closed loop: a user takes whole conversations of the workload, turn by turn.
-        sessions: bool = false;
-        /// Stops after so many requests; the workload's length if neither this nor `duration` is given.
-        requests: Option<NonZeroU64>, in "requests";
-        /// Stops sending after so much time.
-        duration: Option<Duration>;
-        /// What happens when more requests are needed than the workload has.
-        reuse: ReuseChoice = ReuseChoice::Once;
+    } + load + {
         /// How to talk to the server.
         protocol: ProtocolChoice = ProtocolChoice::Completions;
         /// Whether requests say by when they have to be answered: `slo`, their longest end-to-end latency
@@ -98,7 +78,10 @@ impl StepType for LoadSimulate {
 
     fn identity(&self) -> Vec<(String, String)> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        vec![("load_generator".to_owned(), version)]
+        // The server is this binary, too.
+        let mut identity = own::identity();
+        identity.push(("load_generator".to_owned(), version));
+        identity
     }
 
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
@@ -106,6 +89,7 @@ impl StepType for LoadSimulate {
         self.load().check(table, place, parser);
         if let Some(Kind::Table(server)) = table.get("server").map(|value| &value.kind) {
             self.server.0.check(server, &at("server"), parser);
+            check_unused(server, parser);
         }
         if self.requests.is_some() && self.duration.is_some() {
             let message = "a load stops after a number of requests or after a time, not both";
@@ -121,26 +105,24 @@ impl StepType for LoadSimulate {
     }
 }
 
-impl LoadSimulate {
-    /// What it says of the load.
-    fn load(&self) -> LoadOptions<'_> {
-        LoadOptions {
-            request_rate: self.request_rate,
-            arrivals: self.arrivals,
-            burstiness: self.burstiness,
-            stages: &self.stages,
-            speed: self.speed,
-            max_in_flight: self.max_in_flight,
-            ready_queue: self.ready_queue,
-            concurrency: self.concurrency,
-            think_time: self.think_time,
-            think: self.think,
-            sessions: self.sessions,
-            has_end: self.requests.is_some() || self.duration.is_some(),
-            seed: self.seed,
-        }
+/// Reports what of a server's options means nothing where nobody listens.
+fn check_unused(server: &Table, parser: &mut Parser<'_>) {
+    let flags = match server.get("args").map(|value| &value.kind) {
+        Some(Kind::Table(flags)) => flags.entries.as_slice(),
+        _ => &[],
+    };
+    let is_flag = |key: &&Key| UNUSED_FLAGS.contains(&key.name.replace('-', "_").as_str());
+    let flags = flags.iter().map(|(key, _)| key).filter(is_flag);
+    let options = server.entries.iter().map(|(key, _)| key);
+    let options = options.filter(|key| UNUSED.contains(&key.name.as_str()));
+    for key in options.chain(flags) {
+        let message = format!("in made-up time `{}` says nothing", key.name);
+        let help = "remove it, or give it to a `server.embedded` that `load.test` measures";
+        parser.wrong::<()>(&key.place, message, "not used", help);
     }
+}
 
+impl LoadSimulate {
     fn server(&self, context: &StepContext) -> Result<Offline, StepError> {
         let flags = self.server.0.all_flags(&context.resolved)?;
         let options = ServerFlags::read(flags).and_then(|flags| flags.options());
@@ -232,17 +214,7 @@ impl OfflineServer for Played {
 /// What the server says of itself, as one that listens would.
 fn target(server: &Offline) -> BTreeMap<String, String> {
     let mut target = BTreeMap::from([("model".to_owned(), server.model_name().to_owned())]);
-    if let serde_json::Value::Object(info) = server.info() {
-        let plain = info
-            .into_iter()
-            .filter(|(_, v)| !v.is_array() && !v.is_object() && !v.is_null());
-        target.extend(plain.map(|(key, value)| {
-            let text = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            (format!("server.{key}"), text)
-        }));
-    }
+    target.extend(told_facts(server.info()));
     let how = target.get(SIMULATED).cloned().unwrap_or_default();
     target.insert(SIMULATED.to_owned(), format!("{how}, made-up time"));
     target
@@ -261,16 +233,13 @@ impl Step for LoadSimulate {
             Protocol::Sglang => "/generate",
             Protocol::Completions | Protocol::Triton => "/v1/completions",
         };
-        // It computes without a pause: on a thread of its own it holds nobody up.
-        let played = tokio::task::spawn_blocking(move || {
-            let mut played = Played { server, path };
-            let run = block_on(loadgen::run_offline(plan, &mut played));
-            (run, played.server)
-        });
-        let (run, server) = played
-            .await
-            .map_err(|e| StepError::because("the simulation failed unexpectedly", e))?;
-        let run = run?.map_err(|e| StepError::new(e.to_string()))?;
+        let mut played = Played { server, path };
+        let is_stopped = || context.is_cancelled();
+        let run = loadgen::run_offline(plan, &mut played, &is_stopped).await;
+        let run = run.map_err(|e| StepError::new(e.to_string()))?;
+        if run.info.ended == Ended::Interrupted {
+            return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
+        }
         let mut files =
             RecordFiles::create(context.output("records"), context, simulated(&target))?;
         files
@@ -290,16 +259,9 @@ impl Step for LoadSimulate {
             began: 0,
             ended: run.info.wall_ns,
         };
+        let server = &played.server;
         let timeline = Timeline::of(&server.timeline(), &server.swaps(), window)
             .map_err(|e| StepError::because("could not read the time line", e))?;
         conclude(context, &run, (&metrics, &judged), result, &timeline)
     }
-}
-
-/// Drives a future that waits for nothing but itself.
-fn block_on<F: Future>(future: F) -> Result<F::Output, StepError> {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().build();
-    let runtime = runtime.map_err(|e| StepError::because("could not begin the simulation", e))?;
-    Ok(runtime.block_on(future))
 }

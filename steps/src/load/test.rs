@@ -1,13 +1,16 @@
 //! `load.test`: one sample of a server under a stated load.
 
-use super::arrivals::{ArrivalChoice, LoadOptions, ReadyChoice, StageOptions, ThinkChoice};
+use super::arrivals::{
+    ArrivalChoice, LoadOptions, ReadyChoice, StageOptions, ThinkChoice, with_load,
+};
 use super::calibration::{Calibration, Measurement};
 use super::recompute::write_views;
 use super::records::RecordFiles;
 use super::timeline::{self, Timeline};
 use super::truth::{self, CausalityChoice, ServerTrace};
 use super::{
-    EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, target, verdict,
+    EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, target, told_facts,
+    verdict,
 };
 use crate::breakdown;
 use crate::files;
@@ -27,6 +30,7 @@ use loadgen::{
     ClientError, Ended, Generation, Limits, Metrics, OutputLength, Reuse, Run, RunPlan, Secret,
     Stop, Threads, Thresholds, Timeouts, Workload,
 };
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -55,45 +59,14 @@ engine::choices! {
     }
 }
 
-engine::options! {
+with_load! {
     /// Options of `load.test`.
     pub struct LoadTest {
         /// The server.
         server: Lease<InferenceServer>;
         /// What is asked.
         workload: Artifact<WorkloadKind>;
-        /// Open loop: mean arrivals per second.
-        request_rate: Option<Positive>, in "requests/s";
-        /// Open loop: the arrival process; `poisson` if a rate is given.
-        arrivals: Option<ArrivalChoice>;
-        /// Open loop: the shape of `gamma` arrivals: below 1 they come in bursts, 1 is `poisson`,
-        /// above 1 they are more even.
-        burstiness: Option<Positive>;
-        /// Open loop: rates that follow each other, in place of one `request_rate`; with `to` a
-        /// stage is a ramp. The load ends with the last one.
-        stages: Vec<Nested<StageOptions>> = Vec::new();
-        /// Open loop: plays `listed` arrivals so many times as fast.
-        speed: Option<Positive>;
-        /// Open loop: holds arrivals back while so many are unanswered; the queue is recorded.
-        max_in_flight: Option<NonZeroU32>, in "requests";
-        /// Open loop: each arrival takes the next turn of a conversation whose last answer has ended, in
-        /// this order; an arrival that finds none passes unused. Without it arrivals take requests in
-        /// the workload's order.
-        ready_queue: Option<ReadyChoice>;
-        /// Closed loop: users, each of whom sends when the last answer has ended.
-        concurrency: Option<NonZeroU32>, in "users";
-        /// Closed loop: how long a user thinks between an answer and the next request, on average.
-        think_time: Option<Duration>;
-        /// Closed loop: how think times vary.
-        think: ThinkChoice = ThinkChoice::Constant;
-        /// Closed loop: a user takes whole conversations of the workload, turn by turn.
-        sessions: bool = false;
-        /// Stops after so many requests; the workload's length if neither this nor `duration` is given.
-        requests: Option<NonZeroU64>, in "requests";
-        /// Stops sending after so much time.
-        duration: Option<Duration>;
-        /// What happens when more requests are needed than the workload has.
-        reuse: ReuseChoice = ReuseChoice::Once;
+    } + load + {
         /// What the output length of a request means.
         output_length: LengthChoice = LengthChoice::Exact;
         /// Sampling temperature; 0 is greedy.
@@ -201,25 +174,6 @@ impl StepType for LoadTest {
 }
 
 impl LoadTest {
-    /// What it says of the load.
-    fn load(&self) -> LoadOptions<'_> {
-        LoadOptions {
-            request_rate: self.request_rate,
-            arrivals: self.arrivals,
-            burstiness: self.burstiness,
-            stages: &self.stages,
-            speed: self.speed,
-            max_in_flight: self.max_in_flight,
-            ready_queue: self.ready_queue,
-            concurrency: self.concurrency,
-            think_time: self.think_time,
-            think: self.think,
-            sessions: self.sessions,
-            has_end: self.requests.is_some() || self.duration.is_some(),
-            seed: self.seed,
-        }
-    }
-
     fn threads(&self) -> Threads {
         Threads {
             count: self.client_threads,
@@ -292,8 +246,9 @@ impl Step for LoadTest {
         let calibrated = self.calibration.of(&measurement, context).await?;
         let plan = self.plan(context, workload)?;
         let endpoint = context.endpoint(&self.server)?;
-        let target = describe_target(endpoint).await;
-        let trace = ServerTrace::begin(self.causality, endpoint).await?;
+        let info = server_info(endpoint).await;
+        let trace = ServerTrace::begin(self.causality, endpoint, &info)?;
+        let target = describe(endpoint, info.ok());
         let simulated = simulated(&target).map(str::to_owned);
         let simulated = simulated.as_deref();
         let mut files = RecordFiles::create(context.output("records"), context, simulated)?;
@@ -466,8 +421,19 @@ fn cached(metrics: &Metrics) -> Option<[(&'static str, f64); 2]> {
     (ideal > WORTH_A_LOOK).then_some([("cached", measured), ("of ideally", ideal)])
 }
 
+/// What the server says of itself.
+async fn server_info(endpoint: &Endpoint) -> Result<Value, StepError> {
+    let answer = http::get(Peer::of(endpoint), "/server_info").await?;
+    Ok(answer.body)
+}
+
 /// What the server says of itself, kept with the result.
 pub(crate) async fn describe_target(endpoint: &Endpoint) -> BTreeMap<String, String> {
+    describe(endpoint, server_info(endpoint).await.ok())
+}
+
+/// The same, of a server that was asked already.
+fn describe(endpoint: &Endpoint, info: Option<Value>) -> BTreeMap<String, String> {
     let mut target: BTreeMap<String, String> = endpoint
         .facts
         .iter()
@@ -476,18 +442,6 @@ pub(crate) async fn describe_target(endpoint: &Endpoint) -> BTreeMap<String, Str
         })
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();
-    if let Ok(answer) = http::get(Peer::of(endpoint), "/server_info").await
-        && let serde_json::Value::Object(info) = answer.body
-    {
-        let plain = info
-            .into_iter()
-            .filter(|(_, v)| !v.is_array() && !v.is_object() && !v.is_null());
-        target.extend(plain.map(|(k, v)| {
-            (
-                format!("server.{k}"),
-                v.as_str().map_or_else(|| v.to_string(), str::to_owned),
-            )
-        }));
-    }
+    target.extend(info.into_iter().flat_map(told_facts));
     target
 }

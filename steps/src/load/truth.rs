@@ -9,6 +9,7 @@ use embedded_server::{AnswerOutcome, AnswerTrace, Trace};
 use engine::service::Endpoint;
 use engine::step::{FailureClass, StepError};
 use loadgen::{Causality, Class, Outcome, Run, Truth, Verdict};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -37,15 +38,17 @@ pub(super) struct ServerTrace<'a> {
 
 impl<'a> ServerTrace<'a> {
     /// Finds the end of the server's trace, if it has one that can be used and is asked for.
-    pub(super) async fn begin(
+    /// `info` is what the server says of itself now.
+    pub(super) fn begin(
         choice: CausalityChoice,
         endpoint: &'a Endpoint,
+        info: &Result<Value, StepError>,
     ) -> Result<Option<Self>, StepError> {
         if matches!(choice, CausalityChoice::No) {
             return Ok(None);
         }
         let server = Peer::of(endpoint);
-        match offset(server).await {
+        match offset(info) {
             Ok(offset) => Ok(Some(Self { server, offset })),
             Err(_) if matches!(choice, CausalityChoice::Automatic) => Ok(None),
             Err(why) => Err(StepError::new(format!(
@@ -107,9 +110,8 @@ fn is_whole(run: &Run, truths: &BTreeMap<String, Truth>) -> bool {
 }
 
 /// Where the server's trace ends now, or why it cannot be used.
-async fn offset(server: Peer<'_>) -> Result<u64, String> {
-    let answer = http::get(server, "/server_info").await;
-    let info = answer.map_err(|error| error.message)?.body;
+fn offset(info: &Result<Value, StepError>) -> Result<u64, String> {
+    let info = info.as_ref().map_err(|error| error.message.clone())?;
     let Some(trace) = info.get("trace").filter(|trace| !trace.is_null()) else {
         return Err("it keeps none".to_owned());
     };
@@ -117,7 +119,7 @@ async fn offset(server: Peer<'_>) -> Result<u64, String> {
     if machine.is_none() || machine.map(str::to_owned) != embedded_server::machine() {
         return Err("it runs on another machine, whose clock is another one".to_owned());
     }
-    let bytes = trace.get("bytes").and_then(serde_json::Value::as_u64);
+    let bytes = trace.get("bytes").and_then(Value::as_u64);
     bytes.ok_or_else(|| "it does not say where its trace ends".to_owned())
 }
 
@@ -163,7 +165,7 @@ pub(super) fn describe(found: Option<&Causality>, result: &mut MeasuredFile) {
     };
     let definitions = Causality::definitions().into_iter().map(definition);
     result.definitions.extend(definitions);
-    if let serde_json::Value::Object(details) = &mut result.details {
+    if let Value::Object(details) = &mut result.details {
         details.insert("causality".to_owned(), serde_json::json!(found));
     }
 }

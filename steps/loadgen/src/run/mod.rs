@@ -164,43 +164,55 @@ pub async fn run(
     let planned = schedule.planned(plan.stop);
     // Not bounded by itself: there are as many records as requests, and all are kept.
     let (sender, records) = mpsc::unbounded_channel();
-    let started = SystemTime::now() + LEAD;
-    let prefix = request_prefix();
-    let context = context(plan, &prefix, LEAD).await?;
+    let request_prefix = request_prefix();
+    let context = context(plan, &request_prefix, LEAD).await?;
+    // The clock of the run was set just now: what came before may have taken a while.
+    let began = Began {
+        unix_ms: unix_ms(SystemTime::now() + LEAD),
+        monotonic_ns: context.clock.started_monotonic(),
+        request_prefix,
+    };
     let threads = Threads::start(&context, schedule, sender).map_err(RunError::Threads)?;
     let mut collector = Collector::new(observer, &context, planned);
     let cancel = pin!(cancel);
     let end = collector.collect(records, cancel, || threads.stop());
     let interrupted = end.await.map_err(RunError::Observer)?;
     let records = collector.finish()?;
-    let info = describe(
-        &context,
-        &records,
-        started,
-        interrupted,
-        threads.used(),
-        prefix,
-    );
+    let info = describe(&context, &records, began, interrupted, threads.used());
     Ok(Run { info, records })
 }
 
+/// What the names of requests in made-up time begin with.
+const OFFLINE_PREFIX: &str = "benchwright-0-";
+
 /// Plays the plan to a server in the same process, in time that is made up: a run of minutes takes as long
-/// as it takes to compute, and the same plan brings the same records. The address of the plan's target
-/// is not connected to.
+/// as it takes to compute, and the same plan brings the same run: it begins at 0 on every clock. The
+/// address of the plan's target is not connected to. It computes without a pause, but lets others have
+/// their turn.
+///
+/// Once `is_stopped`, requests in flight are recorded as dropped, and the run is returned as
+/// [`Ended::Interrupted`].
 ///
 /// # Errors
 ///
 /// [`RunError::Plan`].
-pub async fn run_offline(plan: RunPlan, server: &mut dyn OfflineServer) -> Result<Run, RunError> {
+pub async fn run_offline(
+    plan: RunPlan,
+    server: &mut dyn OfflineServer,
+    is_stopped: &(dyn Fn() -> bool + Sync),
+) -> Result<Run, RunError> {
     let schedule = plan.prepare()?;
-    let started = SystemTime::now();
-    let prefix = request_prefix();
-    let context = context(plan, &prefix, Duration::ZERO).await?;
-    let feed = threads::one_feed(&context, schedule);
-    let mut records = feed.map_or_else(Vec::new, |feed| lane::play(&context, feed, server));
+    let context = context(plan, OFFLINE_PREFIX, Duration::ZERO).await?;
+    let feed = threads::one_feed(&context, schedule).unwrap_or_else(lane::Feed::nothing);
+    let (mut records, interrupted) = lane::play(&context, feed, server, is_stopped).await;
     records.sort_by_key(|record| record.index);
+    let began = Began {
+        unix_ms: 0,
+        monotonic_ns: 0,
+        request_prefix: OFFLINE_PREFIX.to_owned(),
+    };
     let client = ClientUse::default();
-    let info = describe(&context, &records, started, false, client, prefix);
+    let info = describe(&context, &records, began, interrupted, client);
     Ok(Run {
         info: RunInfo {
             is_offline: true,
@@ -240,18 +252,26 @@ fn cap(load: &Load) -> Option<Cap> {
     }
 }
 
+/// Where a run began on the clocks of others, and what its requests are called.
+struct Began {
+    unix_ms: u64,
+    monotonic_ns: u64,
+    request_prefix: String,
+}
+
+fn unix_ms(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
 fn describe(
     context: &Context,
     records: &[Record],
-    started: SystemTime,
+    began: Began,
     interrupted: bool,
     client: ClientUse,
-    request_prefix: String,
 ) -> RunInfo {
     let plan = &context.plan;
-    let since = started
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
     RunInfo {
         load: plan.load.clone(),
         stop: plan.stop,
@@ -261,10 +281,10 @@ fn describe(
         model: plan.target.model.clone(),
         protocol: plan.target.protocol,
         length: plan.target.generation.length,
-        started_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        started_unix_ms: began.unix_ms,
         event_time: plan.event_time,
-        request_prefix,
-        started_monotonic_ns: context.clock.started_monotonic(),
+        request_prefix: began.request_prefix,
+        started_monotonic_ns: began.monotonic_ns,
         wall_ns: records.iter().map(|record| record.done).max().unwrap_or(0),
         ended: match (interrupted, context.exhausted.load(Ordering::Relaxed)) {
             (true, _) => Ended::Interrupted,

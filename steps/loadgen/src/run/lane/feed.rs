@@ -42,7 +42,7 @@ impl Feed {
     }
 
     /// A feed that brings nothing.
-    pub(super) fn nothing() -> Self {
+    pub(in crate::run) fn nothing() -> Self {
         Self::Closed(Users::new(0..0, None, None, None))
     }
 

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use super::connection::{Connection, Exchange, Phase};
+use super::connection::{Connection, Phase};
 use super::{LONGEST_SLEEP, Lane};
 use crate::clock::nanoseconds;
 use crate::protocol::Fault;
+use crate::run::sight::Sight;
 use crate::{Class, Timeouts};
 
 /// How much later than its time something may be found late.
@@ -67,13 +68,12 @@ fn lateness(connection: &Connection, now: u64, timeouts: &Timeouts) -> Option<La
         }
         _ => {}
     }
-    of_answer(connection.exchange.as_ref()?, now, timeouts)
+    of_answer(&connection.exchange.as_ref()?.sight, now, timeouts)
 }
 
-/// What of an exchange takes too long.
-pub(super) fn of_answer(exchange: &Exchange, now: u64, timeouts: &Timeouts) -> Option<Late> {
+/// What of an answer takes too long.
+pub(super) fn of_answer(sight: &Sight, now: u64, timeouts: &Timeouts) -> Option<Late> {
     let is_over = |since: u64, limit: Duration| now.saturating_sub(since) >= nanoseconds(limit);
-    let sight = &exchange.sight;
     if is_over(sight.dispatched, timeouts.request) {
         return Some(Late::Whole);
     }

@@ -429,7 +429,7 @@ impl Lane {
                 self.fail(exchanges, too_late);
                 continue;
             }
-            let is_late = |e: &mut Box<Exchange>| of_answer(e, now, &timeouts).is_some();
+            let is_late = |e: &mut Box<Exchange>| of_answer(&e.sight, now, &timeouts).is_some();
             let waited: Vec<_> = self.shared[at].waiting.extract_if(.., is_late).collect();
             for exchange in waited {
                 let fault = Late::Whole.fault(&timeouts, too_late);
@@ -457,7 +457,7 @@ impl Lane {
         let timeouts = self.context.plan.timeouts;
         let late = |of: &Stream| match of {
             Stream::Draining { until } => (now >= *until).then_some(Late::Draining),
-            Stream::Busy { exchange, .. } => of_answer(exchange, now, &timeouts),
+            Stream::Busy { exchange, .. } => of_answer(&exchange.sight, now, &timeouts),
         };
         let Some(http2) = self.http2(at) else {
             return Vec::new();
