@@ -1,4 +1,5 @@
-//! `load.search` that is cut off in the middle: what it had found out is not asked again.
+//! `load.search`: what makes a load hold, and one that is cut off in the middle, which does not ask again
+//! what it had found out.
 
 use crate::scripted::{ANSWER, Asked, Said, Scripted};
 use crate::world::{Running, World, wait_for};
@@ -127,6 +128,63 @@ with = {{ server = "${{services.server}}", workload = "workload.jsonl", over = "
 fn signal(running: &Running, signal: Signal) {
     let pid = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
     kill_process(pid.expect("a process"), signal).expect("sent");
+}
+
+/// Answers a prompt that begins with `fine` and fails others.
+fn pick(asked: &Asked) -> Said {
+    match asked.path.as_str() {
+        "/v1/completions" if prompt(asked).starts_with("fine") => {
+            (200, "text/event-stream", ANSWER.to_owned())
+        }
+        "/v1/completions" => (500, "text/plain", "too much".to_owned()),
+        _ => (404, "application/json", String::new()),
+    }
+}
+
+/// Whether one user holds, of ten requests of which the last three fail. Lines say `more`, and requests
+/// ask for two models in halves.
+fn one_user_holds(more: &str, options: &str) -> bool {
+    let world = World::new();
+    let server = Scripted::start(pick);
+    let line = |n: usize| {
+        let word = if n < 7 { "fine" } else { "worse" };
+        let model = if n < 5 { "a" } else { "b" };
+        format!(
+            "{{\"id\":\"r{n}\",\"model\":\"{model}\",\"text\":\"{word} {n}\",\"input_tokens\":2,\"output_tokens\":1{more}}}\n"
+        )
+    };
+    let lines: String = (0..REQUESTS).map(line).collect();
+    fs::write(world.path("workload.jsonl"), lines).expect("a workload");
+    let plan = world.plan(&format!(
+        r#"
+[services.server]
+{}
+
+[steps.most]
+use = "load.search"
+with = {{ server = "${{services.server}}", workload = "workload.jsonl", over = "concurrency", lowest = 1, highest = 1, requests = {REQUESTS}, repeats = 1, percentile = 60, calibration = "none"{options} }}
+"#,
+        server.service()
+    ));
+    let finished = world.run(&["run", &plan.display().to_string()]);
+    assert!(matches!(finished.code(), 0 | 3), "{}", finished.said());
+    let path = world.out().join("latest/results/most/0/result.json");
+    let text = fs::read_to_string(path).expect("a result");
+    let result: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    result["rows"][0]["values"]["highest_concurrency"] == 1.0
+}
+
+#[test]
+fn objectives_of_the_workload_are_kept_by_a_share_of_its_requests() {
+    assert!(one_user_holds(",\"slo\":{\"e2el_ms\":600000}", ""));
+    // Without any the server has to keep up, which it does not if three of ten fail.
+    assert!(!one_user_holds("", ""));
+}
+
+#[test]
+fn each_model_has_to_keep_objectives_by_itself_where_that_is_asked() {
+    assert!(one_user_holds("", ", slo_e2el = \"10m\""));
+    assert!(!one_user_holds("", ", slo_e2el = \"10m\", by_model = true"));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Finding the highest load that still holds: bracket by doubling, then bisect. Pure.
 
+use serde::{Deserialize, Serialize};
 use statistics::wilson;
+use std::collections::BTreeMap;
 
 /// The search so far.
 #[derive(Clone, Debug)]
@@ -66,13 +68,18 @@ impl Bisection {
 }
 
 /// What is known of one load: how many requests met their objectives, of how many.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tally {
     pub(super) met: u64,
     pub(super) of: u64,
 }
 
 impl Tally {
+    fn add(&mut self, more: Self) {
+        self.met += more.met;
+        self.of += more.of;
+    }
+
     /// Whether a share of at least `wanted` is met, by an interval of this confidence; `None` while
     /// that cannot be told from the opposite.
     pub(super) fn decides(self, wanted: f64, confidence: f64) -> Option<bool> {
@@ -89,6 +96,49 @@ impl Tally {
         #[expect(clippy::cast_precision_loss, reason = "no run has 2^53 requests")]
         let share = self.met as f64 / self.of.max(1) as f64;
         share
+    }
+}
+
+/// What is known of one load, of all requests and by models where each has to hold by itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Tallies {
+    #[serde(flatten)]
+    pub(super) all: Tally,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) by_model: BTreeMap<String, Tally>,
+}
+
+impl Tallies {
+    /// Adds what another trial of the same load came to.
+    pub(super) fn add(&mut self, more: &Self) {
+        self.all.add(more.all);
+        for (model, tally) in &more.by_model {
+            self.by_model.entry(model.clone()).or_default().add(*tally);
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = Tally> {
+        [self.all]
+            .into_iter()
+            .chain(self.by_model.values().copied())
+    }
+
+    /// Whether each keeps a share of at least `wanted`: sure if all do, or if one does not.
+    pub(super) fn decides(&self, wanted: f64, confidence: f64) -> Option<bool> {
+        let mut all_do = Some(true);
+        for tally in self.each() {
+            match tally.decides(wanted, confidence) {
+                Some(false) => return Some(false),
+                Some(true) => {}
+                None => all_do = None,
+            }
+        }
+        all_do
+    }
+
+    /// Whether each has kept a share of at least `wanted`, however sure that is.
+    pub(super) fn hold(&self, wanted: f64) -> bool {
+        self.each().all(|tally| tally.share() >= wanted)
     }
 }
 
@@ -139,6 +189,43 @@ mod tests {
         );
         assert_eq!(Tally { met: 99, of: 100 }.decides(0.99, 0.95), None);
         assert_eq!(Tally::default().decides(0.99, 0.95), None);
+    }
+
+    fn tallies(all: (u64, u64), by_model: &[(&str, (u64, u64))]) -> Tallies {
+        let tally = |(met, of)| Tally { met, of };
+        let named = |(name, of): &(&str, (u64, u64))| ((*name).to_owned(), tally(*of));
+        Tallies {
+            all: tally(all),
+            by_model: by_model.iter().map(named).collect(),
+        }
+    }
+
+    #[test]
+    fn trials_are_summed_by_the_names_of_models() {
+        let mut sum = Tallies::default();
+        sum.add(&tallies((19, 20), &[("a", (10, 10)), ("b", (9, 10))]));
+        sum.add(&tallies((19, 20), &[("a", (9, 10)), ("b", (10, 10))]));
+        sum.add(&tallies((5, 5), &[("b", (5, 5))]));
+        let wanted = tallies((43, 45), &[("a", (19, 20)), ("b", (24, 25))]);
+        assert_eq!(sum, wanted);
+        // Each was the worse one once; neither is below nine in ten.
+        assert!(sum.hold(0.94) && !sum.hold(0.96));
+        let written = serde_json::to_string(&sum).unwrap();
+        assert!(written.starts_with("{\"met\":43,\"of\":45,"), "{written}");
+        let read: Tallies = serde_json::from_str(&written).unwrap();
+        assert_eq!(read, sum);
+    }
+
+    #[test]
+    fn every_model_has_to_hold_and_one_that_does_not_decides() {
+        let good = (1000, 1000);
+        let decided = |other| tallies(good, &[("a", good), ("b", other)]).decides(0.9, 0.95);
+        assert_eq!(decided(good), Some(true));
+        assert_eq!(decided((500, 1000)), Some(false));
+        assert_eq!(decided((9, 10)), None);
+        let both = tallies(good, &[("a", (9, 10)), ("b", (1, 1000))]);
+        assert_eq!(both.decides(0.9, 0.95), Some(false));
+        assert!(!tallies(good, &[("a", good), ("b", (89, 100))]).hold(0.9));
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 //! objectives, or, without any, at which it keeps up.
 
 use super::arrivals::LoadOptions;
-use super::bisect::{Bisection, Tally};
+use super::bisect::{Bisection, Tallies, Tally};
 use super::calibration::{Calibration, Measurement};
 use super::{
     EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, describe_target, grade,
@@ -22,9 +22,9 @@ use engine::step::{
 use engine::types::{Artifact, Lease, Positive, Text};
 use engine::value::Table;
 use loadgen::{
-    Arrivals, Breakdown, Check, ClientError, Ended, Generation, Limits, Load, Metrics, NoObserver,
-    Process, Rate, Record, Reuse, RunPlan, Secret, Slo, Stop, Threads, Thresholds, Timeouts,
-    Workload,
+    Arrivals, Breakdown, By, Check, ClientError, Ended, Generation, Limits, Load, Metrics,
+    NoObserver, Part, Process, Rate, Record, Reuse, RunPlan, Secret, Slo, SloResults, Stop,
+    Threads, Thresholds, Timeouts, Workload,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,7 +115,7 @@ engine::options! {
 impl StepType for LoadSearch {
     const NAME: &'static str = "load.search";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "Finds the highest request rate, or the most users, at which a server keeps its objectives, or keeps up.";
 
     fn outputs() -> &'static [OutputSpec] {
@@ -157,15 +157,15 @@ impl StepType for LoadSearch {
 struct Trial {
     value: f64,
     repeat: u32,
-    met: u64,
-    of: u64,
+    #[serde(flatten)]
+    tallies: Tallies,
     /// What else was measured.
     values: BTreeMap<String, f64>,
 }
 
 /// What a trial came to.
 struct Made {
-    tally: Tally,
+    tallies: Tallies,
     values: BTreeMap<String, f64>,
 }
 
@@ -174,8 +174,7 @@ impl Made {
         Trial {
             value,
             repeat,
-            met: self.tally.met,
-            of: self.tally.of,
+            tallies: self.tallies,
             values: self.values,
         }
     }
@@ -189,6 +188,11 @@ impl LoadSearch {
             e2el: self.slo_e2el,
         };
         (slo != Slo::default()).then_some(slo)
+    }
+
+    /// Whether requests have objectives: by the plan, or some by the workload.
+    fn has_objectives(&self, workload: &Workload) -> bool {
+        self.slo().is_some() || has_objectives(workload)
     }
 
     fn load(&self, value: f64, trial: u64) -> Result<Load, StepError> {
@@ -291,16 +295,14 @@ impl LoadSearch {
             .filter(|(_, v)| v.is_finite())
             .collect();
         if let Some(slo) = metrics.slo {
-            let all = Tally {
-                met: slo.met,
-                of: slo.requests,
+            let tallies = Tallies {
+                all: tally(slo),
+                by_model: match self.by_model {
+                    true => by_model(&metrics, &run.records),
+                    false => BTreeMap::new(),
+                },
             };
-            let parts = match self.by_model {
-                true => by_model(&metrics, &run.records),
-                false => Vec::new(),
-            };
-            let tally = worst(all, parts);
-            return Ok(Made { tally, values });
+            return Ok(Made { tallies, values });
         }
         let judged = loadgen::judge(
             &run.info,
@@ -316,11 +318,15 @@ impl LoadSearch {
             _ => false,
         };
         let keeps_up = !(falls_behind || fails || is_slow);
-        let tally = Tally {
+        let all = Tally {
             met: u64::from(keeps_up),
             of: 1,
         };
-        Ok(Made { tally, values })
+        let tallies = Tallies {
+            all,
+            ..Tallies::default()
+        };
+        Ok(Made { tallies, values })
     }
 
     /// The last answers come when nothing arrives any more: that time is no fault of the server.
@@ -331,9 +337,10 @@ impl LoadSearch {
     }
 
     /// Whether a load holds; repeated until that is sure, or often enough.
-    fn verdict(&self, tally: Tally, repeats: u32) -> Option<bool> {
+    fn verdict(&self, has_objectives: bool, tallies: &Tallies, repeats: u32) -> Option<bool> {
         let is_last = repeats >= self.repeats.get();
-        if self.slo().is_none() {
+        if !has_objectives {
+            let tally = tallies.all;
             // One trial says yes or no; more of them vote.
             return match is_last || tally.of >= 2 && (tally.met == 0 || tally.met == tally.of) {
                 true => Some(tally.share() > 0.5),
@@ -341,30 +348,35 @@ impl LoadSearch {
             };
         }
         let wanted = self.percentile.0 / 100.0;
-        let sure = tally.decides(wanted, self.confidence.0);
-        sure.or_else(|| is_last.then(|| tally.share() >= wanted))
+        let sure = tallies.decides(wanted, self.confidence.0);
+        sure.or_else(|| is_last.then(|| tallies.hold(wanted)))
     }
 }
 
-/// What each model kept, where there are several.
-fn by_model(metrics: &Metrics, records: &[Record]) -> Vec<Tally> {
-    let all = Breakdown::all(metrics, records);
-    let parts = all.iter().filter(|b| b.by.name() == "model");
-    let slo = parts.flat_map(|b| &b.parts).filter_map(|part| part.slo);
-    slo.map(|slo| Tally {
-        met: slo.met,
-        of: slo.requests,
-    })
-    .collect()
+/// Whether a workload says of a request by when it has to be answered.
+fn has_objectives(workload: &Workload) -> bool {
+    let mut all = workload.requests().iter();
+    all.any(|request| request.slo.is_some_and(|slo| slo != Slo::default()))
 }
 
-/// The tally of the lowest share; of the whole where none is lower.
-fn worst(all: Tally, parts: Vec<Tally>) -> Tally {
-    let lower = |worst: Tally, part: Tally| match part.of > 0 && part.share() < worst.share() {
-        true => part,
-        false => worst,
+fn tally(slo: SloResults) -> Tally {
+    Tally {
+        met: slo.met,
+        of: slo.requests,
+    }
+}
+
+/// What each model kept; of very many those without a row of their own have one together.
+fn by_model(metrics: &Metrics, records: &[Record]) -> BTreeMap<String, Tally> {
+    let all = Breakdown::all(metrics, records);
+    let Some(models) = all.iter().find(|b| b.by == By::Model) else {
+        // In this trial it was one model: the whole is its own.
+        let one = records.first().zip(metrics.slo);
+        let named = one.map(|(record, slo)| (record.model.clone(), tally(slo)));
+        return named.into_iter().collect();
     };
-    parts.into_iter().fold(all, lower)
+    let named = |part: &Part| Some((part.value.clone().unwrap_or_default(), tally(part.slo?)));
+    models.parts.iter().filter_map(named).collect()
 }
 
 /// A value of a search for users.
@@ -457,8 +469,9 @@ impl Step for LoadSearch {
         let whole = matches!(self.over, SearchChoice::Concurrency);
         let mut bisection = Bisection::new(self.lowest.0, self.highest.0, self.resolution.0, whole);
         let mut trials = Vec::new();
+        let has_objectives = self.has_objectives(&workload);
         while let Some(value) = bisection.next() {
-            let mut tally = Tally::default();
+            let mut tallies = Tallies::default();
             for repeat in 0.. {
                 context.doing(format!("trial {} at {value:.3}", trials.len() + 1));
                 let trial = match log.find(value, repeat) {
@@ -471,10 +484,9 @@ impl Step for LoadSearch {
                         trial
                     }
                 };
-                tally.met += trial.met;
-                tally.of += trial.of;
+                tallies.add(&trial.tallies);
                 trials.push(trial);
-                if let Some(held) = self.verdict(tally, repeat + 1) {
+                if let Some(held) = self.verdict(has_objectives, &tallies, repeat + 1) {
                     bisection.tell(value, held);
                     break;
                 }
@@ -483,6 +495,7 @@ impl Step for LoadSearch {
         let (held, broke) = bisection.found();
         let error = self.client_error(context, &workload, held).await?;
         let mut result = self.measured(held, broke, &trials, error.as_ref());
+        result.notes.push(self.criterion(has_objectives));
         result.target = describe_target(context.endpoint(&self.server)?).await;
         files::write_json(&context.output("result.json"), &result)?;
         context.notes.finished()?;
@@ -570,16 +583,16 @@ impl LoadSearch {
         MeasuredFile {
             rows: vec![row],
             definitions,
-            notes: vec![self.criterion()],
+            notes: Vec::new(),
             target: BTreeMap::new(),
             details: serde_json::json!({ "trials": trials }),
         }
     }
 
     /// What it means that a load holds, in words.
-    fn criterion(&self) -> String {
-        match self.slo() {
-            Some(_) => format!(
+    fn criterion(&self, has_objectives: bool) -> String {
+        match has_objectives {
+            true => format!(
                 "a load holds if {} % of requests{} meet every objective, decided at {} % confidence or after {} trials",
                 self.percentile.0,
                 if self.by_model {
@@ -590,7 +603,7 @@ impl LoadSearch {
                 self.confidence.0 * 100.0,
                 self.repeats
             ),
-            None => format!(
+            false => format!(
                 "a load holds if answers keep up with arrivals, at most {} % fail and nothing piles up, by most of {} trials",
                 MOST_FAILURES * 100.0,
                 self.repeats
@@ -637,6 +650,27 @@ impl LoadSearch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loadgen::{Prompt, Request};
+
+    #[test]
+    fn objectives_of_some_requests_of_the_workload_are_objectives() {
+        let request = |i: u32, slo| Request {
+            slo,
+            ..Request::new(
+                format!("r{i}"),
+                Prompt::Text("a".to_owned()),
+                1,
+                NonZeroU32::MIN,
+            )
+        };
+        let of = |slo| Workload::new(vec![request(0, None), request(1, slo)]).expect("a workload");
+        let slo = Slo {
+            ttft: Some(Duration::from_secs(1)),
+            ..Slo::default()
+        };
+        assert!(has_objectives(&of(Some(slo))));
+        assert!(!has_objectives(&of(None)) && !has_objectives(&of(Some(Slo::default()))));
+    }
 
     #[test]
     fn a_search_that_was_cut_off_goes_on_within_a_day_and_a_boot() {
