@@ -15,6 +15,12 @@ use serde_json::Value;
 /// The fact of an endpoint that says that it tells a time line.
 pub(crate) const FACT: &str = "timeline";
 
+/// No server is silent for so long, in seconds, of a time line that it has kept.
+const LONG_S: f64 = 10.0;
+
+/// So many moves are remembered by the servers of this project.
+const MOST_MOVES: usize = 8192;
+
 /// How a model fared at an instant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ModelSample {
@@ -58,14 +64,18 @@ pub(crate) struct Swap {
     pub(crate) end_s: f64,
     /// Until none of its requests ran.
     pub(crate) drain_s: f64,
-    /// To copy its weights.
-    pub(crate) copy_s: f64,
+    /// To copy its weights; absent, as the following, where the server does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) copy_s: Option<f64>,
     /// To make or give back its cache.
-    pub(crate) pool_s: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pool_s: Option<f64>,
     /// Bytes of weights that were copied.
-    pub(crate) bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<u64>,
     /// Bytes of the cache that was made or given back.
-    pub(crate) pool_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pool_bytes: Option<u64>,
 }
 
 /// The time line of a load.
@@ -79,6 +89,9 @@ pub(crate) struct Timeline {
     pub(crate) samples: Vec<Sample>,
     /// In the order in which they ended.
     pub(crate) swaps: Vec<Swap>,
+    /// What the server no longer knew when it was asked, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) missing: Vec<String>,
 }
 
 impl Timeline {
@@ -126,22 +139,27 @@ impl Timeline {
             t_s: window.seconds(told.at_ns),
             models: told.models,
         });
+        let samples: Vec<Sample> = samples.collect();
         let moves: Vec<Moved> = Deserialize::deserialize(&swaps["swaps"])?;
+        let missing = [missing_samples(&samples), missing_moves(moves.len())];
         let within = moves.into_iter().filter(|m| m.began_ns <= window.ended);
         Ok(Self {
             models: Deserialize::deserialize(&timeline["models"])?,
             device_memory: Deserialize::deserialize(&timeline["device_memory"])?,
-            samples: samples.collect(),
+            samples,
             swaps: within.map(|moved| moved.swap(window)).collect(),
+            missing: missing.into_iter().flatten().collect(),
         })
     }
 
-    /// Adds what moved during the load to its result, where models could.
+    /// Adds what moved during the load to its result, where models could, and what was forgotten of it.
     pub(super) fn measure(&self, result: &mut MeasuredFile) {
+        result.notes.extend(self.missing.iter().cloned());
         if self.models.len() < 2 {
             return;
         }
-        let sum = |of: fn(&Swap) -> f64| self.swaps.iter().map(of).sum::<f64>();
+        // None where a server does not tell: what others told is not the sum.
+        let sum = |of: fn(&Swap) -> Option<f64>| self.swaps.iter().map(of).sum::<Option<f64>>();
         #[expect(
             clippy::cast_precision_loss,
             reason = "no load swaps 2^53 bytes or times"
@@ -151,13 +169,13 @@ impl Timeline {
                 "swaps",
                 "swaps",
                 "models that came onto the device",
-                self.swaps.iter().filter(|s| s.direction == "in").count() as f64,
+                Some(self.swaps.iter().filter(|s| s.direction == "in").count() as f64),
             ),
             (
                 "swap_drain_s",
                 "s",
                 "sum over models that left, of the time until none of their requests ran",
-                sum(|s| s.drain_s),
+                sum(|s| Some(s.drain_s)),
             ),
             (
                 "swap_copy_s",
@@ -175,10 +193,11 @@ impl Timeline {
                 "swap_bytes",
                 "bytes",
                 "sum over models that came or left, of their weights",
-                sum(|s| s.bytes as f64),
+                sum(|s| s.bytes.map(|bytes| bytes as f64)),
             ),
         ];
         for (name, unit, formula, value) in values {
+            let Some(value) = value else { continue };
             if let Some(row) = result.rows.first_mut() {
                 row.set(name, value);
             }
@@ -189,6 +208,21 @@ impl Timeline {
             });
         }
     }
+}
+
+/// What is missing of samples that begin long after the load.
+fn missing_samples(samples: &[Sample]) -> Option<String> {
+    let first = samples.first()?.t_s;
+    (first > LONG_S).then(|| {
+        format!("the server had forgotten the first {first:.0} s of the time line when the load was over")
+    })
+}
+
+/// What may be missing of so many moves.
+fn missing_moves(told: usize) -> Option<String> {
+    (told >= MOST_MOVES).then(|| {
+        format!("the server remembers {MOST_MOVES} moves: there may have been others before these, which no sum has")
+    })
 }
 
 /// A load on the machine's monotonic clock, nanoseconds.
@@ -215,10 +249,10 @@ struct Moved {
     began_ns: u64,
     ended_ns: u64,
     drain_s: f64,
-    copy_s: f64,
-    pool_s: f64,
-    bytes: u64,
-    pool_bytes: u64,
+    copy_s: Option<f64>,
+    pool_s: Option<f64>,
+    bytes: Option<u64>,
+    pool_bytes: Option<u64>,
 }
 
 impl Moved {
@@ -246,16 +280,22 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn told() -> Timeline {
+        timeline(&[1_500_000_000, 9_000_000_000], |moved| moved)
+    }
+
+    /// A load of four seconds from 1 s on, with samples at these instants and three moves.
+    fn timeline(at: &[u64], told: impl Fn(Value) -> Value) -> Timeline {
         let model = json!({ "state": "active", "running": 3, "waiting": 1, "used_tokens": 64,
             "arrived": 9, "model_weights_memory": 100, "token_to_kv_pool_memory": 50 });
-        let timeline = json!({ "models": ["a", "b"], "device_memory": 1000, "samples": [
-            { "at_ns": 1_500_000_000_u64, "models": [model, model] },
-            { "at_ns": 9_000_000_000_u64, "models": [model, model] },
-        ] });
+        let sample = |at: &u64| json!({ "at_ns": at, "models": [model, model] });
+        let samples: Vec<Value> = at.iter().map(sample).collect();
+        let timeline = json!({ "models": ["a", "b"], "device_memory": 1000, "samples": samples });
         let moved = |direction: &str, began: u64| {
-            json!({ "model": "a", "direction": direction, "reason": "victim", "began_ns": began,
+            told(
+                json!({ "model": "a", "direction": direction, "reason": "victim", "began_ns": began,
                 "ended_ns": began + 500_000_000, "drain_s": 0.25, "copy_s": 0.2, "pool_s": 0.05,
-                "bytes": 100, "pool_bytes": 50 })
+                "bytes": 100, "pool_bytes": 50 }),
+            )
         };
         let swaps = json!({ "swaps": [
             moved("out", 2_000_000_000), moved("in", 3_000_000_000), moved("in", 8_000_000_000),
@@ -280,15 +320,63 @@ mod tests {
         assert_eq!(spans, [(1.0, 1.5), (2.0, 2.5)]);
     }
 
-    #[test]
-    fn what_moved_is_summed_where_models_could_move() {
-        let mut result = MeasuredFile {
+    fn empty() -> MeasuredFile {
+        MeasuredFile {
             rows: vec![Row::default()],
             definitions: Vec::new(),
             notes: Vec::new(),
             target: BTreeMap::new(),
             details: Value::Null,
+        }
+    }
+
+    #[test]
+    fn what_a_server_does_not_tell_is_in_no_sum() {
+        let timeline = timeline(&[1_500_000_000], |mut moved| {
+            // One of the moves is another server's, which tells no bytes.
+            if moved["began_ns"] == 3_000_000_000_u64 {
+                let told = moved.as_object_mut().unwrap();
+                for name in ["pool_s", "bytes", "pool_bytes"] {
+                    told.remove(name);
+                }
+            }
+            moved
+        });
+        let mut result = empty();
+        timeline.measure(&mut result);
+        let names: Vec<&str> = result.rows[0].values.keys().map(String::as_str).collect();
+        assert_eq!(names, ["swap_copy_s", "swap_drain_s", "swaps"]);
+        assert_eq!(result.definitions.len(), 3);
+        let written = serde_json::to_value(&timeline).unwrap();
+        assert!(written["swaps"][1].get("bytes").is_none(), "{written}");
+        let read: Timeline = serde_json::from_value(written).unwrap();
+        assert_eq!(read, timeline);
+    }
+
+    #[test]
+    fn what_a_server_has_forgotten_is_noted() {
+        let sample = |t_s| Sample {
+            t_s,
+            models: Vec::new(),
         };
+        assert_eq!(missing_samples(&[]), None);
+        assert_eq!(missing_samples(&[sample(0.3), sample(60.0)]), None);
+        let missing: Vec<String> = missing_samples(&[sample(75.2)]).into_iter().collect();
+        assert!(missing[0].contains("the first 75 s"), "{missing:?}");
+        assert_eq!(missing_moves(MOST_MOVES - 1), None);
+        assert!(missing_moves(MOST_MOVES).is_some());
+        let timeline = Timeline {
+            missing,
+            ..Timeline::default()
+        };
+        let mut result = empty();
+        timeline.measure(&mut result);
+        assert_eq!(result.notes, timeline.missing);
+    }
+
+    #[test]
+    fn what_moved_is_summed_where_models_could_move() {
+        let mut result = empty();
         Timeline::default().measure(&mut result);
         assert!(result.rows[0].values.is_empty());
         told().measure(&mut result);

@@ -96,6 +96,22 @@ pub(super) fn span(timeline: &Timeline, swap: &Swap) -> Span {
         .iter()
         .position(|model| *model == swap.model);
     let seconds = |what: &str, s: f64| format!("{what}: {} s", format_number(s));
+    // Not every server tells these.
+    let moved = |what: &str, s: Option<f64>, bytes: Option<u64>, of: &str| {
+        let bytes = bytes.map(|bytes| format!("{} of {of}", size(bytes)));
+        let told: Vec<String> = s
+            .map(|s| seconds(what, s))
+            .into_iter()
+            .chain(bytes)
+            .collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    };
+    let told = [
+        Some(format!("reason: {}", swap.reason)),
+        Some(seconds("until no request ran", swap.drain_s)),
+        moved("copy", swap.copy_s, swap.bytes, "weights"),
+        moved("pool", swap.pool_s, swap.pool_bytes, "cache"),
+    ];
     Span {
         // One that is not among the models has no track, which the chart says.
         series: model.unwrap_or(usize::MAX),
@@ -106,20 +122,7 @@ pub(super) fn span(timeline: &Timeline, swap: &Swap) -> Span {
             "out" => SpanFill::Hollow,
             _ => SpanFill::Solid,
         },
-        details: vec![
-            format!("reason: {}", swap.reason),
-            seconds("until no request ran", swap.drain_s),
-            format!(
-                "{}, {} of weights",
-                seconds("copy", swap.copy_s),
-                size(swap.bytes)
-            ),
-            format!(
-                "{}, {} of cache",
-                seconds("pool", swap.pool_s),
-                size(swap.pool_bytes)
-            ),
-        ],
+        details: told.into_iter().flatten().collect(),
     }
 }
 
@@ -261,10 +264,10 @@ pub(super) fn made_up(seconds: f64) -> Timeline {
         begin_s: seconds,
         end_s: seconds + 0.5,
         drain_s: 0.25,
-        copy_s: 0.2,
-        pool_s: 0.05,
-        bytes: 3 << 30,
-        pool_bytes: 1 << 20,
+        copy_s: Some(0.2),
+        pool_s: Some(0.05),
+        bytes: Some(3 << 30),
+        pool_bytes: Some(1 << 20),
     };
     let n = (seconds * 8.0) as u32;
     let moment = |i: u32| {
@@ -283,6 +286,7 @@ pub(super) fn made_up(seconds: f64) -> Timeline {
         device_memory: Some(6 << 30),
         samples: (0..=n).map(moment).collect(),
         swaps: vec![swap("a", "out"), swap("b", "in")],
+        missing: Vec::new(),
     }
 }
 
