@@ -52,11 +52,9 @@ impl<'a> RecordFiles<'a> {
     }
 
     fn write_part(&mut self) -> Result<(), tables::TableError> {
-        let path = self
-            .folder
-            .join(format!("part-{:05}.parquet", self.n_parts));
-        let simulated = self.simulated.as_deref().map(|how| ("simulated", how));
-        write_parquet_with(&table(&self.waiting)?, simulated.as_slice(), &path)?;
+        let name = format!("part-{:05}.parquet", self.n_parts);
+        let path = self.folder.join(name);
+        write(&path, &self.waiting, self.simulated.as_deref())?;
         self.n_parts += 1;
         self.waiting.clear();
         Ok(())
@@ -91,6 +89,16 @@ impl Observer for RecordFiles<'_> {
         }
         Ok(())
     }
+}
+
+/// Writes records to one file, with how their answers came about if nothing was computed.
+pub(super) fn write(
+    path: &Path,
+    records: &[Record],
+    simulated: Option<&str>,
+) -> Result<(), tables::TableError> {
+    let simulated = simulated.map(|how| ("simulated", how));
+    write_parquet_with(&table(records)?, simulated.as_slice(), path)
 }
 
 /// Reads the records of a load test back.
@@ -307,12 +315,7 @@ mod tests {
         (failed.usage, failed.slo, failed.dispatched) = (None, None, None);
         let folder = tempfile::tempdir().expect("a folder");
         let all = [record.clone(), failed.clone()];
-        write_parquet_with(
-            &table(&all).expect("a table"),
-            &[],
-            &folder.path().join("part-00000.parquet"),
-        )
-        .expect("written");
+        write(&folder.path().join("part-00000.parquet"), &all, None).expect("written");
         assert_eq!(read(folder.path()).expect("read"), [failed, record]);
     }
 }
