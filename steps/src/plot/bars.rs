@@ -49,7 +49,7 @@ impl StepType for PlotBars {
 #[async_trait::async_trait]
 impl Step for PlotBars {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let points = Points::read(&context.samples(&self.data))?;
+        let points = Points::read(&context.samples(&self.data), None)?;
         points.require(&self.x, "x")?;
         for y in &self.y {
             points.require(y, "y")?;

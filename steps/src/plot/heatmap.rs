@@ -89,7 +89,7 @@ impl StepType for PlotHeatmap {
 #[async_trait::async_trait]
 impl Step for PlotHeatmap {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let points = Points::read(&context.samples(&self.data))?;
+        let points = Points::read(&context.samples(&self.data), None)?;
         let chart = Chart::from(self.chart(&points)?);
         write_chart(context, &chart, &points.to_csv())?;
         Ok(StepReport::line(format!("{} cells", chart.n_points())))

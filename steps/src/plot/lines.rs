@@ -1,6 +1,6 @@
 //! `plot.lines`: measured values against an axis.
 
-use super::points::{Label, Points, title};
+use super::points::{Label, PartsChoice, Points, title};
 use super::relative::{Named, in_multiples, quotient, relative_to};
 use super::{OUTPUT, write_chart};
 use crate::kinds::Measured;
@@ -34,6 +34,11 @@ engine::options! {
         /// What was measured, one line each, all of one unit: `ttft_p50_ms`, `output_throughput`, …;
         /// the report of a measurement lists what it measures.
         y: Vec<String>;
+        /// Draws the parts of each load instead of the whole, which `turn`, `model` or `group` is an axis
+        /// of then: TTFT over turns, hit rates by group.
+        parts: Option<PartsChoice>;
+        /// Another value of the same unit, drawn once whatever `by` is, such as `cache_hit_rate_ideal`.
+        beside: Option<String>;
         /// Draws one line for each value of this axis or label.
         by: Option<String>;
         /// A value of `by`: the other lines are drawn as multiples of its line, median by median at the
@@ -53,7 +58,7 @@ engine::options! {
 impl StepType for PlotLines {
     const NAME: &'static str = "plot.lines";
     const KIND: StepKind = StepKind::Report;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str =
         "Draws measured values against an axis, with spread, sample counts and verdicts.";
 
@@ -69,6 +74,12 @@ impl StepType for PlotLines {
             let help = "add `by`, the axis that has this value";
             parser.wrong::<()>(&at("relative_to"), message, "of which axis?", help);
         }
+        if self.beside.is_some() && self.relative_to.is_some() {
+            let message =
+                "what stands `beside` the lines is no multiple of the one in `relative_to`";
+            let help = "leave out one of both";
+            parser.wrong::<()>(&at("beside"), message, "in another unit", help);
+        }
         let taken = [("x", Some(&self.x)), ("by", self.by.as_ref())];
         for (option, axis) in taken {
             if self.panels.is_some() && self.panels.as_ref() == axis {
@@ -83,12 +94,16 @@ impl StepType for PlotLines {
 #[async_trait::async_trait]
 impl Step for PlotLines {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let points = Points::read(&context.samples(&self.data))?;
+        let points = Points::read(&context.samples(&self.data), self.parts)?;
         points.require(&self.x, "x")?;
         for y in &self.y {
             points.require(y, "y")?;
         }
-        points.require_one_unit(&self.y)?;
+        if let Some(beside) = &self.beside {
+            points.require(beside, "beside")?;
+        }
+        let drawn = self.y.iter().chain(&self.beside);
+        points.require_one_unit(&drawn.cloned().collect::<Vec<String>>())?;
         if let Some(by) = &self.by {
             points.require(by, "by")?;
             if let Some(base) = &self.relative_to {
@@ -220,6 +235,35 @@ impl PlotLines {
                 lines[at].1.points.push(point);
             }
         }
+        lines.extend(self.beside(points, self.y.len() * labels.len().max(1))?);
+        Ok(lines)
+    }
+
+    /// The line of each panel that is the same whatever `by` is.
+    fn beside(
+        &self,
+        points: &Points,
+        ink: usize,
+    ) -> Result<Vec<(Option<Label>, Series)>, StepError> {
+        let Some(beside) = &self.beside else {
+            return Ok(Vec::new());
+        };
+        let keys = self.panels.iter().chain([&self.x]);
+        let keys: Vec<&str> = keys.map(String::as_str).collect();
+        let mut lines: Vec<(Option<Label>, Series)> = Vec::new();
+        for (mut labels, reading) in points.groups(&keys, beside)? {
+            let Some(x) = labels.pop() else { continue };
+            let panel = labels.pop();
+            if lines.last().is_none_or(|(last, _)| *last != panel) {
+                let mut line = Series::new(title(beside));
+                line.ink = self.panels.is_some().then_some(ink);
+                lines.push((panel, line));
+            }
+            let point = Point::new(self.number(&x)?, reading);
+            if let Some((_, line)) = lines.last_mut() {
+                line.points.push(point);
+            }
+        }
         Ok(lines)
     }
 
@@ -326,6 +370,35 @@ mod tests {
         assert_eq!(chart.y.unit, "× single");
         assert_eq!(chart.references[0].value, 1.0);
         assert!(chart.title.ends_with("relative to single"));
+    }
+
+    #[test]
+    fn what_stands_beside_is_drawn_once_in_each_panel() {
+        let rows = [
+            row("single", 0.5, 8.0, 4.0),
+            row("swap", 0.5, 8.0, 6.0),
+            row("swap", 1.0, 8.0, 9.0),
+        ];
+        let plot = plot("beside = \"request_throughput\"\npanels = \"alpha\"");
+        let Chart::Panels(panels) = plot.chart(&points(&rows)).expect("a chart") else {
+            panic!("no panels")
+        };
+        let lines = panels.panels.iter().map(|panel| match panel {
+            Panel::Line(line) => line.series.last().cloned().expect("lines"),
+            other => panic!("{other:?}"),
+        });
+        let lines: Vec<Series> = lines.collect();
+        for (line, median) in lines.iter().zip([5.0, 9.0]) {
+            assert_eq!(
+                (line.name.as_str(), line.ink),
+                ("request throughput", Some(2))
+            );
+            assert_eq!(line.points[0].y.value, Some(median));
+        }
+        let refused = options::<PlotLines>(&format!(
+            "{BASE}beside = \"request_throughput\"\nrelative_to = \"single\""
+        ));
+        assert!(refused.is_err_and(|all| all[0].contains("`beside`")));
     }
 
     #[test]

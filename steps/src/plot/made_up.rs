@@ -127,5 +127,5 @@ pub(super) fn samples(folder: &Path, rows: &[Row]) -> Vec<Sample> {
 /// The table of such samples.
 pub(super) fn points(rows: &[Row]) -> Points {
     let folder = tempfile::tempdir().expect("a folder");
-    Points::read(&samples(folder.path(), rows)).expect("sound samples")
+    Points::read(&samples(folder.path(), rows), None).expect("sound samples")
 }

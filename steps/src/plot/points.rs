@@ -4,13 +4,27 @@
 //! or three samples carry no interval that would deserve the name. Invalid samples enter no point
 //! unless there are no others; such a point is drawn hollow.
 
+use crate::breakdown;
 use crate::files;
-use crate::result::{Definition, MeasuredFile, definition, stamp};
+use crate::result::{Definition, MeasuredFile, Row, definition, stamp};
 use charts::{Axis, Grade, Reading};
 use engine::problem::did_you_mean;
 use engine::step::{self, Sample, StepError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use tables::{Column, Table, Value};
+
+engine::choices! {
+    /// What the parts of a load differ in.
+    pub enum PartsChoice {
+        /// The number of the turn in its conversation, counted from 0.
+        Turn = "turn",
+        /// The model that was asked.
+        Model = "model",
+        /// The group.
+        Group = "group",
+    }
+}
 
 /// Grade of a row's sample, 0 valid to 2 invalid: a column of the table.
 const GRADE: &str = "verdict";
@@ -31,52 +45,41 @@ enum Cell {
     Text(String),
 }
 
+/// One row: its cells by their columns.
+type Cells = BTreeMap<String, Cell>;
+
 impl Points {
-    /// Reads the results of all samples.
-    pub(super) fn read(samples: &[Sample]) -> Result<Self, StepError> {
-        let mut rows: Vec<BTreeMap<String, Cell>> = Vec::new();
+    /// Reads the results of all samples, or of the parts that each load has by turn, model or group:
+    /// then one row for each part, which has its value in a column of that name.
+    ///
+    /// # Errors
+    /// If a sample left no result, or none has such parts.
+    pub(super) fn read(samples: &[Sample], parts: Option<PartsChoice>) -> Result<Self, StepError> {
+        let mut rows: Vec<Cells> = Vec::new();
         let mut definitions: Vec<Definition> = Vec::new();
-        let mut axes = BTreeSet::new();
+        let mut axes: BTreeSet<String> = parts.iter().map(|by| by.word().to_owned()).collect();
         let mut simulated: Vec<Option<String>> = Vec::new();
         for sample in samples {
-            let path = sample
-                .outputs
-                .get("result")
-                .ok_or_else(|| StepError::new(format!("`{}` left no result", sample.node)))?;
-            let file: MeasuredFile = files::read_json(path)?;
+            let file: MeasuredFile = files::read_json(output(sample, "result")?)?;
             let how = file.simulated().map(str::to_owned);
-            for new in file.definitions {
+            for new in &file.definitions {
                 if !definitions.iter().any(|d| d.name == new.name) {
-                    definitions.push(new);
+                    definitions.push(new.clone());
                 }
             }
-            for row in file.rows {
-                let mut cells: BTreeMap<String, Cell> = BTreeMap::new();
-                for (name, value) in &row.values {
-                    cells.insert(name.clone(), Cell::Number(value.unwrap_or(f64::INFINITY)));
-                }
-                for (name, value) in &row.labels {
-                    cells.insert(name.clone(), Cell::Text(value.clone()));
-                }
-                for (name, value) in &sample.axes {
-                    axes.insert(name.clone());
-                    cells.insert(name.clone(), axis_cell(value));
-                }
-                cells.insert("sample".to_owned(), Cell::Number(sample.index.into()));
-                cells.extend(
-                    how.clone()
-                        .map(|how| ("simulated".to_owned(), Cell::Text(how))),
-                );
-                cells.insert(
-                    GRADE.to_owned(),
-                    Cell::Number(f64::from(grade_rank(sample.verdict.grade))),
-                );
-                rows.push(cells);
-            }
+            axes.extend(sample.axes.iter().map(|(name, _)| name.clone()));
+            let own = match parts {
+                None => whole(&file),
+                Some(by) => parted(output(sample, "breakdown")?, by)?,
+            };
+            rows.extend(own.into_iter().map(|mut cells| {
+                cells.extend(of_sample(sample, how.as_deref()));
+                cells
+            }));
             simulated.push(how);
         }
         if rows.is_empty() {
-            return Err(StepError::new("there are no samples to plot"));
+            return Err(nothing_to_plot(parts));
         }
         let table = to_table(&rows).map_err(failed)?;
         Ok(Self {
@@ -224,6 +227,61 @@ impl Points {
     }
 }
 
+fn nothing_to_plot(parts: Option<PartsChoice>) -> StepError {
+    let Some(by) = parts else {
+        return StepError::new("there are no samples to plot");
+    };
+    let by = by.word();
+    let message = format!("`parts = \"{by}\"`: the requests of no sample differ in their {by}");
+    StepError::new(message).help("leave `parts` out, or make a workload with several of them")
+}
+
+fn output<'a>(sample: &'a Sample, name: &str) -> Result<&'a Path, StepError> {
+    let path = sample.outputs.get(name).map(PathBuf::as_path);
+    path.ok_or_else(|| StepError::new(format!("`{}` left no {name}", sample.node)))
+}
+
+/// The rows of a result.
+fn whole(file: &MeasuredFile) -> Vec<Cells> {
+    let row = |row: &Row| {
+        let values = row.values.iter();
+        let values =
+            values.map(|(name, value)| (name, Cell::Number(value.unwrap_or(f64::INFINITY))));
+        let labels = row.labels.iter();
+        let labels = labels.map(|(name, value)| (name, Cell::Text(value.clone())));
+        let cells = values.chain(labels);
+        cells.map(|(name, cell)| (name.clone(), cell)).collect()
+    };
+    file.rows.iter().map(row).collect()
+}
+
+/// The rows of a load's parts, without that of those that have none of their own.
+fn parted(path: &Path, by: PartsChoice) -> Result<Vec<Cells>, StepError> {
+    let parts = breakdown::read(path)?.into_iter();
+    let own = parts.filter(|part| part.by == by.word() && part.n_values == 1);
+    let row = |part: breakdown::Part| {
+        let title = part.title();
+        let value = title.parse().map_or(Cell::Text(title), Cell::Number);
+        let values = part.values.into_iter();
+        let values = values.map(|(name, value)| (name, Cell::Number(value)));
+        values.chain([(by.word().to_owned(), value)]).collect()
+    };
+    Ok(own.map(row).collect())
+}
+
+/// What all rows of a sample have in common.
+fn of_sample(sample: &Sample, simulated: Option<&str>) -> Cells {
+    let axes = sample.axes.iter();
+    let axes = axes.map(|(name, value)| (name.clone(), axis_cell(value)));
+    let how = simulated.map(|how| ("simulated".to_owned(), Cell::Text(how.to_owned())));
+    let grade = f64::from(grade_rank(sample.verdict.grade));
+    let own = [
+        ("sample".to_owned(), Cell::Number(sample.index.into())),
+        (GRADE.to_owned(), Cell::Number(grade)),
+    ];
+    axes.chain(how).chain(own).collect()
+}
+
 fn failed(error: tables::TableError) -> StepError {
     StepError::new(error.to_string())
 }
@@ -268,7 +326,7 @@ fn grade_rank(grade: step::Grade) -> u8 {
     }
 }
 
-fn to_table(rows: &[BTreeMap<String, Cell>]) -> Result<Table, tables::TableError> {
+fn to_table(rows: &[Cells]) -> Result<Table, tables::TableError> {
     let names: BTreeSet<&String> = rows.iter().flat_map(BTreeMap::keys).collect();
     let columns = names.into_iter().map(|name| {
         let is_text = rows
@@ -365,7 +423,7 @@ pub(super) fn title(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made_up::{points, row};
+    use super::super::made_up::{points, row, samples};
     use super::*;
 
     #[test]
@@ -401,6 +459,41 @@ mod tests {
             .expect("alpha");
         assert!(mixture.contains("`alpha`") && !mixture.contains("`mode`"));
         assert_eq!(points.mixture(&["rate", "alpha"]).expect("a mixture"), None);
+    }
+
+    #[test]
+    fn parts_of_loads_are_rows_of_their_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut samples = samples(folder.path(), &[row("swap", 1.0, 8.0, 5.0)]);
+        let path = folder.path().join("breakdown.parquet");
+        let text =
+            |values: [Option<&str>; 4]| Column::Text(values.map(|v| v.map(str::to_owned)).to_vec());
+        let table = Table::new([
+            (
+                "by",
+                text([Some("turn"), Some("turn"), Some("model"), Some("turn")]),
+            ),
+            ("value", text([Some("1"), Some("10"), Some("a"), None])),
+            ("values", Column::u64([1, 1, 1, 7])),
+            ("ttft_p50_ms", Column::f64([30.0, 20.0, 9.0, 1.0])),
+        ]);
+        tables::write_parquet(&table.expect("a table"), &path).expect("a file");
+        samples[0].outputs.insert("breakdown".to_owned(), path);
+        let points = Points::read(&samples, Some(PartsChoice::Turn)).expect("parts");
+        // What holds the others together is no turn.
+        let groups = points
+            .groups(&["mode", "turn"], "ttft_p50_ms")
+            .expect("groups");
+        let found: Vec<_> = groups.iter().map(|(l, r)| (l[1].number, r.value)).collect();
+        assert_eq!(found, [(Some(1.0), Some(30.0)), (Some(10.0), Some(20.0))]);
+        let mixture = points.mixture(&["mode"]).expect("a mixture");
+        assert!(mixture.is_some_and(|text| text.contains("`turn`")));
+        let error = Points::read(&samples, Some(PartsChoice::Group)).err();
+        let message = error.expect("no groups").message;
+        assert_eq!(
+            message,
+            "`parts = \"group\"`: the requests of no sample differ in their group"
+        );
     }
 
     fn group(values: &[(f64, f64)]) -> Table {
