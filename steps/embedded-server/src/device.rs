@@ -31,9 +31,17 @@ pub struct Device {
     /// Memory in all, bytes; `None`: it is not accounted for.
     total: Option<u64>,
     /// One per model.
-    held: Mutex<Vec<Held>>,
+    accounts: Mutex<Vec<Account>>,
     turns: Mutex<Turns>,
     next: Condvar,
+}
+
+/// A model in the device's books.
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    held: Held,
+    /// What it gets at most, bytes; `None`: as much as it asks for.
+    entitled: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -50,20 +58,24 @@ impl Device {
     pub fn new(total: Option<u64>) -> Arc<Self> {
         Arc::new(Device {
             total,
-            held: Mutex::default(),
+            accounts: Mutex::default(),
             turns: Mutex::default(),
             next: Condvar::new(),
         })
     }
 
-    /// A place for a further model, which gets `share` of what is free whenever it comes.
+    /// A place for a further model, which is entitled to `share` of all memory; of what is free, where it
+    /// is there from the [beginning](Place::begin).
     #[must_use]
     pub fn place(self: &Arc<Self>, share: f64) -> Place {
-        let mut held = self.lock();
-        held.push(Held::default());
+        let mut accounts = self.lock();
+        accounts.push(Account {
+            held: Held::default(),
+            entitled: self.total.map(|total| share_of(total, share)),
+        });
         Place {
             device: Arc::clone(self),
-            index: held.len() - 1,
+            index: accounts.len() - 1,
             share,
         }
     }
@@ -80,17 +92,17 @@ impl Device {
         self.free_of(&self.lock())
     }
 
-    fn free_of(&self, held: &[Held]) -> Option<u64> {
-        let taken = held.iter().map(|held| held.total());
+    fn free_of(&self, accounts: &[Account]) -> Option<u64> {
+        let taken = accounts.iter().map(|account| account.held.total());
         Some(
             self.total?
                 .saturating_sub(taken.fold(0, u64::saturating_add)),
         )
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Held>> {
-        // Each entry is replaced as a whole.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Account>> {
+        // Each number is replaced as a whole.
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
@@ -108,10 +120,20 @@ pub struct Place {
 }
 
 impl Place {
+    /// The model begins on the device: it is entitled to its share of what is free now, then and
+    /// whenever it comes back.
+    pub fn begin(&self) {
+        let mut accounts = self.device.lock();
+        let free = self.device.free_of(&accounts);
+        let account = &mut accounts[self.index];
+        let own = account.held.total();
+        account.entitled = free.map(|free| share_of(free.saturating_add(own), self.share));
+    }
+
     /// What it holds.
     #[must_use]
     pub fn held(&self) -> Held {
-        self.device.lock()[self.index]
+        self.device.lock()[self.index].held
     }
 
     /// Takes memory for weights, which then are on the device.
@@ -119,8 +141,8 @@ impl Place {
     /// # Errors
     /// [`Shortage`]; nothing has changed then.
     pub fn take_weights(&self, bytes: u64) -> Result<(), Shortage> {
-        let mut held = self.device.lock();
-        if let Some(free) = self.device.free_of(&held)
+        let mut accounts = self.device.lock();
+        if let Some(free) = self.device.free_of(&accounts)
             && free < bytes
         {
             return Err(Shortage {
@@ -128,62 +150,58 @@ impl Place {
                 free,
             });
         }
-        held[self.index].weights = bytes;
+        accounts[self.index].held.weights = bytes;
         Ok(())
     }
 
     /// Takes memory for a cache in blocks of `block_bytes`, at most `most` of them, and says how
-    /// many. Its weights and its cache together get its share of what is free without both.
+    /// many. Its weights and its cache together get what it is entitled to, if that is free without both.
     ///
     /// # Errors
-    /// [`Shortage`] when that is not one block; nothing has changed then.
+    /// [`Shortage`] when that is not one block beside the weights; nothing has changed then.
     pub fn take_cache(&self, block_bytes: u64, most: u64) -> Result<u64, Shortage> {
         let block_bytes = block_bytes.max(1);
-        let mut held = self.device.lock();
-        let weights = held[self.index].weights;
-        let n_blocks = match self.device.free_of(&held) {
-            None => most,
-            Some(free) => {
-                let room = self
-                    .share_of(free.saturating_add(weights))
-                    .saturating_sub(weights);
-                (room / block_bytes).min(most)
-            }
-        };
+        let mut accounts = self.device.lock();
+        let free = self.device.free_of(&accounts);
+        let Account { held, entitled } = accounts[self.index];
+        let asked = held
+            .weights
+            .saturating_add(most.saturating_mul(block_bytes));
+        let there = free.map(|free| free.saturating_add(held.weights));
+        let both = [entitled, there]
+            .into_iter()
+            .flatten()
+            .fold(asked, u64::min);
+        let n_blocks = both.saturating_sub(held.weights) / block_bytes;
         if n_blocks == 0 {
-            let free = self.device.free_of(&held).unwrap_or(0);
-            let needed = block_bytes;
-            return Err(Shortage { needed, free });
+            return Err(Shortage {
+                needed: held.weights.saturating_add(block_bytes),
+                free: both,
+            });
         }
-        held[self.index].cache = n_blocks.saturating_mul(block_bytes);
+        accounts[self.index].held.cache = n_blocks.saturating_mul(block_bytes);
         Ok(n_blocks)
     }
 
     /// Gives the memory of the weights back.
     pub fn leave_weights(&self) {
-        self.device.lock()[self.index].weights = 0;
+        self.device.lock()[self.index].held.weights = 0;
     }
 
     /// Gives the memory of the cache back.
     pub fn leave_cache(&self) {
-        self.device.lock()[self.index].cache = 0;
+        self.device.lock()[self.index].held.cache = 0;
     }
 
-    /// Whether as much is free as this model would get of an empty device, its own memory
-    /// included.
+    /// Whether as much is free as this model is entitled to, its own memory included.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let held = self.device.lock();
-        let own = held[self.index].total();
-        match (self.device.total, self.device.free_of(&held)) {
-            (Some(total), Some(free)) => free.saturating_add(own) >= self.share_of(total),
+        let accounts = self.device.lock();
+        let Account { held, entitled } = accounts[self.index];
+        match (entitled, self.device.free_of(&accounts)) {
+            (Some(entitled), Some(free)) => free.saturating_add(held.total()) >= entitled,
             _ => true,
         }
-    }
-
-    fn share_of(&self, bytes: u64) -> u64 {
-        // Rounds down; a share is at most 1.
-        (bytes as f64 * self.share) as u64
     }
 
     /// Waits until nobody who came sooner computes. What is returned ends the turn when dropped.
@@ -197,6 +215,11 @@ impl Place {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
         Turn(device)
     }
+}
+
+fn share_of(bytes: u64, share: f64) -> u64 {
+    // Rounds down; a share is at most 1.
+    (bytes as f64 * share) as u64
 }
 
 /// A turn on a device.
@@ -213,13 +236,13 @@ impl Drop for Turn<'_> {
 /// Memory that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{needed} bytes of device memory are needed and {free} are free; deactivate another model, or \
-     change the shares"
+    "{needed} bytes of device memory are needed and {free} are free for the model; deactivate another \
+     one, or change the shares"
 )]
 pub struct Shortage {
-    /// Bytes needed.
+    /// Bytes needed at least.
     pub needed: u64,
-    /// Bytes free.
+    /// Bytes that the model could have.
     pub free: u64,
 }
 
@@ -227,17 +250,75 @@ pub struct Shortage {
 mod tests {
     use super::*;
 
+    /// Begins with so many bytes of weights, and says what cache that leaves, in blocks of 10 bytes.
+    fn begin(place: &Place, weights: u64) -> u64 {
+        place.begin();
+        place.take_weights(weights).unwrap();
+        place.take_cache(10, u64::MAX).unwrap()
+    }
+
+    fn leave(place: &Place) {
+        place.leave_cache();
+        place.leave_weights();
+    }
+
     #[test]
-    fn shares_apply_one_after_the_other_to_what_is_left() {
+    fn shares_of_those_that_begin_apply_one_after_the_other_to_what_is_left() {
         let device = Device::new(Some(1000));
         let (a, b) = (device.place(0.5), device.place(0.5));
-        a.take_weights(100).unwrap();
-        assert_eq!(a.take_cache(10, u64::MAX).unwrap(), 40);
-        b.take_weights(100).unwrap();
+        assert_eq!(begin(&a, 100), 40);
         // Half of 500, less the weights.
-        assert_eq!(b.take_cache(10, u64::MAX).unwrap(), 15);
+        assert_eq!(begin(&b, 100), 15);
         assert_eq!(device.free(), Some(250));
         assert_eq!((a.held().total(), b.held().total()), (500, 250));
+    }
+
+    #[test]
+    fn a_model_that_comes_back_gets_what_it_had() {
+        let device = Device::new(Some(1000));
+        let (a, b) = (device.place(0.5), device.place(0.5));
+        begin(&a, 100);
+        begin(&b, 100);
+        for place in [&a, &b, &b, &a] {
+            let had = place.held();
+            leave(place);
+            assert!(place.has_room());
+            place.take_weights(100).unwrap();
+            place.take_cache(10, u64::MAX).unwrap();
+            assert_eq!(place.held(), had);
+        }
+    }
+
+    #[test]
+    fn a_share_of_one_that_comes_later_is_of_all_memory_and_has_room_where_that_is_free() {
+        let device = Device::new(Some(1000));
+        let (a, b) = (device.place(0.5), device.place(0.5));
+        begin(&a, 100);
+        assert!(b.has_room());
+        b.take_weights(100).unwrap();
+        // Half of 1000, less the weights.
+        assert_eq!(b.take_cache(10, u64::MAX).unwrap(), 40);
+        // A third finds less than it is entitled to, and gets what there is.
+        leave(&a);
+        let c = device.place(0.8);
+        assert!(!c.has_room());
+        c.take_weights(100).unwrap();
+        assert_eq!(c.take_cache(10, u64::MAX).unwrap(), 40);
+    }
+
+    #[test]
+    fn a_shortage_tells_what_both_parts_need_and_what_they_could_have() {
+        let device = Device::new(Some(1000));
+        let (a, b) = (device.place(0.5), device.place(0.3));
+        a.take_weights(200).unwrap();
+        let needed = 305;
+        b.take_weights(295).unwrap();
+        let told = b.take_cache(10, u64::MAX).unwrap_err();
+        assert_eq!(told, Shortage { needed, free: 300 });
+        a.leave_weights();
+        a.take_weights(703).unwrap();
+        let told = b.take_cache(10, u64::MAX).unwrap_err();
+        assert_eq!(told, Shortage { needed, free: 297 });
     }
 
     #[test]
@@ -251,8 +332,7 @@ mod tests {
         assert_eq!(b.held(), Held::default());
         assert!(b.take_cache(1000, 5).is_err());
         assert!(!b.has_room());
-        a.leave_cache();
-        a.leave_weights();
+        leave(&a);
         assert!(b.has_room() && b.take_weights(800).is_ok());
     }
 

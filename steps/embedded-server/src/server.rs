@@ -341,6 +341,7 @@ fn start_engine(
             .bytes_per_token
             .saturating_mul(u64::from(alone.block_tokens));
         let weight_bytes = executor.weight_bytes();
+        home.place.begin();
         home.place.take_weights(weight_bytes).map_err(no_room)?;
         let taken = home.place.take_cache(block_bytes, home.most_blocks);
         let n_blocks = taken.map_err(no_room)?;
@@ -470,7 +471,7 @@ pub enum ServeError {
         weight_bytes >> 20, cache_bytes >> 20, available_bytes >> 20
     )]
     NotEnoughMemory {
-        /// Bytes of the weights.
+        /// Bytes of the weights; of two copies, where several models come and go.
         weight_bytes: u64,
         /// Bytes of the key-value cache.
         cache_bytes: u64,
