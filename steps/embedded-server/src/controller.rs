@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::engine::{Come, Leave, MoveError, Parts, Running};
-use crate::fleet::Fleet;
-use crate::swapping::{Action, Reason, Rules, View, decide};
-
-/// Between samples of the time line.
-const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+use crate::fleet::{Fleet, SAMPLE_EVERY};
+use crate::swapping::{Action, ModelState, Reason, Rules, View, decide, victim};
 
 /// Looks every `period` whether a model should move, and moves it, for ever.
 pub(crate) async fn control(fleet: Arc<Fleet>, rules: Rules, period: Duration) {
@@ -17,10 +14,9 @@ pub(crate) async fn control(fleet: Arc<Fleet>, rules: Rules, period: Duration) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let views: Vec<View> = fleet.models.iter().map(|model| model.view()).collect();
-        if let Some(action) = decide(MonotonicClock.now(), &views, &rules) {
+        if let Some(action) = decide(MonotonicClock.now(), &fleet.views(), &rules) {
             // What could not be done is decided anew.
-            let _ = act(&fleet, action).await;
+            let _ = act(&fleet, action, &rules, period).await;
         }
     }
 }
@@ -54,27 +50,47 @@ pub(crate) fn come(reason: Reason) -> Come {
     }
 }
 
-async fn act(fleet: &Fleet, action: Action) -> Result<(), MoveError> {
+async fn act(
+    fleet: &Fleet,
+    action: Action,
+    rules: &Rules,
+    period: Duration,
+) -> Result<(), MoveError> {
     match action {
         Action::SwitchOff { model, reason } => {
             fleet.models[model].engine.leave(leave(reason)).await?;
         }
-        Action::SwitchOn {
-            model,
-            reason,
-            victim,
-        } => {
-            if let Some(victim) = victim {
-                fleet.models[victim]
-                    .engine
-                    .leave(leave(Reason::Victim))
-                    .await?;
-            }
-            // One that needs the room of several waits for the next round.
-            if victim.is_none() || fleet.models[model].place.has_room() {
-                fleet.models[model].engine.come(come(reason)).await?;
-            }
+        Action::SwitchOn { model, reason, .. } => {
+            make_room(fleet, model, rules, period).await?;
+            fleet.models[model].engine.come(come(reason)).await?;
         }
     }
     Ok(())
+}
+
+/// Lets as many models leave as another needs, one after the other. Where one that came just now has to leave too,
+/// that is waited for: those that have left would come back otherwise, and nobody would ever get room.
+async fn make_room(
+    fleet: &Fleet,
+    model: usize,
+    rules: &Rules,
+    period: Duration,
+) -> Result<(), MoveError> {
+    while !fleet.models[model].place.has_room() {
+        let views = fleet.views();
+        match victim(MonotonicClock.now(), &views, rules) {
+            Some(victim) => {
+                let engine = &fleet.models[victim].engine;
+                engine.leave(leave(Reason::Victim)).await?;
+            }
+            None if may_leave(&views) => tokio::time::sleep(period).await,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is a model that can leave, now or later.
+pub(crate) fn may_leave(views: &[View]) -> bool {
+    views.iter().any(|view| view.state == ModelState::Active)
 }

@@ -59,8 +59,8 @@ pub struct ServerFlags {
     /// With `--model-paths`: the names that requests ask for [default: the folders' names]
     #[arg(long, value_name = "NAME", num_args = 1.., requires = "model_paths")]
     served_model_names: Vec<String>,
-    /// With `--model-paths`: what each model gets, when it comes onto the device, of the memory that
-    /// is free then [default: 0.88 / models that follow, itself included]
+    /// With `--model-paths`: what each model gets of the device's memory, of what those before it leave
+    /// where it begins there [default: 0.88 / models that follow, itself included]
     #[arg(long, value_name = "SHARE", num_args = 1.., requires = "model_paths")]
     mem_fraction_statics: Vec<f64>,
     /// With `--model-paths`: the models that begin on the device [default: all]
@@ -277,8 +277,7 @@ impl ServerFlags {
                 idle: self.inactivate_threshold,
                 quantum: self.swap_quantum,
             },
-            // No time at all would be a loop that never rests.
-            swap_period: self.swap_period.max(Duration::from_millis(1)),
+            swap_period: self.swap_period,
             swap_bandwidth: self.swap_bandwidth.map(|gb| gb * 1e9),
             aborts_late: self.enable_abort,
             executor,

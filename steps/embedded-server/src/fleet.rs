@@ -1,18 +1,21 @@
 //! The models that a server serves, the device they share, and how they came to lie on it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::clock::Nanos;
 use crate::device::{Device, Held, Place};
-use crate::engine::{EngineHandle, Move, MoveError, MoveLog, Status};
+use crate::engine::{EngineHandle, MoveLog, Status};
 use crate::metrics::Metrics;
 use crate::steplog::StepLog;
 use crate::swapping::{ModelState, View};
 
-/// Samples of the time line that are remembered: an hour at four a second.
-const CAPACITY: usize = 14_400;
+/// Between samples of a time line.
+pub const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+/// Samples of the time line that are remembered: an hour's.
+pub(crate) const CAPACITY: usize = 14_400;
 
 /// A model that is served.
 pub(crate) struct Model {
@@ -33,7 +36,8 @@ impl Model {
         View {
             state,
             since,
-            n_waiting: usize::try_from(self.metrics.n_queued.get()).unwrap_or(usize::MAX),
+            n_waiting: count(self.metrics.n_queued.get()),
+            n_running: count(self.metrics.n_running.get()),
             deadline: self.status.deadline(),
             last_busy: self.status.last_busy(),
             has_room: self.place.has_room(),
@@ -68,6 +72,11 @@ impl Fleet {
             Some(name) => self.models.iter().find(|model| model.name == name),
             None => self.models.first().filter(|_| self.models.len() == 1),
         }
+    }
+
+    /// What the rules of swapping see of them.
+    pub(crate) fn views(&self) -> Vec<View> {
+        self.models.iter().map(|model| model.view()).collect()
     }
 
     /// Their names.
@@ -141,10 +150,6 @@ impl Timeline {
     }
 }
 
-/// Moves as whoever asked for them is answered.
-pub(crate) fn told(moved: &Result<Move, MoveError>) -> Value {
-    match moved {
-        Ok(moved) => json!({ "success": true, "move": moved }),
-        Err(error) => json!({ "success": false, "message": error.to_string() }),
-    }
+fn count(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
 }

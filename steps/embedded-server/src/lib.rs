@@ -42,6 +42,7 @@ pub use cache::WritePolicy;
 pub use clock::machine;
 pub use device_profile::{DeviceProfile, DeviceProfileError};
 pub use faults::{Fault, FaultError, FaultKind, FaultPlan, Faults};
+pub use fleet::SAMPLE_EVERY;
 pub use http::accept;
 pub use load::{Computing, LoadedModel, load};
 pub use options::{ExecutorKind, LoadFormat, ModelOptions, ServerOptions};

@@ -21,7 +21,7 @@ use crate::tokenizer::Tokenizer;
 const GENERATED_VOCABULARY: usize = 32_000;
 /// Prompt and output of one request where nothing else limits them, tokens.
 const SIM_CONTEXT: usize = 1 << 20;
-/// Blocks of a simulated cache: books are kept of each, and no load fills more.
+/// Blocks of a simulated cache, and of the host memory behind it: books are kept of each, and no load fills more.
 const MOST_SIM_BLOCKS: usize = 1 << 22;
 /// Bytes of keys and values per token of a simulated model that has no configuration.
 const SIM_BYTES_PER_TOKEN: u64 = 128 << 10;
@@ -208,7 +208,9 @@ impl Simulated {
                 block_tokens: small(options.block_tokens),
                 bytes_per_token,
             },
-            host_blocks: options.host_blocks_for(n_blocks, block_bytes)?,
+            host_blocks: options
+                .host_blocks_for(n_blocks, block_bytes)?
+                .min(small(MOST_SIM_BLOCKS)),
             weight_bytes: self.weight_bytes,
             times: self.times(options)?,
         }))
@@ -263,8 +265,11 @@ fn load_model(options: &ServerOptions) -> Result<LoadedModel, ServeError> {
     let n_blocks = cache_tokens / options.block_tokens;
     let block_bytes = bytes_per_token * options.block_tokens as u64;
     let host_blocks = options.host_blocks_for(n_blocks, block_bytes)?;
+    // Where models come and go, their weights are copied: for a moment they are there twice.
+    let n_copies = if options.models.is_empty() { 1 } else { 2 };
+    let weight_bytes = config.parameter_bytes(BYTES_PER_VALUE);
     check_memory(
-        &config,
+        weight_bytes.saturating_mul(n_copies),
         (n_blocks as u64 + u64::from(host_blocks)).saturating_mul(block_bytes),
         memory::available_bytes(),
     )?;
@@ -297,11 +302,10 @@ fn weight_source(options: &ServerOptions, folder: &Path) -> WeightSource {
 }
 
 fn check_memory(
-    config: &ModelConfig,
+    weight_bytes: u64,
     cache_bytes: u64,
     available: Option<u64>,
 ) -> Result<(), ServeError> {
-    let weight_bytes = config.parameter_bytes(BYTES_PER_VALUE);
     let needed = weight_bytes.saturating_add(cache_bytes);
     match available {
         Some(available_bytes) if needed > available_bytes => Err(ServeError::NotEnoughMemory {

@@ -6,23 +6,25 @@
 //! one device compute in turn; weights that come or go hold all of them up.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Bytes;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::clock::{Clock, MadeUpClock, Nanos};
-use crate::controller::{come, leave};
+use crate::controller::{come, leave, may_leave};
 use crate::engine::{EngineHandle, EngineParts, Moving, Pace, Unstarted};
+use crate::fleet::{self, Fleet, SAMPLE_EVERY};
 use crate::http::{Counter, Said, Saying, ServiceParts};
 use crate::load::{Computing, LoadedModel, load};
 use crate::options::ServerOptions;
 use crate::server::{Launch, ServeError, Shared, assemble};
-use crate::swapping::{Action, ModelState, Reason, Rules, View, decide};
+use crate::swapping::{Action, ModelState, Reason, Rules, View, decide, idle_at, victim};
 
-/// Between samples of the time line.
-const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+/// The smallest step of time.
+const INSTANT: Duration = Duration::from_nanos(1);
 
 /// What comes back for a request, at an instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,27 +56,90 @@ pub enum Piece {
 /// A server in made-up time, which begins at 0.
 pub struct Offline {
     counter: Counter,
-    clock: Arc<MadeUpClock>,
+    clock: Arc<SampledClock>,
     /// When what is asked arrives.
     arrivals: Arc<MadeUpClock>,
     engines: Vec<Unstarted>,
     /// Whose turn on the device is next.
     turn: usize,
     open: BTreeMap<u64, Saying>,
+    /// In the order of their instants.
     told: VecDeque<Told>,
     swaps: Swaps,
-    next_sample: Nanos,
 }
 
 /// Who comes and goes.
 struct Swaps {
     rules: Rules,
-    period: Duration,
+    /// Nanoseconds between decisions, which are made at multiples of it.
+    period: u64,
     /// When that is decided next; `None`: there is one model.
     next: Option<Nanos>,
     moving: Option<Moving>,
-    /// Who comes when the one who leaves has left.
+    /// Who comes once there is room.
     then: Option<(usize, Reason)>,
+}
+
+impl Swaps {
+    fn new(options: &ServerOptions, is_several: bool) -> Self {
+        let period = u64::try_from(options.swap_period.as_nanos()).unwrap_or(u64::MAX);
+        Swaps {
+            rules: options.swap,
+            period,
+            next: is_several.then_some(Nanos(period)),
+            moving: None,
+            then: None,
+        }
+    }
+
+    /// The first decision at an instant or after it.
+    fn not_before(&self, instant: Nanos) -> Nanos {
+        Nanos(instant.0.div_ceil(self.period).saturating_mul(self.period))
+    }
+
+    /// Nothing happens until an instant: decisions before it would change nothing.
+    fn skip_to(&mut self, instant: Nanos) {
+        let at = self.not_before(instant);
+        self.next = self.next.map(|next| next.max(at));
+    }
+}
+
+/// Made-up time that notes how models fare at every instant of the time line that it passes, before anything
+/// of later happens.
+#[derive(Default)]
+struct SampledClock {
+    time: MadeUpClock,
+    /// Whose models; set once there are any.
+    fleet: OnceLock<Arc<Fleet>>,
+    next: AtomicU64,
+}
+
+impl SampledClock {
+    /// Goes on to an instant; it never goes back.
+    fn advance_to(&self, instant: Nanos) {
+        let every = u64::try_from(SAMPLE_EVERY.as_nanos()).unwrap_or(u64::MAX);
+        // Earlier ones would be forgotten at once.
+        let kept = (instant.0 / every).saturating_sub(fleet::CAPACITY as u64);
+        let mut at = self.next.load(Relaxed).max(kept * every);
+        while at < instant.0 {
+            if let Some(fleet) = self.fleet.get() {
+                fleet.sample(Nanos(at));
+            }
+            at = at.saturating_add(every);
+        }
+        self.next.store(at, Relaxed);
+        self.time.advance_to(instant);
+    }
+}
+
+impl Clock for SampledClock {
+    fn now(&self) -> Nanos {
+        self.time.now()
+    }
+
+    fn sleep_until(&self, instant: Nanos) {
+        self.advance_to(instant);
+    }
 }
 
 impl Offline {
@@ -85,30 +150,17 @@ impl Offline {
     pub fn new(options: &ServerOptions) -> Result<Self, ServeError> {
         let options = &options.clone().with_device()?;
         options.check()?;
-        let clock = Arc::new(MadeUpClock::default());
+        let clock = Arc::new(SampledClock::default());
         let arrivals = Arc::new(MadeUpClock::default());
         let dynamic: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
-        let mut models: Vec<LoadedModel> = load(options)?;
-        for model in &mut models {
-            let waits = match &mut model.computing {
-                Computing::Model(executor) => executor.keep_time_by(&dynamic),
-                Computing::Paced(_) => false,
-            };
-            if !waits {
-                return Err(ServeError::Option {
-                    name: "executor",
-                    problem:
-                        "made-up time is for `sim` with steps; a model that is computed takes the \
-                              time it takes"
-                            .to_owned(),
-                });
-            }
-        }
+        let mut models = load(options)?;
+        models.iter_mut().try_for_each(|m| wait_by(m, &dynamic))?;
         let mut launch = ByHand {
             engines: Vec::new(),
             arrivals: Arc::clone(&arrivals),
         };
         let (fleet, served) = assemble(options, models, &dynamic, &mut launch)?;
+        clock.fleet.get_or_init(|| Arc::clone(&fleet));
         let is_several = fleet.models.len() > 1;
         let parts = ServiceParts {
             served,
@@ -125,14 +177,7 @@ impl Offline {
             turn: 0,
             open: BTreeMap::new(),
             told: VecDeque::new(),
-            swaps: Swaps {
-                rules: options.swap,
-                period: options.swap_period.max(Duration::from_millis(1)),
-                next: is_several.then_some(Nanos(0)),
-                moving: None,
-                then: None,
-            },
-            next_sample: Nanos(0),
+            swaps: Swaps::new(options, is_several),
         })
     }
 
@@ -169,13 +214,15 @@ impl Offline {
 
     /// Takes a request for `path` that arrives at `at`; `request` names it in what comes back.
     pub fn ask(&mut self, request: u64, path: &str, body: &Bytes, at: Nanos) {
-        self.clock.advance_to(at);
+        self.rest_until(at);
         self.arrivals.advance_to(at);
-        let (saying, head) = self.counter.ask(path, body);
+        let (saying, head) = self.counter.ask(path, body, at);
+        self.engines.iter_mut().for_each(Unstarted::take);
         self.open.insert(request, saying);
         if let Some(head) = head {
             self.say(request, head, at);
         }
+        self.tell(request, at);
     }
 
     /// Nobody waits for an answer any more.
@@ -196,17 +243,28 @@ impl Offline {
             if now > until {
                 return None;
             }
-            self.sample(now);
-            self.swap();
-            let is_done = self.step();
+            // What is broken off now is told before a step takes time, and who comes or goes does so.
+            self.engines.iter_mut().for_each(Unstarted::abort_late);
             self.collect();
-            if is_done || !self.told.is_empty() {
+            if !self.told.is_empty() || self.swap() {
+                continue;
+            }
+            if self.step() {
+                self.collect();
                 continue;
             }
             match self.alarm(now) {
-                Some(at) if at <= until => self.clock.advance_to(at),
+                Some(at) if at <= until => self.rest_until(at),
                 _ => return None,
             }
+        }
+    }
+
+    /// Lets time pass in which nothing happens.
+    fn rest_until(&mut self, at: Nanos) {
+        if at > self.clock.now() {
+            self.swaps.skip_to(at);
+            self.clock.advance_to(at);
         }
     }
 
@@ -228,16 +286,21 @@ impl Offline {
         let now = self.clock.now();
         let asked: Vec<u64> = self.open.keys().copied().collect();
         for request in asked {
-            while let Some(saying) = self.open.remove(&request) {
-                let (saying, said) = saying.next();
-                let is_pause = matches!(said, Said::Nothing);
-                if !matches!(said, Said::End) {
-                    self.open.insert(request, saying);
-                }
-                self.say(request, said, now);
-                if is_pause {
-                    break;
-                }
+            self.tell(request, now);
+        }
+    }
+
+    /// Takes what an answer has to say, at an instant.
+    fn tell(&mut self, request: u64, at: Nanos) {
+        while let Some(saying) = self.open.remove(&request) {
+            let (saying, said) = saying.next();
+            let is_pause = matches!(said, Said::Nothing);
+            if !matches!(said, Said::End) {
+                self.open.insert(request, saying);
+            }
+            self.say(request, said, at);
+            if is_pause {
+                break;
             }
         }
     }
@@ -252,77 +315,104 @@ impl Offline {
             Said::End => Piece::End,
             Said::Nothing => return,
         };
-        self.told.push_back(Told { request, at, piece });
+        // A step may have ended after the instant that something else is told of.
+        let place = self.told.partition_point(|told| told.at <= at);
+        self.told.insert(place, Told { request, at, piece });
     }
 
-    fn sample(&mut self, now: Nanos) {
-        if self.next_sample <= now {
-            self.counter.fleet().sample(now);
-            self.next_sample = now.after(SAMPLE_EVERY);
-        }
-    }
-
-    fn views(&self) -> Vec<View> {
-        let models = self.counter.fleet().models.iter();
-        models.map(|model| model.view()).collect()
-    }
-
-    /// Goes on with what is moving, and decides whether something should.
-    fn swap(&mut self) {
+    /// Goes on with what is moving, and decides whether something should; whether anything has changed.
+    fn swap(&mut self) -> bool {
         if let Some(moving) = &mut self.swaps.moving {
             match moving.try_recv() {
-                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Empty) => return false,
+                // What could not be done is decided anew.
                 Ok(Err(_)) | Err(TryRecvError::Closed) => self.swaps.then = None,
                 Ok(Ok(_)) => {}
             }
             self.swaps.moving = None;
         }
-        if let Some((model, reason)) = self.swaps.then.take()
-            && self.counter.fleet().models[model].place.has_room()
-        {
-            self.swaps.moving = Some(self.engines[model].come(come(reason)));
-            return;
+        match self.swaps.then {
+            Some((model, reason)) => self.make_way(model, reason),
+            None => self.decide(),
         }
+    }
+
+    /// Brings a model, or lets the next one leave for it.
+    fn make_way(&mut self, model: usize, reason: Reason) -> bool {
+        if self.counter.fleet().models[model].place.has_room() {
+            self.swaps.then = None;
+            self.swaps.moving = Some(self.engines[model].come(come(reason)));
+            return true;
+        }
+        let views = self.counter.fleet().views();
+        if let Some(victim) = victim(self.clock.now(), &views, &self.swaps.rules) {
+            self.swaps.moving = Some(self.engines[victim].leave(leave(Reason::Victim)));
+            return true;
+        }
+        if !may_leave(&views) {
+            self.swaps.then = None;
+        }
+        self.swaps.skip_to(self.clock.now().after(INSTANT));
+        false
+    }
+
+    /// Decides whether a model should come or go, if that is due.
+    fn decide(&mut self) -> bool {
         let now = self.clock.now();
         if self.swaps.next.is_none_or(|at| at > now) {
-            return;
+            return false;
         }
-        self.swaps.next = Some(now.after(self.swaps.period));
-        match decide(now, &self.views(), &self.swaps.rules) {
+        self.swaps.skip_to(now.after(INSTANT));
+        match decide(now, &self.counter.fleet().views(), &self.swaps.rules) {
             Some(Action::SwitchOff { model, reason }) => {
                 self.swaps.moving = Some(self.engines[model].leave(leave(reason)));
             }
-            Some(Action::SwitchOn {
-                model,
-                reason,
-                victim,
-            }) => {
-                self.swaps.then = Some((model, reason));
-                let leaves = |victim: usize| self.engines[victim].leave(leave(Reason::Victim));
-                self.swaps.moving = victim.map(leaves);
-            }
-            None => {}
+            Some(Action::SwitchOn { model, reason, .. }) => self.swaps.then = Some((model, reason)),
+            None => return false,
         }
+        true
     }
 
     /// When something may change although nothing can be computed.
     fn alarm(&mut self, now: Nanos) -> Option<Nanos> {
         let aborts = self.engines.iter_mut().filter_map(Unstarted::next_abort);
-        let abort = aborts
-            .min()
-            .map(|at| at.max(now.after(Duration::from_nanos(1))));
-        let rules = self.swaps.rules;
-        let may_change = |view: &View| {
+        let abort = aborts.min();
+        let decision = self.swaps.next.and_then(|next| self.next_move(next));
+        let first = abort.into_iter().chain(decision).min()?;
+        Some(first.max(now.after(INSTANT)))
+    }
+
+    /// The first decision, `next` or one after it, that may move a model.
+    fn next_move(&self, next: Nanos) -> Option<Nanos> {
+        let rules = &self.swaps.rules;
+        let may_come = |view: &View| {
             let is_wanted =
                 view.has_room || view.deadline.is_some() || view.n_waiting >= rules.queue_threshold;
             view.state == ModelState::Off && view.n_waiting > 0 && is_wanted
         };
+        let views = self.counter.fleet().views();
         let is_moving = self.swaps.moving.is_some() || self.swaps.then.is_some();
-        let is_due = is_moving || self.views().iter().any(may_change);
-        let decision = self.swaps.next.filter(|_| is_due);
-        let decision = decision.map(|at| at.max(now.after(Duration::from_nanos(1))));
-        abort.into_iter().chain(decision).min()
+        if is_moving || views.iter().any(may_come) {
+            return Some(next);
+        }
+        let idle = views.iter().filter_map(|view| idle_at(view, rules)).min()?;
+        Some(self.swaps.not_before(idle).max(next))
     }
+}
+
+/// Lets a model take its time by another clock.
+fn wait_by(model: &mut LoadedModel, clock: &Arc<dyn Clock>) -> Result<(), ServeError> {
+    let waits = match &mut model.computing {
+        Computing::Model(executor) => executor.keep_time_by(clock),
+        Computing::Paced(_) => false,
+    };
+    let problem =
+        "made-up time is for `sim` with steps; a model that is computed takes the time it takes";
+    let refused = || ServeError::Option {
+        name: "executor",
+        problem: problem.to_owned(),
+    };
+    waits.then_some(()).ok_or_else(refused)
 }
 
 /// Engines that nobody but this server runs.

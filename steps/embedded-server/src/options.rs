@@ -47,7 +47,8 @@ pub struct ModelOptions {
     pub path: PathBuf,
     /// The name that requests ask for, which no other model has.
     pub name: String,
-    /// The share of the memory that is free when it comes which it gets for weights and cache.
+    /// The share of the device's memory that it gets for weights and cache; of what is free then, where it
+    /// is there from the start.
     pub mem_fraction_static: f64,
     /// Whether it is on the device from the start.
     pub is_active: bool,
@@ -65,7 +66,7 @@ pub struct ServerOptions {
     pub models: Vec<ModelOptions>,
     /// When models leave the device for each other.
     pub swap: Rules,
-    /// How often that is decided.
+    /// How often that is decided, more than 0.
     pub swap_period: Duration,
     /// Bytes per second at which weights come and go; `None`: what the machine does, which is no time
     /// at all with `sim`.
@@ -385,6 +386,11 @@ impl ServerOptions {
                 return Err(wrong(name, "found 0, expected at least 1".to_owned()));
             }
         }
+        if self.swap_period.is_zero() {
+            // It would be a loop that never rests.
+            let problem = "found 0 s, expected more";
+            return Err(wrong("swap_period", problem.to_owned()));
+        }
         self.check_factors()?;
         if let Some(twice) = repeated(&self.faults) {
             let problem = format!(
@@ -698,15 +704,18 @@ mod tests {
             options
         );
         assert!(serde_json::from_str::<ServerOptions>(r#"{"tp_size": 2}"#).is_err());
-        let zero = ServerOptions {
-            queue_limit: 0,
-            ..ServerOptions::default()
+    }
+
+    #[test]
+    fn nothing_is_0_that_has_to_be_more() {
+        let refused = |change: &dyn Fn(&mut ServerOptions)| {
+            let mut options = ServerOptions::default();
+            change(&mut options);
+            options.check().unwrap_err().to_string()
         };
-        assert!(
-            zero.check()
-                .unwrap_err()
-                .to_string()
-                .contains("`queue_limit`")
-        );
+        let message = refused(&|options| options.queue_limit = 0);
+        assert!(message.contains("`queue_limit`: found 0"), "{message}");
+        let message = refused(&|options| options.swap_period = Duration::ZERO);
+        assert!(message.contains("`swap_period`: found 0"), "{message}");
     }
 }

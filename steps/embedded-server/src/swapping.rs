@@ -2,7 +2,7 @@
 //!
 //! They are those of the collocation benchmark's server: a model that is off is switched on once
 //! enough requests wait for it, once the first of them would otherwise miss its objective, or once
-//! there is room; where there is none, the first active model leaves. Both the embedded server and the
+//! there is room; where there is none, the first active model leaves, and the next where that is not enough. Both the embedded server and the
 //! controller of other servers decide by them.
 
 use std::time::Duration;
@@ -72,6 +72,8 @@ pub struct View {
     pub since: Nanos,
     /// Requests that wait.
     pub n_waiting: usize,
+    /// Requests that run.
+    pub n_running: usize,
     /// When the first waiting request has to be answered.
     pub deadline: Option<Nanos>,
     /// When it last had a request, waiting or running.
@@ -151,10 +153,7 @@ fn switch_on(now: Nanos, models: &[View], rules: &Rules) -> Option<Action> {
                 victim,
             });
         }
-        let stays = |view: &View| now.since(view.since) < rules.quantum;
-        let victim = models
-            .iter()
-            .position(|view| view.state == ModelState::Active && !stays(view));
+        let victim = victim(now, models, rules);
         if victim.is_some() {
             return Some(Action::SwitchOn {
                 model,
@@ -164,6 +163,15 @@ fn switch_on(now: Nanos, models: &[View], rules: &Rules) -> Option<Action> {
         }
     }
     None
+}
+
+/// Which model leaves for another: the first active one that did not come just now. Where the room of one is
+/// too little, it is asked for again once that one has left.
+#[must_use]
+pub fn victim(now: Nanos, models: &[View], rules: &Rules) -> Option<usize> {
+    let stays = |view: &View| now.since(view.since) < rules.quantum;
+    let leaves = |view: &View| view.state == ModelState::Active && !stays(view);
+    models.iter().position(leaves)
 }
 
 /// Why a model that is off should come.
@@ -181,14 +189,16 @@ fn reason(now: Nanos, view: &View, rules: &Rules) -> Option<Reason> {
     (view.n_waiting >= rules.queue_threshold).then_some(Reason::Queue)
 }
 
+/// When a model leaves that gets no request until then, if it does.
+pub(crate) fn idle_at(view: &View, rules: &Rules) -> Option<Nanos> {
+    let has_requests = view.n_waiting > 0 || view.n_running > 0;
+    let is_idle = view.state == ModelState::Active && !has_requests;
+    let leaves = is_idle && rules.policy == SwapPolicy::Enhanced;
+    leaves.then(|| view.last_busy.max(view.since).after(rules.idle))
+}
+
 fn switch_off(now: Nanos, models: &[View], rules: &Rules) -> Option<Action> {
-    if rules.policy == SwapPolicy::Baseline {
-        return None;
-    }
-    let is_idle = |view: &View| {
-        let quiet = now.since(view.last_busy.max(view.since));
-        view.state == ModelState::Active && view.n_waiting == 0 && quiet >= rules.idle
-    };
+    let is_idle = |view: &View| idle_at(view, rules).is_some_and(|at| at <= now);
     let model = models.iter().position(is_idle)?;
     let reason = Reason::Idle;
     Some(Action::SwitchOff { model, reason })
@@ -210,6 +220,7 @@ mod tests {
             state,
             since: at(0),
             n_waiting,
+            n_running: 0,
             deadline: None,
             last_busy: at(0),
             has_room: false,
@@ -319,5 +330,24 @@ mod tests {
         };
         assert_eq!(decide(at(60), &[idle], &rules), Some(off));
         assert_eq!(decide(at(60), &[view(Active, 1)], &rules), None);
+        let running = View {
+            n_running: 1,
+            ..idle
+        };
+        assert_eq!(decide(at(90), &[running], &rules), None);
+    }
+
+    #[test]
+    fn victims_leave_one_after_the_other_and_none_that_came_just_now() {
+        let rules = Rules::default();
+        let fresh = View {
+            since: at(49),
+            ..view(Active, 0)
+        };
+        let models = [view(Off, 0), view(Active, 0), fresh];
+        assert_eq!(victim(at(50), &models, &rules), Some(1));
+        let models = [view(Off, 0), view(Off, 0), fresh];
+        assert_eq!(victim(at(50), &models, &rules), None);
+        assert_eq!(victim(at(51), &models, &rules), Some(2));
     }
 }

@@ -205,6 +205,7 @@ impl Queue {
             state: inner.state,
             since: inner.since,
             n_waiting: inner.waiting.len(),
+            n_running: inner.n_running,
             deadline: deadlines.min(),
             last_busy: match inner.n_running {
                 0 => inner.last_busy,

@@ -99,6 +99,13 @@ impl KvCache {
         }
     }
 
+    /// The same cache, counting from what happened to one before it.
+    #[must_use]
+    pub fn counting_from(mut self, counts: Counts) -> Self {
+        self.counts = counts;
+        self
+    }
+
     /// The device's blocks; those of the tree are not free.
     #[must_use]
     pub fn blocks(&self) -> &BlockAllocator {

@@ -28,8 +28,12 @@ pub(super) struct Active {
     /// When it was first scheduled; before that, when it arrived.
     scheduled: Nanos,
     retractions: u32,
+    /// Whether it ran, and waits to run again.
+    waits_again: bool,
     n_outputs: usize,
     arrived: Nanos,
+    /// When it has to be answered, if it says.
+    deadline: Option<Nanos>,
     last_token: Nanos,
 }
 
@@ -81,8 +85,12 @@ impl Active {
             cached: Matched::default(),
             scheduled: arrival.arrived,
             retractions: 0,
+            waits_again: false,
             n_outputs: 0,
             arrived: arrival.arrived,
+            deadline: request
+                .objective
+                .map(|objective| arrival.arrived.after(objective)),
             last_token: arrival.arrived,
         }
     }
@@ -97,6 +105,21 @@ impl Active {
         self.place.is_some()
     }
 
+    /// Whether it has been scheduled, and waits to be scheduled again.
+    pub(super) fn waits_again(&self) -> bool {
+        self.waits_again
+    }
+
+    /// When it has to be answered, if it says.
+    pub(super) fn deadline(&self) -> Option<Nanos> {
+        self.deadline
+    }
+
+    /// It goes back to wait.
+    pub(super) fn retracted(&mut self) {
+        self.waits_again = true;
+    }
+
     /// Gives the place in the queue to another.
     pub(super) fn leave_queue(&mut self) {
         self.place = None;
@@ -106,6 +129,7 @@ impl Active {
     /// own work of then, and no hit.
     pub(super) fn admitted(&mut self, admission: &Admission, now: Nanos, metrics: &Metrics) {
         self.leave_queue();
+        self.waits_again = false;
         if admission.is_again {
             metrics.recached_tokens.add(admission.cached.total());
             self.retractions += 1;

@@ -1,4 +1,4 @@
-//! The door to the engine thread: submit, flush, stop.
+//! The door to the engine thread: submit, flush, leave, come, stop.
 //!
 //! Everything here is bounded: requests that wait hold a place of a queue of fixed length until
 //! they are first scheduled, and each request's answers have a channel with room for all of
@@ -16,7 +16,7 @@ use super::request::{Event, Request};
 use super::residence::{Come, Leave, Move, MoveError, Reply};
 use crate::clock::{Clock, Nanos};
 
-/// Inbox places beyond the request queue, for flush and stop messages.
+/// Inbox places beyond the request queue, for all other messages.
 const CONTROL_MESSAGES: usize = 64;
 
 /// A message to the engine thread.
@@ -182,8 +182,11 @@ impl EngineHandle {
 
     async fn moved(&self, message: impl FnOnce(Reply) -> Message) -> Result<Move, MoveError> {
         let (reply, answer) = oneshot::channel();
-        // The inbox has room for control messages beyond every request that may wait.
-        self.send(message(reply)).map_err(|_| MoveError::Stopping)?;
+        self.send(message(reply)).map_err(|error| match error {
+            // The inbox has room for control messages beyond every request that may wait: it is full of them.
+            mpsc::error::TrySendError::Full(_) => MoveError::InTransit,
+            mpsc::error::TrySendError::Closed(_) => MoveError::Stopping,
+        })?;
         answer.await.map_err(|_| MoveError::Stopping)?
     }
 

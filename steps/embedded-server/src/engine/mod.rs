@@ -5,6 +5,7 @@
 //! step. It knows no HTTP and no JSON.
 
 mod active;
+mod deadlines;
 mod handle;
 mod lanes;
 mod moving;
@@ -15,8 +16,7 @@ mod request;
 mod residence;
 mod sampler;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,9 +30,9 @@ use crate::executor::{Direction, Executor, StepOutput};
 use crate::metrics::Metrics;
 use crate::scheduler::{Limits, NewSequence, PlanEntry, Scheduler, SequenceId, StepPlan};
 use crate::steplog::{StepLog, StepRecord};
-use crate::swapping::ModelState;
 use crate::tokenizer::Tokenizer;
 use active::Active;
+use deadlines::Deadlines;
 use handle::{Arrival, FlushRequest, Message};
 use lanes::{Lanes, Waits};
 use record::{nanos, operation_ns, shape_of};
@@ -121,18 +121,6 @@ pub struct EngineParts {
     pub steps: Arc<StepLog>,
 }
 
-impl Status {
-    /// Of a model that begins on the device or off it, at `clock`'s present instant.
-    #[must_use]
-    pub fn begin(is_active: bool, clock: &dyn Clock) -> Arc<Self> {
-        let state = match is_active {
-            true => ModelState::Active,
-            false => ModelState::Off,
-        };
-        Arc::new(Status::new(state, clock.now()))
-    }
-}
-
 /// Starts the engine thread. The receiver resolves, with an error, when the thread has ended.
 ///
 /// # Errors
@@ -162,8 +150,7 @@ struct Engine {
     next_id: u64,
     lanes: Lanes,
     residence: Residence,
-    /// When requests that wait have to be answered, as far as they say.
-    deadlines: BinaryHeap<Reverse<(Nanos, SequenceId)>>,
+    deadlines: Deadlines,
     /// Flushes that wait until nothing runs, or until their time is up.
     flushes: Vec<FlushRequest>,
     /// Width of a row of logits.
@@ -185,7 +172,7 @@ impl Engine {
         Engine {
             lanes: Lanes::new(parts.host_bandwidth, block_bytes),
             residence: Residence::new(parts.home.is_active),
-            deadlines: BinaryHeap::new(),
+            deadlines: Deadlines::default(),
             flushes: Vec::new(),
             scheduler: Scheduler::new(parts.limits, shape),
             vocab_size,
@@ -230,7 +217,7 @@ impl Engine {
         let plan = match (self.residence.is_whole(), &self.residence.leaving) {
             (false, _) => None,
             (true, None) => self.scheduler.schedule(),
-            (true, Some(_)) => self.scheduler.schedule_running(),
+            (true, Some(_)) => self.scheduler.schedule_begun(),
         };
         let waits = self.copy_blocks();
         let turned = match plan {
@@ -301,18 +288,23 @@ impl Engine {
         self.next_id += 1;
         self.parts.metrics.arrived.add(1);
         let n_prompt = arrival.request.prompt.len();
+        let max_tokens = arrival.request.ending.max_tokens;
         self.scheduler.enqueue(NewSequence {
             id,
             prompt: std::mem::take(&mut arrival.request.prompt),
-            max_tokens: arrival.request.ending.max_tokens,
+            max_tokens,
             writes_all: arrival.request.ending.ignores_eos,
         });
-        let arrived = arrival.arrived;
-        if let Some(objective) = arrival.request.objective {
-            self.deadlines.push(Reverse((arrived.after(objective), id)));
-        }
         let active = Active::new(arrival, n_prompt, &self.parts.tokenizer);
+        if let Some(deadline) = active.deadline() {
+            self.deadlines.came(deadline, id);
+        }
         self.active.insert(id, active);
+        // The door knows the cache that the model began with; one that came back may have a smaller one.
+        let n_most = self.scheduler.cache().blocks().capacity_tokens();
+        if self.residence.keeps_cache() && n_prompt.saturating_add(max_tokens) > n_most {
+            self.fail(&[id], &Failure::TooLarge);
+        }
     }
 
     /// Empties the cache for whoever asked, if nothing uses it; says so where time is up.
@@ -389,14 +381,27 @@ impl Engine {
     }
 
     fn note_plan(&mut self, plan: &StepPlan) {
+        self.note_retracted(&plan.retracted);
         let now = self.parts.clock.now();
         for admission in &plan.admitted {
             if let Some(active) = self.active.get_mut(&admission.id) {
                 active.admitted(admission, now, &self.parts.metrics);
             }
         }
-        self.parts.metrics.retractions.add(plan.retracted.len());
         self.publish();
+    }
+
+    /// Counts sequences that went back to wait, whose deadlines press again.
+    fn note_retracted(&mut self, ids: &[SequenceId]) {
+        self.parts.metrics.retractions.add(ids.len());
+        for id in ids {
+            if let Some(active) = self.active.get_mut(id) {
+                active.retracted();
+                if let Some(deadline) = active.deadline() {
+                    self.deadlines.retracted(deadline, *id);
+                }
+            }
+        }
     }
 
     /// Computes a plan, samples, records the step and delivers.
@@ -405,6 +410,9 @@ impl Engine {
         let place = Arc::clone(&self.parts.home.place);
         clock.sleep_until(waits.before);
         let turn = place.turn();
+        if self.is_told_to_stop() {
+            return;
+        }
         let start = clock.now();
         let mut record = StepRecord {
             start,
@@ -496,7 +504,11 @@ impl Engine {
     }
 
     fn publish(&mut self) {
-        let deadline = self.first_deadline().map(|(deadline, _)| deadline);
+        let begins = self.first_deadline().map(|(deadline, _)| deadline);
+        let active = &self.active;
+        let waits = |id: SequenceId| active.get(&id).is_some_and(Active::waits_again);
+        let goes_on = self.deadlines.first_to_go_on(waits);
+        let deadline = begins.into_iter().chain(goes_on).min();
         self.parts.status.set_deadline(deadline);
         if !self.active.is_empty() {
             self.parts.status.busy(self.parts.clock.now());

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::residence::{Come, Leave, Leaving, Move, MoveError, Reply, Running, Way};
-use super::{Engine, Failure, LONGEST_SLEEP, Lanes};
+use super::{Active, Engine, Failure, LONGEST_SLEEP, Lanes};
 use crate::clock::Nanos;
 use crate::executor::{CacheShape, Direction};
 use crate::scheduler::SequenceId;
@@ -14,13 +14,12 @@ use crate::swapping::ModelState;
 
 impl Engine {
     /// Begins to leave, or says why not.
-    pub(super) fn begin_leaving(&mut self, leave: Leave, reply: Reply) {
-        let has = &self.residence;
-        let is_there = (!leave.parts.weights || has.weights) && (!leave.parts.cache || has.cache);
+    pub(super) fn begin_leaving(&mut self, mut leave: Leave, reply: Reply) {
+        leave.parts = self.residence.there(leave.parts);
         let n_requests = self.active.len();
-        let refusal = if has.leaving.is_some() {
+        let refusal = if self.residence.leaving.is_some() {
             Some(MoveError::InTransit)
-        } else if !is_there {
+        } else if leave.parts.is_none() {
             Some(MoveError::Already("the model has left the device already"))
         } else if leave.running == Running::Refuse && n_requests > 0 {
             Some(MoveError::Busy { n_requests })
@@ -32,13 +31,22 @@ impl Engine {
             let _ = reply.send(Err(refusal));
             return;
         }
-        if leave.running == Running::Retract {
-            // They are counted with the next step.
-            self.scheduler.retract_all();
-        }
+        // Before what runs joins those that wait.
         if leave.evicts_waiting {
-            let waiting: Vec<_> = self.scheduler.waiting_ids().collect();
+            let waiting: Vec<_> = self.scheduler.unbegun_ids().collect();
             self.fail(&waiting, &Failure::Evicted);
+        }
+        match leave.running {
+            Running::Refuse | Running::Finish => {}
+            Running::Retract => {
+                let retracted = self.scheduler.retract_all();
+                self.note_retracted(&retracted);
+                self.publish();
+            }
+            Running::BreakOff => {
+                let begun: Vec<_> = self.scheduler.begun_ids().collect();
+                self.fail(&begun, &Failure::Evicted);
+            }
         }
         let began = self.parts.clock.now();
         self.parts.status.become_(ModelState::InTransit, began);
@@ -49,9 +57,16 @@ impl Engine {
         });
     }
 
-    /// Leaves, if it is to and nothing runs any more.
+    /// Whether it stays until what has begun has ended. Without all its parts it computes nothing.
+    fn is_draining(&self) -> bool {
+        let leaving = self.residence.leaving.as_ref();
+        let finishes = leaving.is_some_and(|leaving| leaving.leave.running == Running::Finish);
+        finishes && self.residence.is_whole() && self.scheduler.begun_ids().next().is_some()
+    }
+
+    /// Leaves, if it is to and nothing has to end before.
     pub(super) fn leave_if_drained(&mut self) {
-        if self.scheduler.n_running() > 0 {
+        if self.is_draining() {
             return;
         }
         let Some(leaving) = self.residence.leaving.take() else {
@@ -78,15 +93,16 @@ impl Engine {
             self.residence.cache = false;
             self.parts.home.place.leave_cache();
         }
+        let ended = self.parts.clock.now();
         let moved = Move {
             model: self.parts.home.model.clone(),
             direction: Way::Out,
             reason: leave.reason,
             began_ns: began,
-            ended_ns: self.parts.clock.now(),
+            ended_ns: ended,
             drain_s: seconds(drained.since(began)),
             copy_s: seconds(copied.since(drained)),
-            pool_s: seconds(self.parts.clock.now().since(copied)),
+            pool_s: seconds(ended.since(copied)),
             bytes,
             pool_bytes,
         };
@@ -94,12 +110,11 @@ impl Engine {
     }
 
     /// Comes back, or says why not.
-    pub(super) fn come(&mut self, come: Come, reply: Reply) {
-        let has = &self.residence;
-        let is_there = (come.parts.weights && has.weights) || (come.parts.cache && has.cache);
-        let refusal = if has.leaving.is_some() {
+    pub(super) fn come(&mut self, mut come: Come, reply: Reply) {
+        come.parts = self.residence.missing(come.parts);
+        let refusal = if self.residence.leaving.is_some() {
             Some(MoveError::InTransit)
-        } else if is_there {
+        } else if come.parts.is_none() {
             Some(MoveError::Already("the model is on the device already"))
         } else {
             None
@@ -221,7 +236,7 @@ impl Engine {
             if !self.parts.aborts_late || now.after(super::ABORT_LEAD) <= deadline {
                 break;
             }
-            self.deadlines.pop();
+            self.deadlines.pop_first();
             late.push(id);
         }
         if !late.is_empty() {
@@ -231,14 +246,9 @@ impl Engine {
 
     /// The first deadline among requests that wait for the first time.
     pub(super) fn first_deadline(&mut self) -> Option<(Nanos, SequenceId)> {
-        while let Some(std::cmp::Reverse((deadline, id))) = self.deadlines.peek().copied() {
-            let waits = self.active.get(&id).is_some_and(|active| active.waits());
-            if waits {
-                return Some((deadline, id));
-            }
-            self.deadlines.pop();
-        }
-        None
+        let active = &self.active;
+        let waits = |id: SequenceId| active.get(&id).is_some_and(Active::waits);
+        self.deadlines.first_to_begin(waits)
     }
 
     /// Waits for a message while the model is not on the device.

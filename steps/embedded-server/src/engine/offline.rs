@@ -27,19 +27,32 @@ impl Unstarted {
         (handle, Unstarted { engine, inbox })
     }
 
-    /// Takes what was submitted, and computes a step if there is one; whether anything was done that may
-    /// lead to another.
-    pub fn turn(&mut self) -> bool {
+    /// Takes what was submitted, so that whoever decides where models are sees it.
+    pub fn take(&mut self) {
         self.engine.take_what_is_there(&mut self.inbox);
-        match self.engine.turn() {
+        self.engine.publish();
+    }
+
+    /// Breaks off what waits and would miss its objective now, where that is asked for.
+    pub fn abort_late(&mut self) {
+        self.engine.abort_late();
+    }
+
+    /// Leaves if it is to, and computes a step if there is one; whether anything was done that may lead to
+    /// another.
+    pub fn turn(&mut self) -> bool {
+        let was_leaving = self.engine.residence.leaving.is_some();
+        let turned = self.engine.turn();
+        let has_left = was_leaving && self.engine.residence.leaving.is_none();
+        match turned {
             Turned::Stepped => true,
             Turned::WaitsForCopies => {
                 let waits =
                     !self.engine.scheduler.is_idle() && self.engine.lanes.next_at().is_some();
                 self.engine.wait_for_copies();
-                waits
+                waits || has_left
             }
-            Turned::Rests => false,
+            Turned::Rests => has_left,
         }
     }
 

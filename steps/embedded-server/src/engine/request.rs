@@ -109,10 +109,10 @@ pub enum Failure {
     /// It waited so long that it would miss its objective.
     #[error("the request would miss its objective and was broken off while it waited")]
     Late,
-    /// Its model left the device, and what waited for it was not to stay.
-    #[error("the model was deactivated, and the requests that waited for it were broken off")]
+    /// Its model left the device, and it was not to wait for it.
+    #[error("the model was taken off the device, and the request was broken off")]
     Evicted,
-    /// The model came back with a cache that is too small for it.
+    /// The model has come back with a cache that is too small for it.
     #[error("the model's key-value cache is smaller than it was, too small for this request")]
     TooLarge,
     /// The executor refused a step.

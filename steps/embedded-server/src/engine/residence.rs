@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::clock::Nanos;
+use crate::clock::{Clock, Nanos};
 use crate::device::{Place, Shortage};
 use crate::swapping::{ModelState, Reason};
 
@@ -28,6 +28,11 @@ impl Parts {
         weights: true,
         cache: true,
     };
+
+    /// Whether it is neither.
+    pub(super) fn is_none(self) -> bool {
+        !self.weights && !self.cache
+    }
 }
 
 /// What becomes of the requests that run when a model leaves.
@@ -39,22 +44,24 @@ pub enum Running {
     Finish,
     /// They go back to wait, and are computed again later.
     Retract,
+    /// They are broken off.
+    BreakOff,
 }
 
-/// A model that is asked to leave the device.
+/// A model that is asked to leave the device, as far as it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leave {
     /// What of it.
     pub parts: Parts,
     /// What becomes of running requests.
     pub running: Running,
-    /// Whether waiting requests are broken off.
+    /// Whether requests that have not begun are broken off.
     pub evicts_waiting: bool,
     /// Why.
     pub reason: Reason,
 }
 
-/// A model that is asked to come onto the device.
+/// A model that is asked to come onto the device, as far as it is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Come {
     /// What of it.
@@ -109,10 +116,10 @@ pub enum MoveError {
         /// How many.
         n_requests: usize,
     },
-    /// Another move of it is under way.
+    /// Another move of it is under way, or the engine has not got round to what it was asked before.
     #[error("the model is on its way already; ask again when it has arrived")]
     InTransit,
-    /// What should leave is not there, or what should come is.
+    /// Nothing of what should leave is there, or all of what should come.
     #[error("{0}")]
     Already(&'static str),
     /// There is no room.
@@ -170,13 +177,20 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn new(state: ModelState, now: Nanos) -> Self {
-        Status {
+    /// Of a model that begins on the device or off it, at `clock`'s present instant.
+    #[must_use]
+    pub fn begin(is_active: bool, clock: &dyn Clock) -> Arc<Self> {
+        let state = match is_active {
+            true => ModelState::Active,
+            false => ModelState::Off,
+        };
+        let now = clock.now().0;
+        Arc::new(Status {
             state: AtomicU8::new(state as u8),
-            since: AtomicU64::new(now.0),
+            since: AtomicU64::new(now),
             deadline: AtomicU64::new(0),
-            last_busy: AtomicU64::new(now.0),
-        }
+            last_busy: AtomicU64::new(now),
+        })
     }
 
     /// Whether it can compute, and since when that is so.
@@ -252,6 +266,28 @@ impl Residence {
     /// Whether steps can be computed.
     pub(super) fn is_whole(&self) -> bool {
         self.weights && self.cache
+    }
+
+    /// Whether there is a cache that stays.
+    pub(super) fn keeps_cache(&self) -> bool {
+        let leaves = |leaving: &Leaving| leaving.leave.parts.cache;
+        self.cache && !self.leaving.as_ref().is_some_and(leaves)
+    }
+
+    /// What of `parts` is on the device.
+    pub(super) fn there(&self, parts: Parts) -> Parts {
+        Parts {
+            weights: parts.weights && self.weights,
+            cache: parts.cache && self.cache,
+        }
+    }
+
+    /// What of `parts` is not on the device.
+    pub(super) fn missing(&self, parts: Parts) -> Parts {
+        Parts {
+            weights: parts.weights && !self.weights,
+            cache: parts.cache && !self.cache,
+        }
     }
 }
 

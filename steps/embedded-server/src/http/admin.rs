@@ -145,9 +145,15 @@ fn info(model: &Model) -> Value {
     let mut info = model.info.clone();
     let metrics = &model.metrics;
     let mut memory = model.memory();
-    memory["token_capacity"] = info["max_total_num_tokens"].clone();
+    let state = model.status.state().0;
+    // A model that came back may have another cache than it began with; one at a stated pace has none.
+    let n_tokens = metrics.n_blocks.get() * metrics.block_tokens.get();
+    memory["token_capacity"] = match (state, n_tokens) {
+        (ModelState::Active, 1..) => json!(n_tokens),
+        _ => info["max_total_num_tokens"].clone(),
+    };
     info["tokenizer_path"] = info["model_path"].clone();
-    info["state"] = json!(model.status.state().0);
+    info["state"] = json!(state);
     info["internal_states"] = json!([{
         "last_gen_throughput": model.steps.decode_throughput(THROUGHPUT_STEPS),
         "num_running_reqs": metrics.n_running.get(),

@@ -15,7 +15,7 @@ use super::events::EventWriter;
 use super::faulty::FaultyStream;
 use super::listen::{Connection, ResetSwitch};
 use super::parse::{Delivery, Generation, Route, parse};
-use super::reply::{Choice, Envelope, next_text};
+use super::reply::{Choice, Envelope, Issue, next_text};
 use super::stream::EventStream;
 use super::{App, Service};
 use crate::engine::{Event, EventKind, Failure};
@@ -133,7 +133,7 @@ async fn answer(
     refuse_on_purpose(service, number, tracing)?;
     let generation = read(service, route, asked.body, number).await?;
     let model = &service.fleet.models[generation.model];
-    let envelope = Envelope::new(route, number, &model.name);
+    let envelope = Envelope::new(route, Issue::now(number), &model.name);
     let choices = choices(&generation);
     let Generation {
         requests,

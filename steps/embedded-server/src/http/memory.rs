@@ -10,13 +10,13 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::App;
 use super::admin::query;
 use super::error::ApiError;
 use super::fields::Fields;
-use super::{App, Service};
 use crate::clock::Nanos;
 use crate::engine::{Come, Leave, Move, MoveError, Parts, Running};
-use crate::fleet::{Model, told};
+use crate::fleet::Model;
 use crate::swapping::{ModelState, Reason};
 
 /// Bytes of a gigabyte, in which pool sizes are given.
@@ -27,9 +27,7 @@ pub(super) async fn activate(
     State(app): State<Arc<App>>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let service = app.service()?;
-    let mut fields = fields(&body)?;
-    let model = chosen(&service, &mut fields)?;
+    let (model, mut fields) = asked(&app, &body)?;
     one_instance(&mut fields)?;
     let expected = "gigabytes above 0";
     let pool = fields.take_number("memory_pool_size", expected, |gb: f64| gb > 0.0)?;
@@ -39,7 +37,7 @@ pub(super) async fn activate(
         reason: Reason::Asked,
     };
     let moved = model.engine.come(come).await;
-    Ok(answer(model, moved))
+    Ok(answer(&model, moved))
 }
 
 /// `POST /deactivate {"model_name": …, "preempt": …, "evict_waiting_requests": …}`: takes a model off
@@ -48,9 +46,7 @@ pub(super) async fn deactivate(
     State(app): State<Arc<App>>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let service = app.service()?;
-    let mut fields = fields(&body)?;
-    let model = chosen(&service, &mut fields)?;
+    let (model, mut fields) = asked(&app, &body)?;
     one_instance(&mut fields)?;
     let mode: Option<String> = fields.take("preempt_mode", "`RECOMPUTE`")?;
     if let Some(mode) = mode.filter(|mode| mode != "RECOMPUTE") {
@@ -69,7 +65,7 @@ pub(super) async fn deactivate(
         reason: Reason::Asked,
     };
     let moved = model.engine.leave(leave).await;
-    Ok(answer(model, moved))
+    Ok(answer(&model, moved))
 }
 
 /// `POST /release_memory_occupation {"tags": […]}`: frees weights, cache or both; without any
@@ -78,9 +74,7 @@ pub(super) async fn release(
     State(app): State<Arc<App>>,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let service = app.service()?;
-    let mut fields = fields(&body)?;
-    let model = chosen(&service, &mut fields)?;
+    let (model, mut fields) = asked(&app, &body)?;
     let leave = Leave {
         parts: tags(fields.take("tags", TAGS)?)?,
         running: Running::Refuse,
@@ -95,9 +89,7 @@ pub(super) async fn resume(
     State(app): State<Arc<App>>,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let service = app.service()?;
-    let mut fields = fields(&body)?;
-    let model = chosen(&service, &mut fields)?;
+    let (model, mut fields) = asked(&app, &body)?;
     let come = Come {
         parts: tags(fields.take("tags", TAGS)?)?,
         cache_bytes: None,
@@ -118,7 +110,7 @@ pub(super) async fn sleep(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<
         ));
     }
     let (running, evicts_waiting) = match query(&uri, "mode").unwrap_or("abort") {
-        "abort" => (Running::Retract, true),
+        "abort" => (Running::BreakOff, true),
         "wait" => (Running::Finish, false),
         "keep" => (Running::Retract, false),
         other => {
@@ -223,24 +215,22 @@ fn since(uri: &Uri) -> Result<Nanos, ApiError> {
     Ok(Nanos(ns))
 }
 
-/// The fields of a body that may be missing.
-fn fields(body: &Bytes) -> Result<Fields, ApiError> {
-    match body.is_empty() {
+/// The model that a body names, which may be missing, and its other fields.
+fn asked(app: &App, body: &Bytes) -> Result<(Arc<Model>, Fields), ApiError> {
+    let fleet = &app.service()?.fleet;
+    let mut fields = match body.is_empty() {
         true => Fields::parse(b"{}"),
         false => Fields::parse(body),
-    }
-}
-
-fn chosen<'a>(service: &'a Service, fields: &mut Fields) -> Result<&'a Arc<Model>, ApiError> {
+    }?;
     let name: Option<String> = fields.take("model_name", "a model's name")?;
-    let fleet = &service.fleet;
-    fleet.find(name.as_deref()).ok_or_else(|| match &name {
+    let model = fleet.find(name.as_deref()).ok_or_else(|| match &name {
         Some(name) => ApiError::no_such_model(name, fleet.names().into_iter()),
         None => {
             let names = fleet.names().join("`, `");
             ApiError::field("model_name", format!("missing; the models are `{names}`"))
         }
-    })
+    })?;
+    Ok((Arc::clone(model), fields))
 }
 
 /// Refuses other instances and devices than the first: there is one of each.
@@ -282,7 +272,10 @@ fn answer(model: &Model, moved: Result<Move, MoveError>) -> Response {
         Ok(_) => StatusCode::OK,
         Err(_) => StatusCode::BAD_REQUEST,
     };
-    let mut body = told(&moved);
+    let mut body = match moved {
+        Ok(moved) => json!({ "success": true, "move": moved }),
+        Err(error) => json!({ "success": false, "message": error.to_string() }),
+    };
     body["memory_usage"] = model.memory();
     (status, Json(body)).into_response()
 }

@@ -12,9 +12,10 @@ use super::error::ApiError;
 use super::events::EventWriter;
 use super::generate::{choices, fallback_seed};
 use super::parse::{Delivery, Generation, Route, parse};
-use super::reply::Envelope;
+use super::reply::{Envelope, Issue};
 use super::stream::EventStream;
 use super::{Service, ServiceParts};
+use crate::clock::Nanos;
 use crate::engine::{Event, EventKind, Failure};
 use crate::fleet::Fleet;
 
@@ -60,9 +61,9 @@ impl Counter {
         &self.0.fleet
     }
 
-    /// Takes a request for `path`; and the head of its answer, if that is known at once.
-    pub(crate) fn ask(&self, path: &str, body: &Bytes) -> (Saying, Option<Said>) {
-        match self.begin(path, body) {
+    /// Takes a request for `path` that arrives at `at`; and the head of its answer, if that is known at once.
+    pub(crate) fn ask(&self, path: &str, body: &Bytes, at: Nanos) -> (Saying, Option<Said>) {
+        match self.begin(path, body, at) {
             Ok(State::Undecided(undecided)) => (Saying(State::Undecided(undecided)), None),
             Ok(state) => {
                 let head = Said::Head(StatusCode::OK.as_u16(), true);
@@ -75,7 +76,7 @@ impl Counter {
         }
     }
 
-    fn begin(&self, path: &str, body: &Bytes) -> Result<State, ApiError> {
+    fn begin(&self, path: &str, body: &Bytes, at: Nanos) -> Result<State, ApiError> {
         let service = &self.0;
         let route = match path {
             "/v1/completions" => Route::Completion,
@@ -104,7 +105,13 @@ impl Counter {
         };
         let has_objective = requests.iter().any(|request| request.objective.is_some());
         let answers = model.engine.submit(requests)?;
-        let envelope = Envelope::new(route, number, &model.name);
+        // There is one server, and its time begins at 0.
+        let issue = Issue {
+            server: 0,
+            number,
+            created: at.0 / 1_000_000_000,
+        };
+        let envelope = Envelope::new(route, issue, &model.name);
         let writer = EventWriter::new(envelope, choices, texts, usage_events, is_list);
         Ok(match has_objective {
             true => State::Undecided(Undecided { answers, writer }),

@@ -17,21 +17,41 @@ pub(super) struct Envelope {
     model: String,
 }
 
+/// What tells an answer from all others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Issue {
+    /// Names the server.
+    pub(super) server: u32,
+    /// Which request of that server it answers.
+    pub(super) number: u64,
+    /// When it was begun, seconds.
+    pub(super) created: u64,
+}
+
+impl Issue {
+    /// Of this process, now, in seconds since 1970.
+    pub(super) fn now(number: u64) -> Self {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH);
+        Issue {
+            server: std::process::id(),
+            number,
+            created: created.unwrap_or_default().as_secs(),
+        }
+    }
+}
+
 impl Envelope {
-    /// The envelope of the `number`-th request.
-    pub(super) fn new(route: Route, number: u64, model: &str) -> Self {
+    /// The envelope of such an answer.
+    pub(super) fn new(route: Route, issue: Issue, model: &str) -> Self {
         let prefix = match route {
             Route::Completion => "cmpl",
             Route::Chat => "chatcmpl",
             Route::Generate => "gen",
         };
-        let created = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         Envelope {
             route,
-            id: format!("{prefix}-{:x}-{number:x}", std::process::id()),
-            created: created.as_secs(),
+            id: format!("{prefix}-{:x}-{:x}", issue.server, issue.number),
+            created: issue.created,
             model: model.to_owned(),
         }
     }

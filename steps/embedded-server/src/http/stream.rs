@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::engine::{FinishReason, Origin};
     use crate::http::parse::{Route, TokenIds, UsageEvents};
-    use crate::http::reply::{Choice, Envelope};
+    use crate::http::reply::{Choice, Envelope, Issue};
     use crate::tokenizer::tests::word_tokenizer;
     use crate::tokenizer::{Detokenizer, StopStrings, TextStream};
     use serde_json::{Value, json};
@@ -199,7 +199,7 @@ mod tests {
             Detokenizer::fresh(Arc::new(word_tokenizer(300))),
             StopStrings::default(),
         );
-        let envelope = Envelope::new(route, 3, "tiny \"q\"");
+        let envelope = Envelope::new(route, Issue::now(3), "tiny \"q\"");
         let choices = vec![Choice::begin(4, ids); n];
         let writer = EventWriter::new(envelope, choices, vec![text; n], usage_events, n > 1);
         EventStream::new(mpsc::channel(1).1, None, writer, None)

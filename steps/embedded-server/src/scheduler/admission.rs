@@ -6,7 +6,7 @@
 //! is leased before its room is counted, since leasing takes it from what can be evicted.
 
 use super::order::{self, Policy, Waiting};
-use super::{Admission, PlanEntry, Scheduler, Sequence, reservation};
+use super::{Admission, Joining, PlanEntry, Scheduler, Sequence, reservation};
 use crate::cache::{Lease, Matched};
 
 /// Tokens that a prefill step may still compute.
@@ -28,9 +28,8 @@ impl Budget {
 }
 
 impl Scheduler {
-    /// Continues the prompt in progress, then admits waiting ones, if any may join, while the budgets
-    /// last.
-    pub(super) fn plan_prefill(&mut self, admits: bool) -> (Vec<PlanEntry>, Vec<Admission>) {
+    /// Continues the prompt in progress, then admits those that may join while the budgets last.
+    pub(super) fn plan_prefill(&mut self, joining: Joining) -> (Vec<PlanEntry>, Vec<Admission>) {
         let mut budget = Budget {
             chunk: self.limits.chunked_prefill_size.unwrap_or(usize::MAX),
             prefill: self.limits.max_prefill_tokens,
@@ -43,12 +42,12 @@ impl Scheduler {
             entries.push(self.entry(index, n_tokens));
             budget.take(n_tokens);
         }
-        if !admits || !self.may_admit() {
+        if !self.may_admit() {
             return (entries, admitted);
         }
         self.sort_waiting();
         while budget.chunk > 0
-            && let Some(admission) = self.try_admit(budget)
+            && let Some(admission) = self.try_admit(joining, budget)
         {
             let index = self.running.len() - 1;
             let n_tokens = self.running[index].n_left_to_prefill().min(budget.chunk);
@@ -91,14 +90,18 @@ impl Scheduler {
         self.waiting.extend(sorted);
     }
 
-    /// Moves the head of the queue into the running set, if it may run.
-    fn try_admit(&mut self, budget: Budget) -> Option<Admission> {
+    /// Moves the first of the queue that may join into the running set, if it may run.
+    fn try_admit(&mut self, joining: Joining, budget: Budget) -> Option<Admission> {
         if self.running.len() >= self.limits.max_running_requests {
             return None;
         }
-        let mut next = self.waiting.pop_front()?;
+        let at = match joining {
+            Joining::All => 0,
+            Joining::Begun => self.waiting.iter().position(|one| one.has_run)?,
+        };
+        let mut next = self.waiting.remove(at)?;
         let Some((lease, cached)) = self.lease_for(&next, budget) else {
-            self.waiting.push_front(next);
+            self.waiting.insert(at, next);
             return None;
         };
         let admission = Admission {

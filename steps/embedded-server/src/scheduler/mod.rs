@@ -52,6 +52,14 @@ pub struct Admission {
     pub is_again: bool,
 }
 
+/// Who of those that wait may join a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Joining {
+    All,
+    /// Those that ran and were retracted.
+    Begun,
+}
+
 /// What one step computes. Indices refer to the running set as it was when the plan was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepPlan {
@@ -167,22 +175,22 @@ impl Scheduler {
     /// Plans the next step; `None` when the scheduler is idle, or nothing fits before a copy to
     /// the host is acknowledged.
     pub fn schedule(&mut self) -> Option<StepPlan> {
-        self.plan(true)
+        self.plan(Joining::All)
     }
 
-    /// As [`Scheduler::schedule`], but nothing that waits joins.
-    pub fn schedule_running(&mut self) -> Option<StepPlan> {
-        self.plan(false)
+    /// As [`Scheduler::schedule`], but of those that wait only retracted ones join.
+    pub fn schedule_begun(&mut self) -> Option<StepPlan> {
+        self.plan(Joining::Begun)
     }
 
-    fn plan(&mut self, admits: bool) -> Option<StepPlan> {
-        let (entries, admitted) = self.plan_prefill(admits);
+    fn plan(&mut self, joining: Joining) -> Option<StepPlan> {
+        let (entries, admitted) = self.plan_prefill(joining);
         if !entries.is_empty() {
             return Some(StepPlan {
                 phase: Phase::Prefill,
                 entries,
                 admitted,
-                retracted: Vec::new(),
+                retracted: std::mem::take(&mut self.retracted),
             });
         }
         self.make_room_for_decode();
@@ -257,28 +265,38 @@ impl Scheduler {
         self.waiting.retain(|sequence| !ids.contains(&sequence.id));
     }
 
-    /// Those that wait, in their order.
-    pub fn waiting_ids(&self) -> impl Iterator<Item = SequenceId> {
-        self.waiting.iter().map(|sequence| sequence.id)
+    /// Those that run, and those that ran and wait to run again.
+    pub fn begun_ids(&self) -> impl Iterator<Item = SequenceId> {
+        let again = self.waiting.iter().filter(|sequence| sequence.has_run);
+        self.running.iter().chain(again).map(Sequence::id)
     }
 
-    /// Sends everything that runs back to the queue.
-    pub fn retract_all(&mut self) {
+    /// Those that wait and never ran, in their order.
+    pub fn unbegun_ids(&self) -> impl Iterator<Item = SequenceId> {
+        let unbegun = self.waiting.iter().filter(|sequence| !sequence.has_run);
+        unbegun.map(Sequence::id)
+    }
+
+    /// Sends everything that runs back to the queue, and names it with what no plan has said to be
+    /// retracted yet.
+    pub fn retract_all(&mut self) -> Vec<SequenceId> {
         while !self.running.is_empty() {
             self.retract_one();
         }
+        std::mem::take(&mut self.retracted)
     }
 
-    /// Puts an empty cache of another size in place of this one, and names those that wait and can
-    /// never run with it.
+    /// Puts an empty cache of another size in place of this one, which goes on with its counts, and names
+    /// those that wait and can never run with it.
     ///
     /// # Panics
     /// When something runs.
     pub fn replace_cache(&mut self, shape: CacheShape) -> Vec<SequenceId> {
         assert!(self.running.is_empty(), "the cache is in use");
-        self.cache = KvCache::new(shape, self.limits.keeping);
+        let counts = self.cache.counts();
+        self.cache = KvCache::new(shape, self.limits.keeping).counting_from(counts);
         self.is_full = false;
-        let n_tokens = shape.n_blocks as usize * shape.block_tokens as usize;
+        let n_tokens = self.cache.blocks().capacity_tokens();
         let needed = |sequence: &Sequence| sequence.n_prompt.saturating_add(sequence.max_tokens);
         let too_large = self.waiting.iter().filter(|s| needed(s) > n_tokens);
         too_large.map(|sequence| sequence.id).collect()

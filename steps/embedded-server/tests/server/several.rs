@@ -154,6 +154,30 @@ async fn a_model_that_is_off_comes_for_its_requests_and_computes_as_ever() {
 }
 
 #[tokio::test]
+async fn as_many_models_leave_as_another_needs_the_room_of() {
+    let server = Server::start(|options| {
+        two(options, [0.4, 0.4], [true, true]);
+        options.models.push(ModelOptions {
+            name: "c".to_owned(),
+            mem_fraction_static: 0.9,
+            is_active: false,
+            ..options.models[0].clone()
+        });
+    })
+    .await;
+    let body = completion("c", &[20, 31], 3);
+    assert_eq!(post(server.at, "/v1/completions", &body).await.status, 200);
+    let told = get(server.at, "/swaps").await.json();
+    let moves = told["swaps"].as_array().unwrap();
+    let seen: Vec<_> = moves
+        .iter()
+        .map(|m| format!("{} {} {}", m["model"], m["direction"], m["reason"]).replace('"', ""))
+        .collect();
+    assert_eq!(seen, ["a out victim", "b out victim", "c in queue"]);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn models_are_deactivated_and_activated_by_hand() {
     let server = Server::start(|options| {
         two(options, [0.8, 0.8], [true, false]);
@@ -176,13 +200,27 @@ async fn models_are_deactivated_and_activated_by_hand() {
         get(server.at, "/is_sleeping").await.json()["is_sleeping"],
         true
     );
-    let small = json!({ "model_name": "b", "memory_pool_size": 0.0002 });
+    let small = json!({ "model_name": "b", "memory_pool_size": 0.0001 });
     let answer = post(server.at, "/activate", &small).await.json();
     assert_eq!(answer["success"], true, "{answer}");
     let pool = answer["memory_usage"]["token_to_kv_pool_memory"]
         .as_u64()
         .unwrap();
-    assert!(pool > 0 && pool <= 214_748, "{pool}");
+    assert!(pool > 0 && pool <= 107_374, "{pool}");
+    let info = get(server.at, "/server_info").await.json();
+    let info = &info["models"][1];
+    let capacity = info["internal_states"][0]["memory_usage"]["token_capacity"].as_u64();
+    let bytes_per_token = info["cache"]["bytes_per_token"].as_u64().unwrap();
+    assert_eq!(capacity, Some(pool / bytes_per_token));
+    // The door knows the larger cache that it might have.
+    let answer = post(
+        server.at,
+        "/v1/completions",
+        &completion("b", &[20; 200], 40),
+    )
+    .await;
+    let code = &answer.json()["error"]["code"];
+    assert_eq!((answer.status, code), (400, &json!("cache_size_exceeded")));
     assert_eq!(get(server.at, "/health_generate").await.status, 200);
     assert_eq!(
         get(server.at, "/get_model_names").await.json()["model_names"],
@@ -219,8 +257,11 @@ async fn one_model_sleeps_and_wakes_too() {
     poll(async || server.metric("num_queue_reqs").await == 1.0).await;
     assert_eq!(post(server.at, path, &tagged("weights")).await.status, 400);
     let path = "/resume_memory_occupation";
-    assert_eq!(post(server.at, path, &json!({})).await.status, 400);
-    assert_eq!(post(server.at, path, &tagged("kv_cache")).await.status, 200);
+    assert_eq!(post(server.at, path, &tagged("weights")).await.status, 400);
+    // Of both only the cache is missing.
+    let moved = post(server.at, path, &json!({})).await.json();
+    assert_eq!(moved["bytes"], 0);
+    assert!(moved["pool_bytes"].as_u64() > Some(0), "{moved}");
     waiting.read_until("200 OK").await;
     assert_eq!(
         waiting.finish().await.json()["usage"]["completion_tokens"],
