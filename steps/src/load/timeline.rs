@@ -30,14 +30,17 @@ pub(crate) struct ModelSample {
     pub(crate) running: u64,
     /// Requests that wait.
     pub(crate) waiting: u64,
-    /// Slots of its cache in use.
-    pub(crate) used_tokens: u64,
+    /// Slots of its cache in use, where its server tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) used_tokens: Option<u64>,
     /// Requests since the server's start.
     pub(crate) arrived: u64,
-    /// Bytes of its weights on the device.
-    pub(crate) model_weights_memory: u64,
-    /// Bytes of its cache on the device.
-    pub(crate) token_to_kv_pool_memory: u64,
+    /// Bytes of its weights on the device, where they are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model_weights_memory: Option<u64>,
+    /// Bytes of its cache on the device, where its server tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_to_kv_pool_memory: Option<u64>,
 }
 
 /// How all models fared at an instant.
@@ -387,5 +390,28 @@ mod tests {
         );
         assert_eq!(value("swap_drain_s"), Some(0.5));
         assert_eq!(result.definitions.len(), 5);
+    }
+
+    #[test]
+    fn what_servers_do_not_tell_is_no_value() {
+        let timeline = json!({ "models": ["a", "b"], "device_memory": null, "samples": [
+            { "at_ns": 1, "models": [{ "state": "active", "running": 3, "waiting": 1, "arrived": 9 }] },
+        ] });
+        let swaps = json!({ "swaps": [{ "model": "a", "direction": "in", "reason": "queue",
+            "began_ns": 2, "ended_ns": 3, "drain_s": 0.5 }] });
+        let window = Window { began: 0, ended: 9 };
+        let timeline = Timeline::of(&timeline, &swaps, window).unwrap();
+        let kept = serde_json::to_value(&timeline).unwrap();
+        assert_eq!(serde_json::from_value::<Timeline>(kept).unwrap(), timeline);
+        let mut result = MeasuredFile {
+            rows: vec![Row::default()],
+            definitions: Vec::new(),
+            notes: Vec::new(),
+            target: BTreeMap::new(),
+            details: Value::Null,
+        };
+        timeline.measure(&mut result);
+        let told: Vec<_> = result.definitions.iter().map(|d| &*d.name).collect();
+        assert_eq!(told, ["swaps", "swap_drain_s"]);
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn running(timeline: &Timeline) -> TimelineRow {
 
 /// Memory of each model's weights and cache, on each other: of a stretch as it was when it was most.
 pub(super) fn memory(timeline: &Timeline) -> TimelineRow {
-    let total = |moment: &Moment| moment.models.iter().map(bytes).sum::<f64>();
+    let total = |moment: &Moment| moment.models.iter().filter_map(bytes).sum::<f64>();
     let totals = timeline.samples.iter().map(total);
     let device = timeline.device_memory.map(count);
     let largest = totals.chain(device).fold(0.0, f64::max);
@@ -48,8 +48,8 @@ pub(super) fn memory(timeline: &Timeline) -> TimelineRow {
         Axis::new("device memory", unit),
         |stretch, model| {
             let fullest = stretch.iter().max_by(|a, b| total(a).total_cmp(&total(b)));
-            let model = fullest?.models.get(model);
-            model.map(|model| bytes(model) / size)
+            let model = fullest?.models.get(model)?;
+            bytes(model).map(|bytes| bytes / size)
         },
     )
     .stacked();
@@ -153,6 +153,9 @@ pub(super) fn csv(loads: &[(&str, &Timeline)]) -> Result<String, StepError> {
         })
         .collect();
     let counts = |of: fn(&ModelSample) -> u64| Column::u64(rows.iter().map(|row| of(row.3)));
+    let told = |of: fn(&ModelSample) -> Option<u64>| {
+        Column::U64(rows.iter().map(|row| of(row.3)).collect())
+    };
     let table = Table::new([
         ("load", Column::text(rows.iter().map(|row| row.0))),
         ("t_s", Column::f64(rows.iter().map(|row| row.1))),
@@ -163,12 +166,12 @@ pub(super) fn csv(loads: &[(&str, &Timeline)]) -> Result<String, StepError> {
         ),
         ("running", counts(|m| m.running)),
         ("waiting", counts(|m| m.waiting)),
-        ("used_tokens", counts(|m| m.used_tokens)),
+        ("used_tokens", told(|m| m.used_tokens)),
         ("arrived", counts(|m| m.arrived)),
-        ("model_weights_memory", counts(|m| m.model_weights_memory)),
+        ("model_weights_memory", told(|m| m.model_weights_memory)),
         (
             "token_to_kv_pool_memory",
-            counts(|m| m.token_to_kv_pool_memory),
+            told(|m| m.token_to_kv_pool_memory),
         ),
     ]);
     let table = table.map_err(|e| StepError::new(e.to_string()))?;
@@ -221,9 +224,11 @@ fn stretches(timeline: &Timeline, window: f64) -> Vec<&[Moment]> {
     timeline.samples.chunk_by(together).collect()
 }
 
-/// Bytes of the device that a model has.
-fn bytes(model: &ModelSample) -> f64 {
-    count(model.model_weights_memory) + count(model.token_to_kv_pool_memory)
+/// Bytes of the device that a model has, as far as they are told.
+fn bytes(model: &ModelSample) -> Option<f64> {
+    let parts = [model.model_weights_memory, model.token_to_kv_pool_memory];
+    let told = parts.into_iter().flatten().map(count);
+    told.reduce(|a, b| a + b)
 }
 
 /// `1.5 GiB`.
@@ -252,10 +257,10 @@ pub(super) fn made_up(seconds: f64) -> Timeline {
         state: if is_on { "active" } else { "off" }.to_owned(),
         running: if is_on { 4 } else { 0 },
         waiting: 0,
-        used_tokens: 0,
+        used_tokens: Some(0),
         arrived,
-        model_weights_memory: if is_on { 3 << 30 } else { 0 },
-        token_to_kv_pool_memory: if is_on { 1 << 30 } else { 0 },
+        model_weights_memory: Some(if is_on { 3 << 30 } else { 0 }),
+        token_to_kv_pool_memory: Some(if is_on { 1 << 30 } else { 0 }),
     };
     let swap = |model: &str, direction: &str| Swap {
         model: model.to_owned(),
@@ -348,8 +353,8 @@ mod tests {
         );
         timeline.device_memory = None;
         for model in timeline.samples.iter_mut().flat_map(|m| &mut m.models) {
-            model.model_weights_memory = 3 << 20;
-            model.token_to_kv_pool_memory = 0;
+            model.model_weights_memory = Some(3 << 20);
+            model.token_to_kv_pool_memory = Some(0);
         }
         let row = memory(&timeline);
         assert_eq!(
@@ -357,6 +362,21 @@ mod tests {
             ("MiB", Some(3.0))
         );
         assert!(row.references.is_empty());
+    }
+
+    #[test]
+    fn what_servers_do_not_tell_is_not_drawn() {
+        let mut timeline = made_up(2.0);
+        for model in timeline.samples.iter_mut().map(|m| &mut m.models[0]) {
+            model.model_weights_memory = None;
+            model.token_to_kv_pool_memory = None;
+        }
+        let row = memory(&timeline);
+        assert!(row.values[0].iter().all(Option::is_none));
+        assert_eq!(row.values[1].last(), Some(&Some(4.0)));
+        let swap = &mut timeline.swaps[0];
+        (swap.copy_s, swap.pool_s) = (None, None);
+        assert_eq!(span(&timeline, &timeline.swaps[0]).details.len(), 2);
     }
 
     #[test]

@@ -156,11 +156,15 @@ fn one(heading: String, timeline: &Timeline, sample: &Sample) -> Result<Timeline
     let moves = timeline.swaps.iter().map(|swap| span(timeline, swap));
     let mut chart = TimelineChart::new(heading, Axis::new("time", "s"), &timeline.models)
         .subtitle(subtitle(sample)?)
-        .row(running(timeline))
-        .row(memory(timeline))
-        .row(arrivals(timeline))
-        .spans("moves", moves)
-        .note("Device memory is that of weights and cache pools, one model's on the other's.");
+        .row(running(timeline));
+    let memory = memory(timeline);
+    chart = match memory.values.iter().flatten().any(Option::is_some) {
+        true => chart
+            .row(memory)
+            .note("Device memory is that of weights and cache pools, one model's on the other's."),
+        false => chart.note("How much memory models hold is not told."),
+    };
+    chart = chart.row(arrivals(timeline)).spans("moves", moves);
     if timeline.swaps.is_empty() {
         chart = chart.note("No model moved.");
     }
