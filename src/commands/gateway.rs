@@ -4,6 +4,7 @@ use super::Session;
 use crate::args::Gateway;
 use crate::exit::{self, Failure};
 use crate::hosting::Host;
+use crate::terminal;
 use gateway::Config;
 use std::path::Path;
 
@@ -15,7 +16,9 @@ pub(super) fn gateway(arguments: &Gateway, session: &Session) -> Result<u8, Fail
         talkative: session.terminal.is_talkative(),
         then: "bringing the models to where they begin",
     };
-    host.run(|shutdown, on_listening| gateway::serve(config, shutdown, on_listening))?;
+    // An error is told also where nothing else is.
+    let on_failure = |failure: &str| terminal::error_line(failure);
+    host.run(|shutdown, on_listening| gateway::serve(config, shutdown, on_listening, on_failure))?;
     Ok(exit::DONE)
 }
 

@@ -7,18 +7,21 @@
 //! they are done, so that `/is_sleeping` is asked; the embedded server both, and it tells what was
 //! copied. Every call has a limit.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 
 use crate::config::ConfigError;
 
@@ -26,13 +29,18 @@ use crate::config::ConfigError;
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection may take to come about.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// For how long a connection that nobody uses is kept: servers close theirs after 5 s, and what is sent
+/// into one that is being closed is lost.
+const IDLE_LIMIT: Duration = Duration::from_secs(2);
+/// Where an address that names no port is.
+const HTTP_PORT: u16 = 80;
 /// How long a look at whether somebody listens may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// Between two questions about the same.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// Where SGLang says what it is, now and in older versions.
 const INFO: [&str; 2] = ["/server_info", "/get_server_info"];
-/// Of a control call's answer so much is read, bytes.
+/// The largest answer to a control call that is read, bytes.
 const LARGEST_ANSWER: usize = 1 << 20;
 /// Of what a server says to explain itself so much is told, characters.
 const LONGEST_WORDS: usize = 300;
@@ -67,19 +75,44 @@ pub struct Backend {
     dialect: Arc<OnceLock<Dialect>>,
 }
 
-/// A server that came onto the device or left it.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// A server that came onto the device or left it. Of its parts only the embedded server tells.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Moved {
     /// Until it was idle, seconds.
     pub drain_s: f64,
-    /// To copy weights; all that the server took, where it does not tell its parts; seconds.
-    pub copy_s: f64,
+    /// To copy weights, where the server tells, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy_s: Option<f64>,
     /// To make or give back the cache, where the server tells, seconds.
-    pub pool_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_s: Option<f64>,
     /// Bytes of weights, where the server tells.
-    pub bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     /// Bytes of the cache, where the server tells.
-    pub pool_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_bytes: Option<u64>,
+}
+
+/// By when something has to be over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    until: Instant,
+    /// How long it may take altogether.
+    whole: Duration,
+}
+
+impl Limit {
+    /// So long from now.
+    pub(crate) fn new(whole: Duration) -> Self {
+        let until = Instant::now() + whole;
+        Limit { until, whole }
+    }
+
+    pub(crate) fn left(self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
 }
 
 /// A server that did not do as it was asked.
@@ -94,13 +127,13 @@ pub enum BackendError {
         why: String,
     },
     /// It takes too long.
-    #[error("`http://{authority}{path}` did not answer within {} s", limit.as_secs())]
+    #[error("`http://{authority}{path}` did not answer within {} s", limit.as_secs_f64())]
     Late {
         /// Host and port.
         authority: String,
         /// What was asked.
         path: String,
-        /// How long it had.
+        /// How long it had, with everything that was asked before for the same end.
         limit: Duration,
     },
     /// It says no.
@@ -151,8 +184,12 @@ impl Backend {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_LIMIT));
         connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_LIMIT)
+            .build(connector);
         Ok(Backend {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client,
             authority,
             release,
             dialect: Arc::default(),
@@ -168,7 +205,8 @@ impl Backend {
         mut request: Request<Body>,
         limit: Duration,
     ) -> Result<Response<Incoming>, BackendError> {
-        let path = request.uri().path().to_owned();
+        let path = request.uri().path_and_query();
+        let path = path.map_or("/", |path| path.as_str()).to_owned();
         *request.uri_mut() = self.uri(&path);
         match tokio::time::timeout(limit, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
@@ -183,24 +221,27 @@ impl Backend {
     /// # Errors
     /// [`BackendError`]; where the server is then is not known.
     pub async fn release(&self, limit: Duration) -> Result<Moved, BackendError> {
-        let until = Instant::now() + limit;
-        let dialect = self.dialect().await?;
-        if self.is_sleeping().await? == Some(true) {
+        self.release_within(Limit::new(limit)).await
+    }
+
+    /// As [`Backend::release`], within what is left of a limit.
+    pub(crate) async fn release_within(&self, limit: Limit) -> Result<Moved, BackendError> {
+        let dialect = self.dialect(limit).await?;
+        if self.is_sleeping(limit).await? == Some(true) {
             return Ok(Moved::default());
         }
         let began = Instant::now();
         if dialect == Dialect::Sglang {
-            self.flush_once_idle(until).await?;
+            self.flush_once_idle(limit).await?;
         }
-        let idle = Instant::now();
+        let waited = began.elapsed();
         let told = match dialect {
-            Dialect::Sglang => self.act("/release_memory_occupation", until).await?,
+            Dialect::Sglang => self.act("/release_memory_occupation", limit).await?,
             // What its own clients left behind ends first.
-            Dialect::Vllm => self.act("/sleep?level=1&mode=wait", until).await?,
+            Dialect::Vllm => self.act("/sleep?level=1&mode=wait", limit).await?,
         };
-        self.become_sleeping(true, until).await?;
-        let waited = idle - began;
-        let mut moved = Moved::of(&told, idle.elapsed());
+        self.become_sleeping(true, limit).await?;
+        let mut moved = Moved::of(&told);
         moved.drain_s += waited.as_secs_f64();
         Ok(moved)
     }
@@ -210,15 +251,14 @@ impl Backend {
     /// # Errors
     /// [`BackendError`]; where the server is then is not known.
     pub async fn resume(&self, limit: Duration) -> Result<Moved, BackendError> {
-        let until = Instant::now() + limit;
-        let path = match self.dialect().await? {
+        let limit = Limit::new(limit);
+        let path = match self.dialect(limit).await? {
             Dialect::Sglang => "/resume_memory_occupation",
             Dialect::Vllm => "/wake_up",
         };
-        let began = Instant::now();
-        let told = self.act(path, until).await?;
-        self.become_sleeping(false, until).await?;
-        Ok(Moved::of(&told, began.elapsed()))
+        let told = self.act(path, limit).await?;
+        self.become_sleeping(false, limit).await?;
+        Ok(Moved::of(&told))
     }
 
     /// Empties the prefix cache.
@@ -228,7 +268,7 @@ impl Backend {
     pub(crate) async fn flush(&self) -> Result<(), BackendError> {
         let mut refused = None;
         for path in ["/flush_cache", "/reset_prefix_cache"] {
-            match self.post(path, QUESTION_LIMIT).await? {
+            match self.post(path, Limit::new(QUESTION_LIMIT)).await? {
                 (StatusCode::OK, _) => return Ok(()),
                 answer @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => {
                     refused = Some(self.refused(path, &answer));
@@ -244,7 +284,7 @@ impl Backend {
     /// # Errors
     /// [`BackendError`].
     pub(crate) async fn models(&self) -> Result<Vec<String>, BackendError> {
-        let answer = self.get("/v1/models").await?;
+        let answer = self.get("/v1/models", Limit::new(QUESTION_LIMIT)).await?;
         if answer.0 != StatusCode::OK {
             return Err(self.refused("/v1/models", &answer));
         }
@@ -260,7 +300,7 @@ impl Backend {
     /// [`BackendError`], where it does not answer.
     pub(crate) async fn info(&self) -> Result<Value, BackendError> {
         for path in INFO {
-            let (status, body) = self.get(path).await?;
+            let (status, body) = self.get(path, Limit::new(QUESTION_LIMIT)).await?;
             if status == StatusCode::OK {
                 return Ok(serde_json::from_slice(&body).unwrap_or_default());
             }
@@ -273,15 +313,27 @@ impl Backend {
     /// # Errors
     /// [`BackendError::Unreachable`], [`BackendError::Late`].
     pub(crate) async fn look(&self) -> Result<(), BackendError> {
-        let connect = tokio::net::TcpStream::connect(self.authority.as_str());
-        match tokio::time::timeout(LOOK_LIMIT, connect).await {
+        match self.connect().await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.unreachable(&error)),
             Err(_) => Err(self.late("", LOOK_LIMIT)),
         }
     }
 
-    async fn dialect(&self) -> Result<Dialect, BackendError> {
+    /// Whether the server is gone, and with it what it held of the device: nobody listens at its
+    /// address. A connection that broke or that does not come about says nothing of that.
+    pub(crate) async fn is_gone(&self) -> bool {
+        let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        matches!(self.connect().await, Ok(Err(error)) if is_refused(&error))
+    }
+
+    async fn connect(&self) -> Result<io::Result<TcpStream>, Elapsed> {
+        let host = self.authority.host().trim_matches(['[', ']']);
+        let port = self.authority.port_u16().unwrap_or(HTTP_PORT);
+        tokio::time::timeout(LOOK_LIMIT, TcpStream::connect((host, port))).await
+    }
+
+    async fn dialect(&self, limit: Limit) -> Result<Dialect, BackendError> {
         match self.release {
             Release::Sglang => return Ok(Dialect::Sglang),
             Release::Vllm => return Ok(Dialect::Vllm),
@@ -290,17 +342,17 @@ impl Backend {
         if let Some(known) = self.dialect.get() {
             return Ok(*known);
         }
-        let found = self.find_dialect().await?;
+        let found = self.find_dialect(limit).await?;
         Ok(*self.dialect.get_or_init(|| found))
     }
 
-    async fn find_dialect(&self) -> Result<Dialect, BackendError> {
+    async fn find_dialect(&self, limit: Limit) -> Result<Dialect, BackendError> {
         // vLLM knows this route only where it can sleep.
-        if self.is_sleeping().await?.is_some() {
+        if self.is_sleeping(limit).await?.is_some() {
             return Ok(Dialect::Vllm);
         }
         for path in INFO {
-            if self.get(path).await?.0 == StatusCode::OK {
+            if self.get(path, limit).await?.0 == StatusCode::OK {
                 return Ok(Dialect::Sglang);
             }
         }
@@ -308,18 +360,18 @@ impl Backend {
     }
 
     /// Whether it is off the device; `None`: it does not say.
-    async fn is_sleeping(&self) -> Result<Option<bool>, BackendError> {
-        let (status, body) = self.get("/is_sleeping").await?;
+    async fn is_sleeping(&self, limit: Limit) -> Result<Option<bool>, BackendError> {
+        let (status, body) = self.get("/is_sleeping", limit).await?;
         let told: Value = serde_json::from_slice(&body).unwrap_or_default();
         let told = told["is_sleeping"].as_bool();
         Ok(told.filter(|_| status == StatusCode::OK))
     }
 
     /// Waits until the server says that it is off the device or on it; one that does not say is.
-    async fn become_sleeping(&self, wanted: bool, until: Instant) -> Result<(), BackendError> {
+    async fn become_sleeping(&self, wanted: bool, limit: Limit) -> Result<(), BackendError> {
         loop {
-            match self.is_sleeping().await? {
-                Some(is) if is != wanted => self.pause("/is_sleeping", until).await?,
+            match self.is_sleeping(limit).await? {
+                Some(is) if is != wanted => self.pause("/is_sleeping", limit).await?,
                 _ => return Ok(()),
             }
         }
@@ -327,11 +379,11 @@ impl Backend {
 
     /// Flushes the cache, which a server with requests does not do; what its clients left behind ends
     /// meanwhile.
-    async fn flush_once_idle(&self, until: Instant) -> Result<(), BackendError> {
+    async fn flush_once_idle(&self, limit: Limit) -> Result<(), BackendError> {
         let path = "/flush_cache";
         loop {
-            match self.post(path, left(until)).await? {
-                (StatusCode::BAD_REQUEST, _) => self.pause(path, until).await?,
+            match self.post(path, limit).await? {
+                (StatusCode::BAD_REQUEST, _) => self.pause(path, limit).await?,
                 // One without a cache has nothing to flush.
                 (StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => {
                     return Ok(());
@@ -341,8 +393,8 @@ impl Backend {
         }
     }
 
-    async fn pause(&self, path: &str, until: Instant) -> Result<(), BackendError> {
-        if left(until).is_zero() {
+    async fn pause(&self, path: &str, limit: Limit) -> Result<(), BackendError> {
+        if limit.left().is_zero() {
             return Err(BackendError::Unfinished {
                 authority: self.authority.to_string(),
                 path: path.to_owned(),
@@ -353,20 +405,19 @@ impl Backend {
     }
 
     /// Asks for something to be done, and returns what the server tells of it.
-    async fn act(&self, path: &str, until: Instant) -> Result<Value, BackendError> {
-        match self.post(path, left(until)).await? {
+    async fn act(&self, path: &str, limit: Limit) -> Result<Value, BackendError> {
+        match self.post(path, limit).await? {
             (StatusCode::OK, body) => Ok(serde_json::from_slice(&body).unwrap_or_default()),
             (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => Err(self.unable()),
             answer => Err(self.refused(path, &answer)),
         }
     }
 
-    async fn get(&self, path: &str) -> Result<(StatusCode, Bytes), BackendError> {
-        self.call(Method::GET, path, Body::empty(), QUESTION_LIMIT)
-            .await
+    async fn get(&self, path: &str, limit: Limit) -> Result<(StatusCode, Bytes), BackendError> {
+        self.call(Method::GET, path, Body::empty(), limit).await
     }
 
-    async fn post(&self, path: &str, limit: Duration) -> Result<(StatusCode, Bytes), BackendError> {
+    async fn post(&self, path: &str, limit: Limit) -> Result<(StatusCode, Bytes), BackendError> {
         // SGLang reads a body where it needs none.
         self.call(Method::POST, path, Body::from("{}"), limit).await
     }
@@ -376,7 +427,7 @@ impl Backend {
         method: Method,
         path: &str,
         body: Body,
-        limit: Duration,
+        limit: Limit,
     ) -> Result<(StatusCode, Bytes), BackendError> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
@@ -387,28 +438,11 @@ impl Backend {
             let response = self.client.request(request).await;
             let response = response.map_err(|e| self.unreachable(&e))?;
             let status = response.status();
-            Ok((status, self.read(response.into_body()).await?))
+            let body = axum::body::to_bytes(Body::new(response.into_body()), LARGEST_ANSWER).await;
+            Ok((status, body.map_err(|e| self.unreachable(&e))?))
         };
-        let answer = tokio::time::timeout(limit, answer).await;
-        answer.unwrap_or_else(|_| Err(self.late(path, limit)))
-    }
-
-    /// Reads a body to its end; of one that is too long the beginning.
-    async fn read(&self, mut body: Incoming) -> Result<Bytes, BackendError> {
-        let mut read = Vec::new();
-        let next = |body: &mut Incoming, context: &mut std::task::Context<'_>| {
-            std::pin::Pin::new(body).poll_frame(context)
-        };
-        while let Some(frame) = std::future::poll_fn(|context| next(&mut body, context)).await {
-            let frame = frame.map_err(|e| self.unreachable(&e))?;
-            if let Ok(data) = frame.into_data() {
-                read.extend_from_slice(&data);
-            }
-            if read.len() > LARGEST_ANSWER {
-                break;
-            }
-        }
-        Ok(Bytes::from(read))
+        let answer = tokio::time::timeout(limit.left(), answer).await;
+        answer.unwrap_or_else(|_| Err(self.late(path, limit.whole)))
     }
 
     fn uri(&self, path: &str) -> Uri {
@@ -460,43 +494,12 @@ impl Backend {
     }
 }
 
-impl BackendError {
-    /// Whether the server is gone, and with it what it held of the device.
-    pub(crate) fn means_gone(&self) -> bool {
-        matches!(self, BackendError::Unreachable { .. })
-    }
-}
-
 impl Moved {
-    /// What the embedded server tells of itself; of others it is known how long they took.
-    fn of(told: &Value, took: Duration) -> Self {
-        #[derive(Deserialize)]
-        struct Told {
-            drain_s: f64,
-            copy_s: f64,
-            pool_s: f64,
-            bytes: u64,
-            pool_bytes: u64,
-        }
+    /// What the embedded server tells of itself; others tell nothing.
+    fn of(told: &Value) -> Self {
         let told = told.pointer("/moves/0").unwrap_or(told);
-        match Told::deserialize(told) {
-            Ok(told) => Moved {
-                drain_s: told.drain_s,
-                copy_s: told.copy_s,
-                pool_s: told.pool_s,
-                bytes: told.bytes,
-                pool_bytes: told.pool_bytes,
-            },
-            Err(_) => Moved {
-                copy_s: took.as_secs_f64(),
-                ..Moved::default()
-            },
-        }
+        Moved::deserialize(told).unwrap_or_default()
     }
-}
-
-fn left(until: Instant) -> Duration {
-    until.saturating_duration_since(Instant::now())
 }
 
 #[cfg(test)]
@@ -524,24 +527,46 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_tells_of_its_move_counts_and_else_its_duration() {
-        let took = Duration::from_millis(250);
+    fn what_a_server_tells_of_its_move_counts_and_else_nothing_is_said_of_it() {
         let told = json!({ "model": "a", "drain_s": 0.5, "copy_s": 0.25, "pool_s": 0.125,
                            "bytes": 7, "pool_bytes": 8 });
         let moved = Moved {
             drain_s: 0.5,
-            copy_s: 0.25,
-            pool_s: 0.125,
-            bytes: 7,
-            pool_bytes: 8,
+            copy_s: Some(0.25),
+            pool_s: Some(0.125),
+            bytes: Some(7),
+            pool_bytes: Some(8),
         };
-        assert_eq!(Moved::of(&told, took), moved);
-        assert_eq!(Moved::of(&json!({ "moves": [told] }), took), moved);
-        let untold = Moved {
-            copy_s: 0.25,
-            ..Moved::default()
-        };
-        assert_eq!(Moved::of(&Value::Null, took), untold);
-        assert_eq!(Moved::of(&json!({ "moves": [] }), took), untold);
+        assert_eq!(Moved::of(&told), moved);
+        assert_eq!(Moved::of(&json!({ "moves": [told] })), moved);
+        for untold in [json!(null), json!({}), json!({ "moves": [] })] {
+            let moved = Moved::of(&untold);
+            assert_eq!(moved, Moved::default());
+            assert_eq!(json!(moved), json!({ "drain_s": 0.0 }));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_is_gone_only_where_nobody_listens() {
+        let bound = tokio::net::TcpSocket::new_v4().unwrap();
+        bound.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let at = bound.local_addr().unwrap();
+        let backend = Backend::new(&format!("http://{at}"), Release::Auto).unwrap();
+        assert!(backend.is_gone().await);
+        assert!(backend.look().await.is_err());
+        let listener = bound.listen(1).unwrap();
+        assert!(!backend.is_gone().await);
+        drop(listener);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_come_is_told_with_the_whole_limit() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let backend = Backend::new(&url, Release::Auto).unwrap();
+        let limit = Duration::from_millis(20);
+        let late = backend.release(limit).await.unwrap_err();
+        assert!(matches!(&late, BackendError::Late { limit: told, .. } if *told == limit));
+        assert!(late.to_string().ends_with("within 0.02 s"), "{late}");
     }
 }

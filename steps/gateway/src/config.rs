@@ -33,6 +33,9 @@ pub struct Config {
     pub swap_timeout: Duration,
     /// How long a server may be silent in the middle of an answer, or before it.
     pub answer_timeout: Duration,
+    /// How long a client may take nothing of an answer that is there for it; one that takes longer, at most
+    /// twice as long, loses it, so that its model can leave.
+    pub reading_timeout: Duration,
     /// Size of a request's body, bytes; larger ones get status 413.
     pub max_body_bytes: usize,
 }
@@ -85,6 +88,7 @@ impl Default for Config {
             wait_timeout: Duration::from_secs(3600),
             swap_timeout: Duration::from_secs(300),
             answer_timeout: Duration::from_secs(1800),
+            reading_timeout: Duration::from_secs(60),
             max_body_bytes: 16 << 20,
         }
     }

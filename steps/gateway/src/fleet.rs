@@ -4,19 +4,20 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use embedded_server::clock::{Clock, MonotonicClock, Nanos};
-use embedded_server::engine::{MoveLog, Way};
+use embedded_server::engine::Way;
 use embedded_server::swapping::{ModelState, Reason};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::watch;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Moved};
 use crate::config::{Config, ConfigError, ModelConfig, Standing};
 use crate::queue::{Queue, Refusal};
 
 /// Samples of the time line that are remembered: an hour at four a second.
 const N_SAMPLES: usize = 14_400;
-/// Failures that are remembered.
-const N_FAILURES: usize = 1024;
+/// Moves that are remembered, and as many failures.
+const N_MOVES: usize = 1024;
 
 /// A model and its server.
 pub(crate) struct Model {
@@ -25,7 +26,7 @@ pub(crate) struct Model {
     pub(crate) queue: Arc<Queue>,
     pub(crate) found: Standing,
     pub(crate) begins: Standing,
-    memory_bytes: u64,
+    memory_bytes: Option<u64>,
     /// What is known of the server once it was met.
     met: OnceLock<Met>,
     broken: OnceLock<Broken>,
@@ -60,7 +61,7 @@ impl Model {
             queue: Queue::new(state, queue_limit, Arc::new(MonotonicClock)),
             found: config.found,
             begins: config.begins,
-            memory_bytes: config.memory_bytes.unwrap_or(0),
+            memory_bytes: config.memory_bytes,
             met: OnceLock::new(),
             broken: OnceLock::new(),
         })
@@ -109,6 +110,19 @@ impl Model {
     }
 }
 
+/// A model that came onto the device or left it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Move {
+    pub(crate) model: String,
+    pub(crate) direction: Way,
+    pub(crate) reason: Reason,
+    pub(crate) began_ns: Nanos,
+    pub(crate) ended_ns: Nanos,
+    /// What is known of its parts.
+    #[serde(flatten)]
+    pub(crate) moved: Moved,
+}
+
 /// A move that failed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Failure {
@@ -121,16 +135,16 @@ pub(crate) struct Failure {
     pub(crate) error: String,
 }
 
-/// How a model fared at an instant. What only its server knows is 0.
+/// How a model fared at an instant. What only its server knows is left out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct ModelSample {
     state: ModelState,
     running: usize,
     waiting: usize,
-    used_tokens: u64,
     arrived: u64,
-    model_weights_memory: u64,
-    token_to_kv_pool_memory: u64,
+    /// Where the plan says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_weights_memory: Option<u64>,
 }
 
 /// How all models fared at an instant.
@@ -140,30 +154,52 @@ pub(crate) struct Sample {
     models: Vec<ModelSample>,
 }
 
+/// Is told what goes wrong, in words.
+pub(crate) type OnFailure = Box<dyn Fn(&str) + Send + Sync>;
+
+/// How many times models were brought to where they begin.
+#[derive(Debug, Clone, Default)]
+struct Resets {
+    n: u64,
+    /// What kept the last time from it.
+    trouble: Option<String>,
+}
+
 /// All models.
 pub(crate) struct Fleet {
     pub(crate) config: Config,
     pub(crate) models: Vec<Model>,
-    pub(crate) moves: MoveLog,
+    moves: Log<Move>,
     failures: Log<Failure>,
     samples: Log<Sample>,
     /// Set once every model is where it shall begin.
     ready: OnceLock<()>,
+    /// How many resets were asked for.
+    asked: watch::Sender<u64>,
+    /// Those of them that are over.
+    reset: watch::Sender<Resets>,
+    /// Whether the gateway is ending.
+    stop: watch::Sender<bool>,
+    on_failure: OnFailure,
 }
 
 impl Fleet {
     /// # Errors
     /// [`ConfigError`].
-    pub(crate) fn new(config: Config) -> Result<Self, ConfigError> {
+    pub(crate) fn new(config: Config, on_failure: OnFailure) -> Result<Self, ConfigError> {
         config.check()?;
         let models = config.models.iter();
         let models = models.map(|model| Model::new(model, config.queue_limit));
         Ok(Fleet {
             models: models.collect::<Result<_, _>>()?,
-            moves: MoveLog::default(),
-            failures: Log::new(N_FAILURES),
+            moves: Log::new(N_MOVES),
+            failures: Log::new(N_MOVES),
             samples: Log::new(N_SAMPLES),
             ready: OnceLock::new(),
+            asked: watch::Sender::new(0),
+            reset: watch::Sender::default(),
+            stop: watch::Sender::new(false),
+            on_failure,
             config,
         })
     }
@@ -210,6 +246,81 @@ impl Fleet {
         for model in &self.models {
             model.queue.close(&Refusal::Stopping);
         }
+        self.stop.send_replace(true);
+    }
+
+    /// Whether the gateway is ending, now and later.
+    pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Returns once the gateway is ending.
+    pub(crate) async fn closed(&self) {
+        // An error would say that the fleet is gone.
+        let _ = self.stopped().wait_for(|is_stopped| *is_stopped).await;
+    }
+
+    /// Has every model brought to where it begins; tells what kept one from it.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopping`].
+    pub(crate) async fn reset(&self) -> Result<Option<String>, Refusal> {
+        let mut over = self.reset.subscribe();
+        let mut mine = 0;
+        self.asked.send_modify(|asked| {
+            *asked += 1;
+            mine = *asked;
+        });
+        tokio::select! {
+            over = over.wait_for(|over| over.n >= mine) => {
+                over.map(|over| over.trouble.clone()).map_err(|_| Refusal::Stopping)
+            }
+            () = self.closed() => Err(Refusal::Stopping),
+        }
+    }
+
+    /// Resets that are asked for, in numbers.
+    pub(crate) fn asked(&self) -> watch::Receiver<u64> {
+        self.asked.subscribe()
+    }
+
+    /// As many resets as that are over.
+    pub(crate) fn was_reset(&self, n: u64) {
+        let trouble = self.misplaced();
+        self.reset.send_replace(Resets { n, trouble });
+    }
+
+    /// The first model that is not where it begins, and why, in words.
+    fn misplaced(&self) -> Option<String> {
+        let is_misplaced = |model: &&Model| {
+            let is_there = model.queue.figures().state == ModelState::Active;
+            is_there != (model.begins == Standing::Active)
+        };
+        let model = self.models.iter().find(is_misplaced)?;
+        let broken = model.broken().map(|broken| format!(": {}", broken.reason));
+        let why = broken.unwrap_or_default();
+        Some(format!(
+            "model `{}` is not where it begins{why}",
+            model.name
+        ))
+    }
+
+    /// Says what went wrong.
+    pub(crate) fn tell(&self, what: &str) {
+        (self.on_failure)(what);
+    }
+
+    pub(crate) fn moved(&self, moved: Move) {
+        self.moves.push(moved);
+    }
+
+    /// Moves that ended at an instant or later.
+    pub(crate) fn moves_since(&self, instant: Nanos) -> Vec<Move> {
+        self.moves.since(|moved| moved.ended_ns >= instant)
     }
 
     pub(crate) fn failed(&self, failure: Failure) {
@@ -229,13 +340,11 @@ impl Fleet {
                 state: figures.state,
                 running: figures.n_running,
                 waiting: figures.n_waiting,
-                used_tokens: 0,
                 arrived: figures.n_arrived,
-                model_weights_memory: match figures.state {
-                    ModelState::Active => model.memory_bytes,
+                model_weights_memory: model.memory_bytes.map(|bytes| match figures.state {
+                    ModelState::Active => bytes,
                     ModelState::InTransit | ModelState::Off => 0,
-                },
-                token_to_kv_pool_memory: 0,
+                }),
             }
         };
         self.samples.push(Sample {
@@ -302,7 +411,7 @@ mod tests {
             models: names.iter().map(model).collect(),
             ..Config::default()
         };
-        Fleet::new(config).unwrap()
+        Fleet::new(config, Box::new(|_| {})).unwrap()
     }
 
     #[test]
@@ -352,6 +461,27 @@ mod tests {
         fleet.sample();
         let samples = fleet.samples_since(Nanos(0));
         let memory = samples[0].models.iter().map(|m| m.model_weights_memory);
-        assert_eq!(memory.collect::<Vec<_>>(), [0, 7]);
+        assert_eq!(memory.collect::<Vec<_>>(), [Some(0), Some(7)]);
+    }
+
+    #[tokio::test]
+    async fn a_reset_tells_which_model_is_not_where_it_begins() {
+        let fleet = fleet(&["a", "b"]);
+        let reset = fleet.reset();
+        let mut reset = std::pin::pin!(reset);
+        // Asked for by being polled.
+        assert!(is_pending(reset.as_mut()));
+        assert_eq!(*fleet.asked().borrow(), 1);
+        fleet.models[1].queue.become_(ModelState::Active);
+        fleet.was_reset(1);
+        let trouble = reset.await.unwrap().unwrap();
+        assert_eq!(trouble, "model `b` is not where it begins");
+        fleet.close();
+        assert_eq!(fleet.reset().await, Err(Refusal::Stopping));
+    }
+
+    fn is_pending(future: std::pin::Pin<&mut impl Future>) -> bool {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        future.poll(&mut context).is_pending()
     }
 }

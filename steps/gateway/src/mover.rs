@@ -1,31 +1,43 @@
 //! Brings models onto the device and takes them off it, by the rules of
 //! [`embedded_server::swapping`]: one at a time, and none before its requests have ended.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use embedded_server::clock::{Clock, MonotonicClock, Nanos};
-use embedded_server::engine::{Move, Way};
+use embedded_server::engine::Way;
 use embedded_server::swapping::{Action, ModelState, Reason, View, decide};
 
-use crate::backend::{BackendError, Moved};
+use crate::backend::{BackendError, Limit, Moved};
 use crate::config::Standing;
-use crate::fleet::{Broken, Failure, Fleet, Model};
+use crate::fleet::{Broken, Failure, Fleet, Model, Move};
 
 /// Between samples of the time line.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 /// Between two looks for a server that does not answer yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Brings every model to where it shall begin, and then moves models for ever.
+/// Brings every model to where it shall begin, and then moves models until the gateway is ending. A
+/// server that is doing what it was asked for is waited for even then.
 pub(crate) async fn control(fleet: Arc<Fleet>) {
+    let mut asked = fleet.asked();
     prepare(&fleet).await;
     fleet.become_ready();
     let mut ticks = tokio::time::interval(fleet.config.period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        step(&fleet).await;
+        tokio::select! {
+            biased;
+            () = fleet.closed() => return,
+            // The fleet has the other end.
+            _ = asked.changed() => {
+                let n = *asked.borrow_and_update();
+                arrange(&fleet).await;
+                fleet.was_reset(n);
+            }
+            _ = ticks.tick() => step(&fleet).await,
+        }
         if fleet.is_blocked() {
             give_up_waiting(&fleet);
         }
@@ -42,26 +54,47 @@ pub(crate) async fn sample(fleet: Arc<Fleet>) {
     }
 }
 
-/// Those that leave go first, so that there is room for those that come.
 async fn prepare(fleet: &Fleet) {
     for model in &fleet.models {
-        if let Err(error) = meet(model, fleet.config.swap_timeout).await {
+        let met = tokio::select! {
+            met = meet(model, fleet.config.swap_timeout) => met,
+            () = fleet.closed() => return,
+        };
+        if let Err(error) = met {
             let way = match model.found {
                 Standing::Active => Way::Out,
                 Standing::Off => Way::In,
             };
-            fail(fleet, model, (way, Reason::Asked), now(), &error.into());
+            let reason = note(fleet, model, (way, Reason::Asked), now(), &error);
+            // One that was off has not come.
+            let is_there = model.found == Standing::Active;
+            let holds_device = is_there && !model.backend.is_gone().await;
+            model.break_(Broken {
+                reason,
+                holds_device,
+            });
         }
     }
     for model in fleet.known() {
-        match (model.found, model.begins) {
-            (Standing::Active, Standing::Active) => model.queue.become_(ModelState::Active),
-            (Standing::Active, Standing::Off) => leave(fleet, model, Reason::Asked).await,
-            (Standing::Off, _) => {}
+        if (model.found, model.begins) == (Standing::Active, Standing::Active) {
+            model.queue.become_(ModelState::Active);
+        }
+    }
+    arrange(fleet).await;
+}
+
+/// Brings models to where they begin. Those that leave go first, so that there is room for those that
+/// come; where one of them could not leave there may be none.
+async fn arrange(fleet: &Fleet) {
+    let state = |model: &Model| model.queue.figures().state;
+    for model in fleet.known() {
+        if model.begins == Standing::Off && state(model) != ModelState::Off {
+            leave(fleet, model, Reason::Asked).await;
         }
     }
     for model in fleet.known() {
-        if (model.found, model.begins) == (Standing::Off, Standing::Active) {
+        let comes = model.begins == Standing::Active && state(model) == ModelState::Off;
+        if comes && fleet.has_room() {
             come(fleet, model, Reason::Asked).await;
         }
     }
@@ -73,8 +106,10 @@ async fn meet(model: &Model, limit: Duration) -> Result<(), BackendError> {
     let names = loop {
         match model.backend.models().await {
             Ok(names) => break names,
-            Err(error) if !error.means_gone() || began.elapsed() >= limit => return Err(error),
-            Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            Err(BackendError::Unreachable { .. }) if began.elapsed() < limit => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(error) => return Err(error),
         }
     };
     model.meet(names, model.backend.info().await?);
@@ -105,44 +140,58 @@ async fn step(fleet: &Fleet) {
     }
 }
 
-/// Takes a model off the device once its requests have ended; new ones wait from now on.
+/// Takes a model off the device once its requests have ended; new ones wait from now on. One whose
+/// requests do not end stays, and whatever waits for it goes on.
 async fn leave(fleet: &Fleet, model: &Model, reason: Reason) {
-    let began = now();
+    let (began, what) = (now(), (Way::Out, reason));
     model.queue.become_(ModelState::InTransit);
-    match drain_and_release(model, fleet.config.swap_timeout).await {
+    match drain_and_release(fleet, model, began).await {
         Ok(moved) => {
             let ended = now();
             model.queue.become_(ModelState::Off);
-            tell(fleet, model, (Way::Out, reason), [began, ended], moved);
+            tell(fleet, model, what, [began, ended], moved);
         }
-        Err(error) => fail(fleet, model, (Way::Out, reason), began, &error),
+        Err(MoveError::Stopping) => model.queue.become_(ModelState::Active),
+        Err(error @ MoveError::Undrained { .. }) => {
+            note(fleet, model, what, began, &error);
+            model.queue.become_(ModelState::Active);
+        }
+        Err(MoveError::Backend(error)) => give_up(fleet, model, what, began, &error).await,
     }
 }
 
-async fn drain_and_release(model: &Model, limit: Duration) -> Result<Moved, MoveError> {
-    let began = Instant::now();
-    let drained = tokio::time::timeout(limit, model.queue.drained()).await;
+async fn drain_and_release(fleet: &Fleet, model: &Model, began: Nanos) -> Result<Moved, MoveError> {
+    let whole = fleet.config.swap_timeout;
+    let limit = Limit::new(whole);
+    let drained = tokio::select! {
+        biased;
+        () = fleet.closed() => return Err(MoveError::Stopping),
+        drained = tokio::time::timeout(limit.left(), model.queue.drained()) => drained,
+    };
     drained.map_err(|_| MoveError::Undrained {
         n_running: model.queue.figures().n_running,
-        limit,
+        limit: whole,
     })?;
-    let drained = began.elapsed();
-    let mut moved = model.backend.release(limit.saturating_sub(drained)).await?;
+    let drained = now().since(began);
+    let mut moved = model.backend.release_within(limit).await?;
     moved.drain_s += drained.as_secs_f64();
     Ok(moved)
 }
 
 /// Brings a model onto the device, and lets its requests through.
 async fn come(fleet: &Fleet, model: &Model, reason: Reason) {
-    let began = now();
+    if fleet.is_closed() {
+        return;
+    }
+    let (began, what) = (now(), (Way::In, reason));
     model.queue.become_(ModelState::InTransit);
     match model.backend.resume(fleet.config.swap_timeout).await {
         Ok(moved) => {
             let ended = now();
             model.queue.become_(ModelState::Active);
-            tell(fleet, model, (Way::In, reason), [began, ended], moved);
+            tell(fleet, model, what, [began, ended], moved);
         }
-        Err(error) => fail(fleet, model, (Way::In, reason), began, &error.into()),
+        Err(error) => give_up(fleet, model, what, began, &error).await,
     }
 }
 
@@ -153,28 +202,40 @@ fn tell(
     [began_ns, ended_ns]: [Nanos; 2],
     moved: Moved,
 ) {
-    fleet.moves.push(Move {
+    fleet.moved(Move {
         model: model.name.clone(),
         direction,
         reason,
         began_ns,
         ended_ns,
-        drain_s: moved.drain_s,
-        copy_s: moved.copy_s,
-        pool_s: moved.pool_s,
-        bytes: moved.bytes,
-        pool_bytes: moved.pool_bytes,
+        moved,
     });
 }
 
-/// Gives a model up that did not come or go.
-fn fail(
+/// Gives a model up that its server did not bring or take away.
+async fn give_up(
+    fleet: &Fleet,
+    model: &Model,
+    what: (Way, Reason),
+    began: Nanos,
+    error: &BackendError,
+) {
+    let reason = note(fleet, model, what, began, error);
+    let holds_device = !model.backend.is_gone().await;
+    model.break_(Broken {
+        reason,
+        holds_device,
+    });
+}
+
+/// Notes a move that failed, and tells of it; returns the words.
+fn note(
     fleet: &Fleet,
     model: &Model,
     (direction, reason): (Way, Reason),
     began_ns: Nanos,
-    error: &MoveError,
-) {
+    error: &dyn Display,
+) -> String {
     let name = &model.name;
     let what = match direction {
         Way::In => format!("model `{name}` could not come onto the device"),
@@ -188,10 +249,9 @@ fn fail(
         ended_ns: now(),
         error: error.to_string(),
     });
-    model.break_(Broken {
-        reason: format!("{what}: {error}"),
-        holds_device: !error.means_gone(),
-    });
+    let words = format!("{what}: {error}");
+    fleet.tell(&words);
+    words
 }
 
 /// Tells those that wait for room that there will be none.
@@ -203,6 +263,7 @@ fn give_up_waiting(fleet: &Fleet) {
         let name = &model.name;
         let why = reasons.join("; ");
         let reason = format!("model `{name}` finds no room on the device: {why}");
+        fleet.tell(&reason);
         model.break_(Broken {
             reason,
             holds_device: false,
@@ -214,13 +275,13 @@ fn now() -> Nanos {
     MonotonicClock.now()
 }
 
-/// A model that did not come or go.
+/// A model that did not leave.
 #[derive(Debug, thiserror::Error)]
 enum MoveError {
     /// Requests did not end.
     #[error(
         "{n_running} of its requests did not end within {} s; raise `swap_timeout`",
-        limit.as_secs()
+        limit.as_secs_f64()
     )]
     Undrained {
         /// How many.
@@ -228,14 +289,10 @@ enum MoveError {
         /// How long they had.
         limit: Duration,
     },
+    /// The gateway is ending.
+    #[error("the gateway is stopping")]
+    Stopping,
     /// The server did not do it.
     #[error(transparent)]
     Backend(#[from] BackendError),
-}
-
-impl MoveError {
-    /// Whether the server is gone, and with it what it held.
-    fn means_gone(&self) -> bool {
-        matches!(self, MoveError::Backend(error) if error.means_gone())
-    }
 }

@@ -103,6 +103,15 @@ pub(super) async fn flush_cache(State(fleet): State<Arc<Fleet>>) -> Result<Json<
     Ok(Json(json!({ "status": "flushed" })))
 }
 
+/// `POST /reset`: brings every model to where it begins, and empties the caches of those that are there
+/// then. What still runs on a model that leaves ends first.
+pub(super) async fn reset(State(fleet): State<Arc<Fleet>>) -> Result<Json<Value>, ApiError> {
+    if let Some(trouble) = fleet.reset().await? {
+        return Err(ApiError::new(StatusCode::BAD_GATEWAY, trouble).code("not_reset"));
+    }
+    flush_cache(State(fleet)).await
+}
+
 /// `GET /swaps?since_ns=N`: moves that ended at or after that instant, and those that failed.
 pub(super) async fn swaps(
     State(fleet): State<Arc<Fleet>>,
@@ -111,13 +120,13 @@ pub(super) async fn swaps(
     let since = since(&uri)?;
     Ok(Json(json!({
         "clock": CLOCK,
-        "swaps": fleet.moves.since(since),
+        "swaps": fleet.moves_since(since),
         "failures": fleet.failures_since(since),
     })))
 }
 
 /// `GET /timeline?since_ns=N`: how every model fared, four times a second. What only servers know is
-/// 0, and how much memory the device has is not known.
+/// left out, and how much memory the device has is not known.
 pub(super) async fn timeline(
     State(fleet): State<Arc<Fleet>>,
     uri: Uri,

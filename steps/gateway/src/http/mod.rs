@@ -30,6 +30,7 @@ pub(crate) fn router(fleet: Arc<Fleet>) -> Router {
         .route("/swaps", get(admin::swaps))
         .route("/timeline", get(admin::timeline))
         .route("/flush_cache", flush)
+        .route("/reset", post(admin::reset))
         .fallback(admin::no_such_route)
         .method_not_allowed_fallback(admin::wrong_method)
         .layer(limit)

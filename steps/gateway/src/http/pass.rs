@@ -2,10 +2,11 @@
 //!
 //! The answer's body is polled by the client's own connection, frame by frame: nothing is gathered,
 //! and a client that reads slowly slows the server down. A client that goes away drops everything
-//! here, which closes the connection to the server and gives the place in the queue back.
+//! here, which closes the connection to the server and gives the place in the queue back; so does one
+//! that stops reading, after a while, since its model could never leave otherwise.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use axum::response::Response;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 
 use super::error::ApiError;
@@ -72,12 +74,7 @@ pub(super) async fn pass(
     let silence = fleet.config.answer_timeout;
     let request = request(&uri, &headers, body);
     let (parts, body) = model.backend.forward(request, silence).await?.into_parts();
-    let passing = Passing {
-        body,
-        ticket: Some(ticket),
-        silence,
-        patience: Box::pin(tokio::time::sleep(silence)),
-    };
+    let passing = Passing::new(body, ticket, [silence, fleet.config.reading_timeout]);
     let mut response = Response::new(Body::new(passing));
     *response.status_mut() = parts.status;
     *response.headers_mut() = passed(&parts.headers);
@@ -134,16 +131,40 @@ fn passed(headers: &HeaderMap) -> HeaderMap {
     for name in &NOT_PASSED {
         passed.remove(name);
     }
+    // What a connection names is about it alone too.
+    let named = headers.get_all(header::CONNECTION).iter();
+    for names in named.filter_map(|value| value.to_str().ok()) {
+        for name in names.split(',') {
+            passed.remove(name.trim());
+        }
+    }
     passed
 }
 
 /// The body of an answer on its way back. The model stays as long as it comes.
 struct Passing {
-    body: Incoming,
-    ticket: Option<Ticket>,
+    rest: Arc<Mutex<Rest>>,
     /// How long the server may say nothing.
     silence: Duration,
     patience: Pin<Box<Sleep>>,
+    /// How long the client may take nothing.
+    reading: Duration,
+    /// Ends with this; nobody polls a body whose client does not read.
+    _watch: JoinSet<()>,
+}
+
+/// What is to come of an answer.
+enum Rest {
+    Comes {
+        body: Incoming,
+        _ticket: Ticket,
+        /// Since when the client has something to take; `None`: it waits for more.
+        given: Option<Instant>,
+    },
+    /// Nothing, whether all came or the server broke off.
+    Over,
+    /// Nothing, because the client did not take what was there.
+    Unread,
 }
 
 /// An answer that broke off.
@@ -151,24 +172,53 @@ struct Passing {
 enum PassError {
     #[error("the server broke its answer off: {0}")]
     Broken(#[from] hyper::Error),
-    #[error("the server said nothing for {} s in the middle of an answer", .0.as_secs())]
+    #[error("the server said nothing for {} s in the middle of an answer", .0.as_secs_f64())]
     Silent(Duration),
+    #[error("the client took nothing of its answer for {} s", .0.as_secs_f64())]
+    Unread(Duration),
 }
 
 impl Passing {
-    /// What came, after which the server has as long as before; at the end the ticket is given back.
-    fn came(
-        &mut self,
-        frame: Option<Result<Frame<Bytes>, hyper::Error>>,
-    ) -> Option<Result<Frame<Bytes>, PassError>> {
-        let until = Instant::now() + self.silence;
-        self.patience.as_mut().reset(until);
-        let goes_on = matches!(frame, Some(Ok(_))) && !self.body.is_end_stream();
-        if !goes_on {
-            self.ticket = None;
+    fn new(body: Incoming, ticket: Ticket, [silence, reading]: [Duration; 2]) -> Self {
+        let rest = Arc::new(Mutex::new(Rest::Comes {
+            body,
+            _ticket: ticket,
+            given: None,
+        }));
+        let mut watch = JoinSet::new();
+        watch.spawn(until_unread(Arc::downgrade(&rest), reading));
+        Passing {
+            rest,
+            silence,
+            patience: Box::pin(tokio::time::sleep(silence)),
+            reading,
+            _watch: watch,
         }
-        frame.map(|frame| frame.map_err(PassError::from))
     }
+}
+
+/// Lets go of an answer once its client has taken nothing for `limit`; at the latest after twice that.
+async fn until_unread(rest: Weak<Mutex<Rest>>, limit: Duration) {
+    let mut until = Instant::now() + limit;
+    loop {
+        tokio::time::sleep_until(until).await;
+        let Some(rest) = rest.upgrade() else { return };
+        let mut rest = lock(&rest);
+        let now = Instant::now();
+        let Rest::Comes { given, .. } = &*rest else {
+            return;
+        };
+        until = given.unwrap_or(now) + limit;
+        if until <= now {
+            *rest = Rest::Unread;
+            return;
+        }
+    }
+}
+
+fn lock(rest: &Mutex<Rest>) -> MutexGuard<'_, Rest> {
+    // It is changed by one statement each time.
+    rest.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl HttpBody for Passing {
@@ -176,27 +226,47 @@ impl HttpBody for Passing {
     type Error = PassError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, PassError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            return Poll::Ready(self.came(frame));
+        let this = self.get_mut();
+        let mut rest = lock(&this.rest);
+        let (body, given) = match &mut *rest {
+            Rest::Comes { body, given, .. } => (body, given),
+            Rest::Over => return Poll::Ready(None),
+            Rest::Unread => return Poll::Ready(Some(Err(PassError::Unread(this.reading)))),
+        };
+        if given.take().is_some() {
+            // The server has as long as before, from when more is asked for.
+            this.patience.as_mut().reset(Instant::now() + this.silence);
         }
-        match self.patience.as_mut().poll(context) {
-            Poll::Ready(()) => {
-                self.ticket = None;
-                Poll::Ready(Some(Err(PassError::Silent(self.silence))))
-            }
-            Poll::Pending => Poll::Pending,
+        let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) else {
+            std::task::ready!(this.patience.as_mut().poll(context));
+            *rest = Rest::Over;
+            return Poll::Ready(Some(Err(PassError::Silent(this.silence))));
+        };
+        *given = Some(Instant::now());
+        let goes_on = matches!(frame, Some(Ok(_))) && !body.is_end_stream();
+        if !goes_on {
+            // Gives the ticket back.
+            *rest = Rest::Over;
         }
+        Poll::Ready(frame.map(|frame| frame.map_err(PassError::from)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &*lock(&self.rest) {
+            Rest::Comes { body, .. } => body.is_end_stream(),
+            Rest::Over => true,
+            Rest::Unread => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &*lock(&self.rest) {
+            Rest::Comes { body, .. } => body.size_hint(),
+            Rest::Over | Rest::Unread => SizeHint::default(),
+        }
     }
 }
 
@@ -217,8 +287,12 @@ mod tests {
     #[test]
     fn headers_about_the_connection_stay_behind() {
         let mut headers = HeaderMap::new();
-        for name in ["connection", "keep-alive", "host", "authorization", "x-own"] {
+        for name in ["keep-alive", "host", "authorization", "x-own", "x-hop"] {
             headers.insert(HeaderName::from_static(name), "x".parse().unwrap());
+        }
+        for names in ["close, X-Hop", ", x y,\u{e9}"] {
+            let names = axum::http::HeaderValue::from_bytes(names.as_bytes()).unwrap();
+            headers.append(header::CONNECTION, names);
         }
         let passed = passed(&headers);
         let mut left: Vec<_> = passed.keys().map(HeaderName::as_str).collect();

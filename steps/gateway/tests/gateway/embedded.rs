@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use embedded_server::clock::Nanos;
 use embedded_server::swapping::SwapPolicy;
 use embedded_server::{ExecutorKind, ServeError, ServerOptions};
 use gateway::{ModelConfig, Release, Standing};
@@ -150,7 +151,7 @@ async fn requests_wait_until_enough_do() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_runs_ends_before_its_model_leaves() {
-    let (_servers, models) = two().await;
+    let (servers, models) = two().await;
     let gateway = Gateway::ready(models, |_| {}).await;
     let body = streamed("a", 60);
     let mut running = send(gateway.at, "POST", "/v1/completions", &body).await;
@@ -166,8 +167,14 @@ async fn what_runs_ends_before_its_model_leaves() {
         (&out["model"], &out["direction"]),
         (&json!("a"), &json!("out"))
     );
-    assert!(out["drain_s"].as_f64() > Some(0.0), "{out}");
     assert!(out["ended_ns"].as_u64() <= came["began_ns"].as_u64());
+    // Its server was not asked before the drain was over.
+    let own = get(servers[0].at, "/swaps").await.json()["swaps"][0].clone();
+    let drained = |moved: &Value| Duration::from_secs_f64(moved["drain_s"].as_f64().unwrap());
+    let began = |moved: &Value| Nanos(moved["began_ns"].as_u64().unwrap());
+    // Seconds are rounded.
+    let before = began(&own).since(began(out)) + drained(&own) + Duration::from_nanos(9);
+    assert!(drained(out) <= before, "{out} {own}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -355,21 +362,25 @@ async fn models_that_fit_together_do_not_leave_for_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_end_refuses_what_waits_and_lets_answers_end() {
+async fn a_reset_brings_models_to_where_they_begin() {
     let (servers, models) = two().await;
-    let change = |config: &mut gateway::Config| config.rules.queue_threshold = 100;
-    let gateway = Gateway::ready(models, change).await;
-    let body = streamed("a", 20);
-    let mut running = send(gateway.at, "POST", "/v1/completions", &body).await;
-    let body = completion("b", 1).to_string();
-    let waiting = send(gateway.at, "POST", "/v1/completions", &body).await;
-    gateway.until_waiting(1, 1).await;
-    running.read_until("data:").await;
-    gateway.stop().await.unwrap();
-    let waiting = waiting.finish().await;
-    assert_eq!(waiting.status, 503);
-    assert!(waiting.message().contains("stopping"));
-    assert!(running.finish().await.text.ends_with("data: [DONE]\n\n"));
-    // Servers are not the gateway's to end.
-    assert_eq!(get(servers[0].at, "/health").await.status, 200);
+    let gateway = Gateway::ready(models, |_| {}).await;
+    let reset = async || post(gateway.at, "/reset", &json!({})).await;
+    assert_eq!(reset().await.status, 200);
+    assert_eq!(gateway.moves().await, ["b out asked"]);
+    let answer = post(gateway.at, "/v1/completions", &completion("b", 1)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let answer = reset().await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let moves = ["a out victim", "b in queue", "b out asked", "a in asked"];
+    assert_eq!(gateway.moves().await[1..], moves);
+    // One that cannot come is told of.
+    let answer = post(gateway.at, "/v1/completions", &completion("b", 1)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let [a, _b] = servers;
+    a.stop().await;
+    let answer = reset().await;
+    assert_eq!(answer.status, 502);
+    let why = "model `a` is not where it begins: model `a` could not come onto the device";
+    assert!(answer.message().starts_with(why), "{}", answer.text);
 }

@@ -1,6 +1,7 @@
 //! Gateways on free ports, and waiting for what is to come true.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gateway::{Config, GatewayError, ModelConfig, Release, Standing, serve};
@@ -15,6 +16,8 @@ pub(crate) struct Gateway {
     pub(crate) at: SocketAddr,
     shutdown: oneshot::Sender<()>,
     served: JoinHandle<Result<(), GatewayError>>,
+    /// Failures that it told of.
+    pub(crate) told: Arc<Mutex<Vec<String>>>,
 }
 
 pub(crate) fn model(name: &str, at: SocketAddr, release: Release, begins: Standing) -> ModelConfig {
@@ -44,14 +47,20 @@ impl Gateway {
         change(&mut config);
         let (shutdown, stopped) = oneshot::channel::<()>();
         let (listening, address) = oneshot::channel();
-        let served = tokio::spawn(serve(config, stopped, move |at| {
-            listening.send(at).unwrap();
-        }));
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let failures = told.clone();
+        let served = tokio::spawn(serve(
+            config,
+            stopped,
+            move |at| listening.send(at).unwrap(),
+            move |failure: &str| failures.lock().unwrap().push(failure.to_owned()),
+        ));
         let at = address.await.unwrap();
         Gateway {
             at,
             shutdown,
             served,
+            told,
         }
     }
 

@@ -12,10 +12,12 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use gateway::{Backend, BackendError, Release, Standing};
+use embedded_server::clock::{Clock, MonotonicClock, Nanos};
+use gateway::{Backend, BackendError, ModelConfig, Release, Standing};
 use hyper::body::Frame;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::client::{get, post, send};
@@ -102,6 +104,14 @@ fn as_sglang(path: &str) -> Say {
 
 const ASKED: &str = "/v1/completions";
 
+/// A model that is off and begins so.
+fn off(name: &str, at: SocketAddr) -> ModelConfig {
+    ModelConfig {
+        found: Standing::Off,
+        ..model(name, at, Release::Sglang, Standing::Off)
+    }
+}
+
 fn request(model: &str) -> Value {
     json!({ "model": model, "prompt": "x" })
 }
@@ -130,10 +140,12 @@ async fn an_answer_passes_chunk_by_chunk_and_a_model_leaves_after_its_last() {
         pending.read_until(chunk).await;
     }
     let other = send(gateway.at, "POST", ASKED, &request("b").to_string()).await;
+    // A sample may be of the beginning, when it was on its way too.
     until("the model to be on its way", async || {
-        gateway.sampled(0).await["state"] == "in_transit"
+        get(gateway.at, "/v1/models").await.json()["data"][0]["state"] == "in_transit"
     })
     .await;
+    let on_its_way = MonotonicClock.now();
     // New requests wait, and the server is asked for nothing as long as it answers.
     let next = send(gateway.at, "POST", ASKED, &body).await;
     gateway.until_waiting(0, 1).await;
@@ -150,11 +162,14 @@ async fn an_answer_passes_chunk_by_chunk_and_a_model_leaves_after_its_last() {
     assert_eq!(two.posts()[2..], came);
     let told = get(gateway.at, "/swaps").await.json();
     // It did not tell what it copied.
-    assert_eq!(
-        (&told["swaps"][1]["bytes"], &told["swaps"][1]["pool_s"]),
-        (&json!(0), &json!(0.0))
-    );
-    assert!(told["swaps"][1]["drain_s"].as_f64() > Some(0.0));
+    let out = &told["swaps"][1];
+    for untold in ["copy_s", "pool_s", "bytes", "pool_bytes"] {
+        assert_eq!(out.get(untold), None, "{out}");
+    }
+    // It was not drained as long as its answer came.
+    let drained = Duration::from_secs_f64(out["drain_s"].as_f64().unwrap());
+    let began = Nanos(out["began_ns"].as_u64().unwrap());
+    assert!(drained >= on_its_way.since(began), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,7 +186,7 @@ async fn a_server_with_requests_of_others_is_waited_for() {
     .await;
     let backend = Backend::new(&format!("http://{}/v1", server.at), Release::Auto).unwrap();
     let moved = backend.release(Duration::from_secs(60)).await.unwrap();
-    assert!(moved.drain_s > 0.0 && moved.bytes == 0);
+    assert_eq!((moved.copy_s, moved.bytes), (None, None));
     let flush = "/flush_cache";
     let all = [flush, flush, flush, flush, "/release_memory_occupation"];
     assert_eq!(server.posts(), all);
@@ -256,7 +271,8 @@ async fn one_that_fails_to_leave_takes_the_room_of_all_and_everybody_is_told() {
         let two = Scripted::start(as_sglang).await;
         let models = vec![
             model("a", one.at, Release::Sglang, Standing::Active),
-            model("b", two.at, Release::Sglang, Standing::Off),
+            // It has nothing to do within the limit.
+            off("b", two.at),
         ];
         let gateway = Gateway::ready(models, |config| config.swap_timeout = limit).await;
         let answer = post(gateway.at, ASKED, &request("b")).await;
@@ -274,14 +290,62 @@ async fn one_that_fails_to_leave_takes_the_room_of_all_and_everybody_is_told() {
             failure["error"].as_str().unwrap().contains(why),
             "{failure}"
         );
+        let told = gateway.told.lock().unwrap().clone();
+        assert!(told[0].contains(why), "{told:?}");
+        assert!(told[1].starts_with(what), "{told:?}");
         assert_eq!(gateway.sampled(1).await["waiting"], 0);
         gateway.stop().await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_model_whose_answers_do_not_end_is_not_released() {
-    let (_chunks, stream) = mpsc::channel(1);
+async fn a_model_whose_answers_do_not_end_stays_and_leaves_once_they_do() {
+    let (chunks, stream) = mpsc::channel(1);
+    let stream = Mutex::new(Some(stream));
+    let one = Scripted::start(move |path| {
+        if path != ASKED {
+            return as_sglang(path);
+        }
+        let first = stream.lock().unwrap().take();
+        first.map_or_else(|| as_sglang(path), Say::Stream)
+    })
+    .await;
+    let two = Scripted::start(as_sglang).await;
+    let models = vec![
+        model("a", one.at, Release::Sglang, Standing::Active),
+        off("b", two.at),
+    ];
+    let limit = Duration::from_secs(2);
+    let gateway = Gateway::ready(models, |config| config.swap_timeout = limit).await;
+    let pending = send(gateway.at, "POST", ASKED, &request("a").to_string()).await;
+    until("the request to run", async || {
+        gateway.sampled(0).await["running"] == 1
+    })
+    .await;
+    let other = send(gateway.at, "POST", ASKED, &request("b").to_string()).await;
+    let why = "1 of its requests did not end within 2 s";
+    until("the failure to be told", async || {
+        let told = get(gateway.at, "/swaps").await.json();
+        let error = told["failures"][0]["error"].as_str();
+        error.is_some_and(|error| error.contains(why))
+    })
+    .await;
+    assert!(gateway.told.lock().unwrap()[0].contains(why));
+    // It serves on, and nobody was asked for anything else.
+    assert_eq!(post(gateway.at, ASKED, &request("a")).await.status, 200);
+    assert_eq!(get(gateway.at, "/health").await.status, 200);
+    assert_eq!(one.posts(), [ASKED, ASKED]);
+    drop(chunks);
+    assert_eq!(pending.finish().await.status, 200);
+    assert_eq!(other.finish().await.status, 200);
+    assert_eq!(two.posts(), ["/resume_memory_occupation", ASKED]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_stops_reading_does_not_keep_its_model() {
+    // More than sockets hold.
+    let chunk: &str = Box::leak("x".repeat(1 << 20).into_boxed_str());
+    let (chunks, stream) = mpsc::channel(1);
     let stream = Mutex::new(Some(stream));
     let one = Scripted::start(move |path| match path {
         ASKED => Say::Stream(stream.lock().unwrap().take().expect("asked once")),
@@ -291,20 +355,187 @@ async fn a_model_whose_answers_do_not_end_is_not_released() {
     let two = Scripted::start(as_sglang).await;
     let models = vec![
         model("a", one.at, Release::Sglang, Standing::Active),
-        model("b", two.at, Release::Sglang, Standing::Off),
+        off("b", two.at),
     ];
     let limit = Duration::from_millis(200);
-    let gateway = Gateway::ready(models, |config| config.swap_timeout = limit).await;
-    let _pending = send(gateway.at, "POST", ASKED, &request("a").to_string()).await;
-    until("the request to run", async || {
-        gateway.sampled(0).await["running"] == 1
+    let gateway = Gateway::ready(models, |config| config.reading_timeout = limit).await;
+    let unread = send(gateway.at, "POST", ASKED, &request("a").to_string()).await;
+    until("the server to be asked", async || one.posts() == [ASKED]).await;
+    // Ends once nobody takes them any more.
+    let sent = tokio::spawn(async move { while chunks.send(chunk).await.is_ok() {} });
+    let answer = post(gateway.at, ASKED, &request("b")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    sent.await.unwrap();
+    drop(unread);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_was_found_off_and_is_not_met_takes_no_room() {
+    let silent = Scripted::start(|path| match path {
+        "/v1/models" => Say::Status(500, "the model broke"),
+        path => as_sglang(path),
     })
     .await;
+    let one = Scripted::start(as_sglang).await;
+    let models = vec![
+        off("b", silent.at),
+        ModelConfig {
+            begins: Standing::Active,
+            ..off("a", one.at)
+        },
+    ];
+    let gateway = Gateway::start(models, |_| {}).await;
+    let answer = post(gateway.at, ASKED, &request("a")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
     let answer = post(gateway.at, ASKED, &request("b")).await;
     assert_eq!(answer.status, 502);
-    let why = "1 of its requests did not end within";
+    let why = "model `b` could not come onto the device";
     assert!(answer.message().contains(why), "{}", answer.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_room_none_is_brought_to_where_it_begins() {
+    let one = Scripted::start(|path| match path {
+        "/release_memory_occupation" => Say::Status(500, "the scheduler broke"),
+        path => as_sglang(path),
+    })
+    .await;
+    let two = Scripted::start(as_sglang).await;
+    let models = vec![
+        model("a", one.at, Release::Sglang, Standing::Off),
+        ModelConfig {
+            begins: Standing::Active,
+            ..off("b", two.at)
+        },
+    ];
+    let gateway = Gateway::start(models, |_| {}).await;
+    let answer = post(gateway.at, ASKED, &request("b")).await;
+    let why = "finds no room on the device: model `a` could not leave the device";
+    assert!(answer.message().contains(why), "{}", answer.text);
+    assert_eq!(two.posts(), Vec::<String>::new());
+    let answer = post(gateway.at, "/reset", &json!({})).await;
+    assert_eq!(answer.status, 502, "{}", answer.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_goes_along() {
+    let one = Scripted::start(as_sglang).await;
+    let models = vec![model("a", one.at, Release::Sglang, Standing::Active)];
+    let gateway = Gateway::ready(models, |_| {}).await;
+    let asked = "/v1/completions?trace=1&x=a%20b";
+    let answer = post(gateway.at, asked, &request("a")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(one.posts(), [asked]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_end_refuses_what_waits_and_lets_answers_end() {
+    let (chunks, stream) = mpsc::channel(1);
+    let stream = Mutex::new(Some(stream));
+    let one = Scripted::start(move |path| match path {
+        ASKED => Say::Stream(stream.lock().unwrap().take().expect("asked once")),
+        path => as_sglang(path),
+    })
+    .await;
+    let two = Scripted::start(as_sglang).await;
+    let models = vec![
+        model("a", one.at, Release::Sglang, Standing::Active),
+        off("b", two.at),
+    ];
+    let change = |config: &mut gateway::Config| config.rules.queue_threshold = 100;
+    let gateway = Gateway::ready(models, change).await;
+    let mut running = send(gateway.at, "POST", ASKED, &request("a").to_string()).await;
+    chunks.send("first").await.unwrap();
+    running.read_until("first").await;
+    let waiting = send(gateway.at, "POST", ASKED, &request("b").to_string()).await;
+    gateway.until_waiting(1, 1).await;
+    let stopped = tokio::spawn(gateway.stop());
+    let waiting = waiting.finish().await;
+    assert_eq!(waiting.status, 503);
+    assert!(waiting.message().contains("stopping"));
+    // It is stopping, and the answer is not over.
+    chunks.send("second").await.unwrap();
+    drop(chunks);
+    assert_eq!(running.finish().await.text, "firstsecond");
+    stopped.await.unwrap().unwrap();
+    // Models stay where they are.
     assert_eq!(one.posts(), [ASKED]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_leaving_when_the_gateway_ends_is_waited_for() {
+    let (answered, go_on) = mpsc::channel(1);
+    let go_on = Mutex::new(Some(go_on));
+    let one = Scripted::start(move |path| match path {
+        "/release_memory_occupation" => Say::Stream(go_on.lock().unwrap().take().expect("once")),
+        path => as_sglang(path),
+    })
+    .await;
+    let two = Scripted::start(as_sglang).await;
+    let models = vec![
+        model("a", one.at, Release::Sglang, Standing::Active),
+        off("b", two.at),
+    ];
+    let gateway = Gateway::ready(models, |_| {}).await;
+    let waiting = send(gateway.at, "POST", ASKED, &request("b").to_string()).await;
+    until("the server to be asked", async || {
+        one.posts()
+            .contains(&"/release_memory_occupation".to_owned())
+    })
+    .await;
+    let stopped = tokio::spawn(gateway.stop());
+    assert_eq!(waiting.finish().await.status, 503);
+    // Somebody still waits for the answer, and nobody asks for anything after it.
+    answered.send("null").await.unwrap();
+    drop(answered);
+    stopped.await.unwrap().unwrap();
+    assert_eq!(two.posts(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_breaks_its_connection_off_still_holds_the_device() {
+    // Accepts, reads and hangs up as soon as it is to release.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(hang_up_when_released(stream));
+        }
+    });
+    let two = Scripted::start(as_sglang).await;
+    let models = vec![
+        model("a", at, Release::Sglang, Standing::Active),
+        off("b", two.at),
+    ];
+    let gateway = Gateway::ready(models, |_| {}).await;
+    let answer = post(gateway.at, ASKED, &request("b")).await;
+    assert_eq!(answer.status, 502);
+    let why = "finds no room on the device: model `a` could not leave the device";
+    assert!(answer.message().contains(why), "{}", answer.text);
+    assert_eq!(two.posts(), Vec::<String>::new());
+}
+
+/// Answers as SGLang does, one question for each connection, until it is to release.
+async fn hang_up_when_released(mut stream: TcpStream) {
+    let mut asked = Vec::new();
+    while !asked.windows(4).any(|end| end == b"\r\n\r\n") {
+        if !matches!(stream.read_buf(&mut asked).await, Ok(1..)) {
+            return;
+        }
+    }
+    let asked = String::from_utf8_lossy(&asked);
+    let path = asked.split(' ').nth(1).unwrap_or_default();
+    if path == "/release_memory_occupation" {
+        return;
+    }
+    let Say::Status(status, text) = as_sglang(path) else {
+        return;
+    };
+    let length = text.len();
+    let head = format!(
+        "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{text}"
+    );
+    let _ = stream.write_all(head.as_bytes()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -332,9 +563,10 @@ async fn a_silent_server_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_never_listens_is_waited_for_and_given_up() {
-    let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Bound, so that nobody else listens there.
+    let reserved = TcpSocket::new_v4().unwrap();
+    reserved.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let at = reserved.local_addr().unwrap();
-    drop(reserved);
     let models = vec![model("a", at, Release::Sglang, Standing::Active)];
     let limit = Duration::from_millis(100);
     let gateway = Gateway::start(models, |config| config.swap_timeout = limit).await;
