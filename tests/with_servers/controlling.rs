@@ -60,7 +60,7 @@ fn completed(world: &World, load: &str) -> f64 {
     count.and_then(Value::as_f64).expect("a count")
 }
 
-/// Whether a service was launched so often.
+/// How often a service was launched.
 fn launches(world: &World, service: &str) -> usize {
     let folder = world.out().join("latest/logs").join(service);
     fs::read_dir(folder).map_or(0, Iterator::count)
@@ -76,7 +76,8 @@ fn every_policy_gets_servers_of_its_own_and_tells_what_moved() {
     );
     let text = text.replace("quantum = ", "policy = \"${axes.policy}\"\nquantum = ");
     let axes = "\n[axes]\npolicy = [\"baseline\", \"enhanced\"]\n";
-    let plan = world.plan(&(axes.to_owned() + &text));
+    let samples = "samples = { target = 2 }\n";
+    let plan = world.plan(&(axes.to_owned() + &text + samples));
     let finished = world.run(&["run", plan.to_str().expect("a path")]);
     assert!(matches!(finished.code(), 0 | 3), "{}", finished.said());
     for policy in ["baseline", "enhanced"] {
@@ -100,6 +101,16 @@ fn every_policy_gets_servers_of_its_own_and_tells_what_moved() {
             swaps.iter().all(|swap| swap["bytes"] == 3 << 20),
             "{timeline}"
         );
+    }
+    // Every sample begins with the first model on the device; nobody is idle under this policy.
+    for sample in 0..2 {
+        let timeline = result(
+            &world,
+            &format!("load[policy=baseline]/{sample}/timeline.json"),
+        );
+        let first = &timeline["swaps"][0];
+        let move_ = (&first["model"], &first["direction"]);
+        assert_eq!(move_, (&"a".into(), &"out".into()), "{timeline}");
     }
     // What one of them made of the servers is not left to the other.
     for server in ["one", "two"] {

@@ -10,8 +10,10 @@
 //! Does not know how much memory there is: the plan says how many models fit at once.
 
 use crate::diagnosis;
+use crate::http::{self, Peer};
 use crate::kinds::InferenceServer;
 use crate::server::{self, SwapPolicy, own};
+use embedded_server::flags::size;
 use embedded_server::swapping::{self, Rules};
 use engine::graph::NodeId;
 use engine::logs::Diagnosis;
@@ -151,7 +153,7 @@ impl Controller {
             let help = "declare a server for each model";
             parser.wrong::<()>(at, message, "the same server", help);
         }
-        if let Some(memory) = model.memory.as_ref().filter(|m| bytes(m).is_none()) {
+        if let Some(memory) = model.memory.as_ref().filter(|m| size(m).is_err()) {
             let message = format!("`{memory}` is no size");
             let help = "write a number and a unit, such as `7GiB` or `500MiB`";
             parser.wrong::<()>(at, message, "not understood", help);
@@ -200,7 +202,7 @@ impl Controller {
                 name: model.name.clone(),
                 url: context.endpoint(&model.server)?.url.clone(),
                 release: model.release.into(),
-                memory_bytes: model.memory.as_deref().and_then(bytes),
+                memory_bytes: model.memory.as_deref().and_then(|m| size(m).ok()),
                 // Each was taken off the device when it had come up.
                 found: Standing::Off,
                 begins: *begins,
@@ -234,14 +236,15 @@ impl From<Release> for gateway::Release {
     }
 }
 
-/// Reads `7GiB`, `500MiB` or `12KiB` as bytes.
-fn bytes(text: &str) -> Option<u64> {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let (number, shift) = units
-        .into_iter()
-        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))?;
-    let number: u64 = number.trim().parse().ok()?;
-    number.checked_mul(1 << shift)
+/// Why models are not served and will not be, where the gateway says so.
+async fn trouble(endpoint: &Endpoint) -> Option<String> {
+    let health = own::told(endpoint, own::HEALTH).await?;
+    if health["status"] != "unhealthy" {
+        return None;
+    }
+    let models = health["models"].as_array().into_iter().flatten();
+    let troubles: Vec<&str> = models.filter_map(|m| m["trouble"].as_str()).collect();
+    Some(troubles.join("; "))
 }
 
 #[async_trait::async_trait]
@@ -277,7 +280,13 @@ impl Service for Controller {
     }
 
     async fn probe(&self, endpoint: &Endpoint) -> Probe {
-        own::probe(endpoint).await
+        match own::probe(endpoint).await {
+            Probe::Unhealthy(what) => match trouble(endpoint).await {
+                Some(trouble) => Probe::Failed(trouble),
+                None => Probe::Unhealthy(what),
+            },
+            other => other,
+        }
     }
 
     async fn http_status(&self, endpoint: &Endpoint, path: &str) -> Result<u16, String> {
@@ -292,8 +301,18 @@ impl Service for Controller {
         diagnosis::diagnose(log)
     }
 
+    /// Brings models to where they begin, and empties their caches: samples begin alike.
     async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {
-        server::flush_cache(endpoint).await
+        // Each of them moves once at most.
+        let n = u32::try_from(self.models.len()).unwrap_or(u32::MAX);
+        let limit = self.swap_timeout.saturating_mul(n);
+        let peer = Peer::of(endpoint);
+        let (status, said) = http::post_text(peer, "/reset", String::new(), limit, None).await?;
+        if status == 200 {
+            return Ok(());
+        }
+        let what = "models could not be brought to where they begin";
+        Err(StepError::because(what, said).class(FailureClass::Infrastructure))
     }
 
     async fn released(&self, endpoint: &Endpoint) -> Result<(), String> {
@@ -304,13 +323,35 @@ impl Service for Controller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
 
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(bytes("7GiB"), Some(7 << 30));
-        assert_eq!(bytes("500 MiB"), Some(500 << 20));
-        for wrong in ["7", "GiB", "7GB", "-1GiB", "99999999999999GiB"] {
-            assert_eq!(bytes(wrong), None, "{wrong}");
-        }
+    /// A gateway that answers everything with status 503 and this text, once for each question.
+    fn gateway(health: &'static str, folder: &std::path::Path) -> Endpoint {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let file = folder.join("address").display().to_string();
+        std::fs::write(&file, format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let length = health.len();
+                let head = format!("HTTP/1.1 503 x\r\ncontent-length: {length}\r\n\r\n");
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all((head + health).as_bytes());
+            }
+        });
+        Endpoint::new("", BTreeMap::from([(own::ADDRESS_FILE.to_owned(), file)]))
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_gave_models_up_says_why_and_one_that_begins_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let unhealthy = r#"{ "status": "unhealthy", "models": [
+            { "trouble": null }, { "trouble": "b is gone" }, { "trouble": "c is stuck" }] }"#;
+        let told = trouble(&gateway(unhealthy, folder.path())).await;
+        assert_eq!(told.as_deref(), Some("b is gone; c is stuck"));
+        let starting = r#"{ "status": "starting", "models": [{ "trouble": null }] }"#;
+        assert_eq!(trouble(&gateway(starting, folder.path())).await, None);
     }
 }

@@ -15,8 +15,16 @@ use engine::value::{Kind, Table, Value};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Flags that every launch has, whatever the plan says.
-const OWN_FLAGS: [&str; 4] = ["model_path", "model_paths", "port", "address_file"];
+/// Flags that a launch has by itself, by what the plan says besides.
+const OWN_FLAGS: [&str; 7] = [
+    "model_path",
+    "model_paths",
+    "served_model_names",
+    "mem_fraction_statics",
+    "init_scheduled_models",
+    "port",
+    "address_file",
+];
 
 engine::choices! {
     /// Where weights come from.

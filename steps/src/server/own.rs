@@ -5,6 +5,7 @@ use crate::http::{self, Peer};
 use crate::load::timeline;
 use engine::service::{Endpoint, Launch, LaunchContext, Probe};
 use engine::step::StepError;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -73,6 +74,13 @@ pub(crate) async fn http_status(endpoint: &Endpoint, path: &str) -> Result<u16, 
         Some(url) => http::status(Peer::at(&url), path).await,
         None => Err("it has not begun to listen yet".to_owned()),
     }
+}
+
+/// Asks for `path` once and returns what is told there, where anything is.
+pub(crate) async fn told(endpoint: &Endpoint, path: &str) -> Option<Value> {
+    let url = address(endpoint)?;
+    let answer = http::get(Peer::at(&url), path).await;
+    answer.ok().map(|answer| answer.body)
 }
 
 fn address(endpoint: &Endpoint) -> Option<String> {
