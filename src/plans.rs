@@ -36,7 +36,7 @@ impl PlanArguments {
         let mut sources = Sources::default();
         let expanded = expand::load(&self.plan, &self.settings(), library, &mut sources);
         Loaded {
-            expanded,
+            expanded: sound(expanded),
             sources,
             shown: self.plan.display().to_string(),
         }
@@ -53,9 +53,18 @@ pub(crate) fn load_kept(
     let mut sources = Sources::default();
     let expanded = expand::expand(path, texts, settings, library, &mut sources);
     Loaded {
-        expanded,
+        expanded: sound(expanded),
         sources,
         shown: path.display().to_string(),
+    }
+}
+
+/// Adds the problems that kinds of services have with each other.
+fn sound(expanded: Result<Expanded, Vec<Problem>>) -> Result<Expanded, Vec<Problem>> {
+    let expanded = expanded?;
+    match steps::problems(&expanded.graph) {
+        problems if problems.is_empty() => Ok(expanded),
+        problems => Err(problems),
     }
 }
 

@@ -44,6 +44,7 @@ mod report;
 mod shell;
 
 pub use load::{Recomputed, recompute};
+pub use multimodel::problems;
 
 use engine::library::Library;
 

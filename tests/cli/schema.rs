@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 /// Bad plans that no schema can find anything wrong with: their shape is sound, or they are not
 /// TOML at all.
 const WRONG_BY_MEANING: &[&str] = &[
+    "behind_controller",
     "certificates",
     "circle",
     "fronts",
