@@ -293,7 +293,7 @@ async fn one_that_fails_to_leave_takes_the_room_of_all_and_everybody_is_told() {
         let told = gateway.told.lock().unwrap().clone();
         assert!(told[0].contains(why), "{told:?}");
         assert!(told[1].starts_with(what), "{told:?}");
-        assert_eq!(gateway.sampled(1).await["waiting"], 0);
+        gateway.until_waiting(1, 0).await;
         gateway.stop().await.unwrap();
     }
 }
