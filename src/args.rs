@@ -567,11 +567,11 @@ where gateway.json holds, at least:
     { \"name\": \"a\", \"url\": \"http://127.0.0.1:30001\" },
     { \"name\": \"b\", \"url\": \"http://127.0.0.1:30002\", \"begins\": \"off\" } ] }
 
-Of a model also `release` (`auto`, `sglang`, `vllm`), `memory_bytes`, `found` and `begins` (`active`, `off`:
-where it is, and where it shall be). Beside `models` also `host`, `most_active`, `aborts_late`, `queue_limit`,
-`max_body_bytes`, and times, which are written as seconds and nanoseconds: `period`, `wait_timeout`,
-`swap_timeout`, `answer_timeout`, `reading_timeout`, and in `rules` `lead`, `idle` and `quantum`, beside
-`policy` (`baseline`, `enhanced`) and `queue_threshold`:
+Of a model also `release` (`auto`, `sglang`, `vllm`), `memory_bytes`, `found` and `begins` (`active`, \
+`off`: where it is, and where it shall be). Beside `models` also `host`, `most_active`, `aborts_late`, \
+`queue_limit`, `max_body_bytes`, and times, which are written as seconds and nanoseconds: `period`, \
+`wait_timeout`, `swap_timeout`, `answer_timeout`, `reading_timeout`, and in `rules` `lead`, `idle` and \
+`quantum`, beside `policy` (`baseline`, `enhanced`) and `queue_threshold`:
   { \"swap_timeout\": { \"secs\": 300, \"nanos\": 0 },
     \"rules\": { \"queue_threshold\": 1, \"quantum\": { \"secs\": 0, \"nanos\": 500000000 } }, … }";
 
