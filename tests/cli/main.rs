@@ -1,6 +1,7 @@
 //! The real binary as its users meet it: what it says, what it returns, what it leaves behind.
 
 mod bad_plans;
+mod caches;
 mod coming_from;
 mod commands;
 mod composed;

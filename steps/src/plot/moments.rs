@@ -376,6 +376,7 @@ mod tests {
         assert_eq!(row.values[1].last(), Some(&Some(4.0)));
         let swap = &mut timeline.swaps[0];
         (swap.copy_s, swap.pool_s) = (None, None);
+        (swap.bytes, swap.pool_bytes) = (None, None);
         assert_eq!(span(&timeline, &timeline.swaps[0]).details.len(), 2);
     }
 

@@ -6,7 +6,7 @@ use crate::kinds::Model;
 use engine::options::Parser;
 use engine::source::Place;
 use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
-use engine::types::Artifact;
+use engine::types::{Artifact, Positive};
 use engine::value::Table;
 use loadgen::{Prefixes, Request};
 use std::num::NonZeroU32;
@@ -31,8 +31,11 @@ engine::options! {
         model: Artifact<Model>;
         /// Number of groups, each with a system prompt of its own.
         groups: NonZeroU32 = NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN), in "groups";
-        /// Requests of each.
+        /// Requests of each; their mean where `alpha` makes groups unequal.
         requests_per_group: NonZeroU32 = NonZeroU32::new(16).unwrap_or(NonZeroU32::MIN), in "requests";
+        /// How unequal groups are: 1 is even, below 1 favours the first one. Of n groups the first i have the
+        /// share (i / n)^alpha of all requests.
+        alpha: Positive = Positive(1.0);
         /// Length of a system prompt.
         system_tokens: NonZeroU32 = NonZeroU32::new(2048).unwrap_or(NonZeroU32::MIN), in "tokens";
         /// Length of a question; the blank line before it counts where it is text.
@@ -53,7 +56,7 @@ engine::options! {
 impl StepType for WorkloadSharedPrefix {
     const NAME: &'static str = "workload.shared_prefix";
     const KIND: StepKind = StepKind::Pure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str =
         "Makes groups of requests that begin with the same system prompt; records carry the group.";
 
@@ -74,6 +77,7 @@ impl StepType for WorkloadSharedPrefix {
 struct Shape {
     groups: NonZeroU32,
     requests_per_group: NonZeroU32,
+    alpha: f64,
     system: NonZeroU32,
     question: NonZeroU32,
     output: NonZeroU32,
@@ -94,6 +98,7 @@ impl WorkloadSharedPrefix {
         Shape {
             groups: self.groups,
             requests_per_group: self.requests_per_group,
+            alpha: self.alpha.0,
             system: self.system_tokens,
             question: self.question_tokens,
             output: self.output_tokens,
@@ -115,7 +120,7 @@ impl Shape {
             made(group)?;
             let length = prompts.length(self.system, self.range_ratio);
             let system = prompts.draw(length)?;
-            for number in 0..self.requests_per_group.get() {
+            for number in 0..self.size(group) {
                 all.push(self.ask(group, number, &system, prompts)?);
             }
         }
@@ -127,6 +132,21 @@ impl Shape {
             .into_iter()
             .map(|asked| asked.request(&mut seen))
             .collect())
+    }
+
+    /// How many requests a group has.
+    fn size(&self, group: u32) -> u32 {
+        let groups = f64::from(self.groups.get());
+        let all = groups * f64::from(self.requests_per_group.get());
+        let of_first = |n: u32| (all * (f64::from(n) / groups).powf(self.alpha)).round();
+        let size = of_first(group + 1) - of_first(group);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a whole number between 0 and that of all requests"
+        )]
+        let size = size as u32;
+        size
     }
 
     fn ask(
@@ -174,8 +194,8 @@ impl Step for WorkloadSharedPrefix {
         })?;
         let workload = write(context, requests)?;
         Ok(StepReport::line(format!(
-            "{groups} groups of {} requests{}",
-            self.requests_per_group,
+            "{} requests in {groups} groups{}",
+            workload.requests().len(),
             ideal_text(&workload)
         )))
     }
@@ -196,6 +216,7 @@ mod tests {
         let shape = Shape {
             groups: n(6),
             requests_per_group: n(5),
+            alpha: 1.0,
             system: n(200),
             question: n(30),
             output: n(8),
@@ -204,6 +225,24 @@ mod tests {
         };
         let mut prompts = of_words(4000, form, seed);
         Workload::new(shape.requests(&mut prompts, |_| Ok(())).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn groups_are_as_unequal_as_they_are_told_to_be() {
+        let shape = |alpha| Shape {
+            groups: n(4),
+            requests_per_group: n(25),
+            alpha,
+            system: n(1),
+            question: n(1),
+            output: n(1),
+            range_ratio: 1.0,
+            order: GroupOrder::Grouped,
+        };
+        let sizes = |alpha| -> Vec<u32> { (0..4).map(|group| shape(alpha).size(group)).collect() };
+        assert_eq!(sizes(1.0), [25, 25, 25, 25]);
+        // 0.25^0.5 is a half, 0.5^0.5 is 0.707, 0.75^0.5 is 0.866.
+        assert_eq!(sizes(0.5), [50, 21, 16, 13]);
     }
 
     fn groups(workload: &Workload) -> Vec<&str> {

@@ -76,10 +76,12 @@ impl Case<'_> {
             message: format!(
                 "no steady state: the server fell behind, {before:.1} requests were waiting or in flight, later {after:.1}"
             ),
-            help: format!(
-                "lower the rate below {:.2} requests/s, which is what was completed",
-                self.metrics.steady.requests.unwrap_or(0.0)
-            ),
+            help: match self.metrics.steady.requests.or(self.metrics.whole.requests) {
+                Some(rate) => {
+                    format!("lower the rate below {rate:.2} requests/s, which is what was completed")
+                }
+                None => "lower the rate".to_owned(),
+            },
         })
     }
 
