@@ -2,7 +2,8 @@
 //!
 //! Free steps go first. Then come lanes whose services serve already, so that a service is used
 //! up before it is given up; then one lane at a time gets its services. A service is stopped when
-//! nobody can want it any more, or when it is idle and in another lane's way.
+//! nobody can want it any more, or when it is idle and in another lane's way. A lane for which services
+//! were moved keeps its turn until it can start: else lanes could take them from each other for ever.
 
 use super::lanes::{LaneId, Rank};
 use super::{Action, Because, Role, Schedule, State};
@@ -275,16 +276,18 @@ impl Schedule {
         // What an earlier lane needs no later one takes away: else they could take turns for ever.
         let mut kept = warm.clone();
         for lane in self.cold_lanes(&in_reach) {
-            let company = self.outlook(lane).map(|outlook| outlook.company);
+            let Some(outlook) = self.outlook(lane) else {
+                continue;
+            };
             let n_before = actions.len();
-            let may_others = self.prepare(lane, &warm, &kept, actions);
+            let may_others = self.prepare(lane, &outlook, &warm, &kept, actions);
             if actions.len() > n_before && !self.coming.contains(&lane) {
                 self.coming.push(lane);
             }
             if !may_others {
                 return;
             }
-            kept.extend(company.into_iter().flatten());
+            kept.extend(outlook.company);
         }
     }
 
@@ -317,13 +320,11 @@ impl Schedule {
     fn prepare(
         &mut self,
         lane: LaneId,
+        outlook: &Outlook,
         warm: &BTreeSet<NodeId>,
         kept: &BTreeSet<NodeId>,
         actions: &mut Vec<Action>,
     ) -> bool {
-        let Some(outlook) = self.outlook(lane) else {
-            return true;
-        };
         if !outlook.conflicts.is_empty() {
             return self.make_way(&outlook.conflicts, kept, actions);
         }

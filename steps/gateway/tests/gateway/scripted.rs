@@ -112,19 +112,25 @@ fn off(name: &str, at: SocketAddr) -> ModelConfig {
     }
 }
 
+/// A server that is asked once for `slow`, and answers there what is sent to it, until the sender is dropped.
+async fn streaming(slow: &'static str) -> (mpsc::Sender<&'static str>, Scripted) {
+    let (chunks, stream) = mpsc::channel(1);
+    let stream = Mutex::new(Some(stream));
+    let server = Scripted::start(move |path| match path {
+        path if path == slow => Say::Stream(stream.lock().unwrap().take().expect("asked once")),
+        path => as_sglang(path),
+    })
+    .await;
+    (chunks, server)
+}
+
 fn request(model: &str) -> Value {
     json!({ "model": model, "prompt": "x" })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_passes_chunk_by_chunk_and_a_model_leaves_after_its_last() {
-    let (chunks, stream) = mpsc::channel(1);
-    let stream = Mutex::new(Some(stream));
-    let one = Scripted::start(move |path| match path {
-        ASKED => Say::Stream(stream.lock().unwrap().take().expect("asked once")),
-        path => as_sglang(path),
-    })
-    .await;
+    let (chunks, one) = streaming(ASKED).await;
     let two = Scripted::start(as_sglang).await;
     let models = vec![
         model("a", one.at, Release::Auto, Standing::Active),
@@ -345,13 +351,7 @@ async fn a_model_whose_answers_do_not_end_stays_and_leaves_once_they_do() {
 async fn a_client_that_stops_reading_does_not_keep_its_model() {
     // More than sockets hold.
     let chunk: &str = Box::leak("x".repeat(1 << 20).into_boxed_str());
-    let (chunks, stream) = mpsc::channel(1);
-    let stream = Mutex::new(Some(stream));
-    let one = Scripted::start(move |path| match path {
-        ASKED => Say::Stream(stream.lock().unwrap().take().expect("asked once")),
-        path => as_sglang(path),
-    })
-    .await;
+    let (chunks, one) = streaming(ASKED).await;
     let two = Scripted::start(as_sglang).await;
     let models = vec![
         model("a", one.at, Release::Sglang, Standing::Active),
@@ -430,13 +430,7 @@ async fn a_query_goes_along() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_end_refuses_what_waits_and_lets_answers_end() {
-    let (chunks, stream) = mpsc::channel(1);
-    let stream = Mutex::new(Some(stream));
-    let one = Scripted::start(move |path| match path {
-        ASKED => Say::Stream(stream.lock().unwrap().take().expect("asked once")),
-        path => as_sglang(path),
-    })
-    .await;
+    let (chunks, one) = streaming(ASKED).await;
     let two = Scripted::start(as_sglang).await;
     let models = vec![
         model("a", one.at, Release::Sglang, Standing::Active),
@@ -464,13 +458,7 @@ async fn its_end_refuses_what_waits_and_lets_answers_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_leaving_when_the_gateway_ends_is_waited_for() {
-    let (answered, go_on) = mpsc::channel(1);
-    let go_on = Mutex::new(Some(go_on));
-    let one = Scripted::start(move |path| match path {
-        "/release_memory_occupation" => Say::Stream(go_on.lock().unwrap().take().expect("once")),
-        path => as_sglang(path),
-    })
-    .await;
+    let (answered, one) = streaming("/release_memory_occupation").await;
     let two = Scripted::start(as_sglang).await;
     let models = vec![
         model("a", one.at, Release::Sglang, Standing::Active),
