@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::{Clock, MonotonicClock};
 use crate::engine::{Come, Leave, MoveError, Parts, Running};
 use crate::fleet::{Fleet, SAMPLE_EVERY};
-use crate::swapping::{Action, ModelState, Reason, Rules, View, decide, victim};
+use crate::swapping::{Action, Reason, Rules, decide, is_wanted, may_leave, victim};
 
 /// Looks every `period` whether a model should move, and moves it, for ever.
 pub(crate) async fn control(fleet: Arc<Fleet>, rules: Rules, period: Duration) {
@@ -61,36 +61,39 @@ async fn act(
             fleet.models[model].engine.leave(leave(reason)).await?;
         }
         Action::SwitchOn { model, reason, .. } => {
-            make_room(fleet, model, rules, period).await?;
-            fleet.models[model].engine.come(come(reason)).await?;
+            // Without room it waits for the next round.
+            if make_room(fleet, model, rules, period).await? {
+                fleet.models[model].engine.come(come(reason)).await?;
+            }
         }
     }
     Ok(())
 }
 
-/// Lets as many models leave as another needs, one after the other. Where one that came just now has to leave too,
-/// that is waited for: those that have left would come back otherwise, and nobody would ever get room.
+/// Lets as many models leave as another needs, one after the other, as long as somebody waits for it; whether
+/// there is room then. Where one that came just now has to leave too, that is waited for: those that have left
+/// would come back otherwise, and nobody would ever get room.
 async fn make_room(
     fleet: &Fleet,
     model: usize,
     rules: &Rules,
     period: Duration,
-) -> Result<(), MoveError> {
-    while !fleet.models[model].place.has_room() {
+) -> Result<bool, MoveError> {
+    loop {
         let views = fleet.views();
+        if !is_wanted(&views[model]) {
+            return Ok(false);
+        }
+        if fleet.models[model].place.has_room() {
+            return Ok(true);
+        }
         match victim(MonotonicClock.now(), &views, rules) {
             Some(victim) => {
                 let engine = &fleet.models[victim].engine;
                 engine.leave(leave(Reason::Victim)).await?;
             }
             None if may_leave(&views) => tokio::time::sleep(period).await,
-            None => break,
+            None => return Ok(false),
         }
     }
-    Ok(())
-}
-
-/// Whether there is a model that can leave, now or later.
-pub(crate) fn may_leave(views: &[View]) -> bool {
-    views.iter().any(|view| view.state == ModelState::Active)
 }

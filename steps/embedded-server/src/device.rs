@@ -155,27 +155,26 @@ impl Place {
     }
 
     /// Takes memory for a cache in blocks of `block_bytes`, at most `most` of them, and says how
-    /// many. Its weights and its cache together get what it is entitled to, if that is free without both.
+    /// many. Its weights, whether they are there or not, and its cache together get what it is entitled to, if
+    /// that is free without both.
     ///
     /// # Errors
     /// [`Shortage`] when that is not one block beside the weights; nothing has changed then.
-    pub fn take_cache(&self, block_bytes: u64, most: u64) -> Result<u64, Shortage> {
+    pub fn take_cache(&self, weights: u64, block_bytes: u64, most: u64) -> Result<u64, Shortage> {
         let block_bytes = block_bytes.max(1);
         let mut accounts = self.device.lock();
         let free = self.device.free_of(&accounts);
         let Account { held, entitled } = accounts[self.index];
-        let asked = held
-            .weights
-            .saturating_add(most.saturating_mul(block_bytes));
+        let asked = weights.saturating_add(most.saturating_mul(block_bytes));
         let there = free.map(|free| free.saturating_add(held.weights));
         let both = [entitled, there]
             .into_iter()
             .flatten()
             .fold(asked, u64::min);
-        let n_blocks = both.saturating_sub(held.weights) / block_bytes;
+        let n_blocks = both.saturating_sub(weights) / block_bytes;
         if n_blocks == 0 {
             return Err(Shortage {
-                needed: held.weights.saturating_add(block_bytes),
+                needed: weights.saturating_add(block_bytes),
                 free: both,
             });
         }
@@ -254,7 +253,7 @@ mod tests {
     fn begin(place: &Place, weights: u64) -> u64 {
         place.begin();
         place.take_weights(weights).unwrap();
-        place.take_cache(10, u64::MAX).unwrap()
+        place.take_cache(weights, 10, u64::MAX).unwrap()
     }
 
     fn leave(place: &Place) {
@@ -284,7 +283,7 @@ mod tests {
             leave(place);
             assert!(place.has_room());
             place.take_weights(100).unwrap();
-            place.take_cache(10, u64::MAX).unwrap();
+            place.take_cache(100, 10, u64::MAX).unwrap();
             assert_eq!(place.held(), had);
         }
     }
@@ -297,13 +296,24 @@ mod tests {
         assert!(b.has_room());
         b.take_weights(100).unwrap();
         // Half of 1000, less the weights.
-        assert_eq!(b.take_cache(10, u64::MAX).unwrap(), 40);
+        assert_eq!(b.take_cache(100, 10, u64::MAX).unwrap(), 40);
         // A third finds less than it is entitled to, and gets what there is.
         leave(&a);
         let c = device.place(0.8);
         assert!(!c.has_room());
         c.take_weights(100).unwrap();
-        assert_eq!(c.take_cache(10, u64::MAX).unwrap(), 40);
+        assert_eq!(c.take_cache(100, 10, u64::MAX).unwrap(), 40);
+    }
+
+    #[test]
+    fn a_cache_that_comes_first_leaves_room_for_the_weights() {
+        let device = Device::new(Some(1000));
+        let (a, b) = (device.place(0.5), device.place(0.9));
+        begin(&a, 100);
+        let had = begin(&b, 100);
+        leave(&b);
+        assert_eq!(b.take_cache(100, 10, u64::MAX), Ok(had));
+        assert!(b.take_weights(100).is_ok());
     }
 
     #[test]
@@ -313,11 +323,11 @@ mod tests {
         a.take_weights(200).unwrap();
         let needed = 305;
         b.take_weights(295).unwrap();
-        let told = b.take_cache(10, u64::MAX).unwrap_err();
+        let told = b.take_cache(295, 10, u64::MAX).unwrap_err();
         assert_eq!(told, Shortage { needed, free: 300 });
         a.leave_weights();
         a.take_weights(703).unwrap();
-        let told = b.take_cache(10, u64::MAX).unwrap_err();
+        let told = b.take_cache(295, 10, u64::MAX).unwrap_err();
         assert_eq!(told, Shortage { needed, free: 297 });
     }
 
@@ -326,11 +336,11 @@ mod tests {
         let device = Device::new(Some(1000));
         let (a, b) = (device.place(0.9), device.place(0.9));
         a.take_weights(800).unwrap();
-        a.take_cache(10, u64::MAX).unwrap();
+        a.take_cache(800, 10, u64::MAX).unwrap();
         let shortage = b.take_weights(800).unwrap_err();
         assert_eq!((shortage.needed, shortage.free), (800, 100));
         assert_eq!(b.held(), Held::default());
-        assert!(b.take_cache(1000, 5).is_err());
+        assert!(b.take_cache(0, 1000, 5).is_err());
         assert!(!b.has_room());
         leave(&a);
         assert!(b.has_room() && b.take_weights(800).is_ok());
@@ -339,7 +349,7 @@ mod tests {
     #[test]
     fn without_a_size_there_is_room_for_what_is_asked() {
         let place = Device::new(None).place(0.1);
-        assert_eq!(place.take_cache(1 << 40, 7), Ok(7));
+        assert_eq!(place.take_cache(0, 1 << 40, 7), Ok(7));
         assert!(place.take_weights(u64::MAX).is_ok() && place.has_room());
     }
 

@@ -14,14 +14,14 @@ use axum::body::Bytes;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::clock::{Clock, MadeUpClock, Nanos};
-use crate::controller::{come, leave, may_leave};
+use crate::controller::{come, leave};
 use crate::engine::{EngineHandle, EngineParts, Moving, Pace, Unstarted};
 use crate::fleet::{self, Fleet, SAMPLE_EVERY};
 use crate::http::{Counter, Said, Saying, ServiceParts};
 use crate::load::{Computing, LoadedModel, load};
 use crate::options::ServerOptions;
 use crate::server::{Launch, ServeError, Shared, assemble};
-use crate::swapping::{Action, ModelState, Reason, Rules, View, decide, idle_at, victim};
+use crate::swapping::{Action, Reason, Rules, View, decide, idle_at, is_wanted, may_leave, victim};
 
 /// The smallest step of time.
 const INSTANT: Duration = Duration::from_nanos(1);
@@ -228,6 +228,7 @@ impl Offline {
     /// Nobody waits for an answer any more.
     pub fn cancel(&mut self, request: u64) {
         self.open.remove(&request);
+        self.engines.iter_mut().for_each(Unstarted::drop_abandoned);
     }
 
     /// Goes on to what comes back next, at `until` at the latest; `None` if nothing does by then.
@@ -339,12 +340,16 @@ impl Offline {
 
     /// Brings a model, or lets the next one leave for it.
     fn make_way(&mut self, model: usize, reason: Reason) -> bool {
+        let views = self.counter.fleet().views();
+        if !is_wanted(&views[model]) {
+            self.swaps.then = None;
+            return false;
+        }
         if self.counter.fleet().models[model].place.has_room() {
             self.swaps.then = None;
             self.swaps.moving = Some(self.engines[model].come(come(reason)));
             return true;
         }
-        let views = self.counter.fleet().views();
         if let Some(victim) = victim(self.clock.now(), &views, &self.swaps.rules) {
             self.swaps.moving = Some(self.engines[victim].leave(leave(Reason::Victim)));
             return true;
@@ -386,9 +391,9 @@ impl Offline {
     fn next_move(&self, next: Nanos) -> Option<Nanos> {
         let rules = &self.swaps.rules;
         let may_come = |view: &View| {
-            let is_wanted =
+            let may =
                 view.has_room || view.deadline.is_some() || view.n_waiting >= rules.queue_threshold;
-            view.state == ModelState::Off && view.n_waiting > 0 && is_wanted
+            is_wanted(view) && may
         };
         let views = self.counter.fleet().views();
         let is_moving = self.swaps.moving.is_some() || self.swaps.then.is_some();

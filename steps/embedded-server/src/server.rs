@@ -343,7 +343,9 @@ fn start_engine(
         let weight_bytes = executor.weight_bytes();
         home.place.begin();
         home.place.take_weights(weight_bytes).map_err(no_room)?;
-        let taken = home.place.take_cache(block_bytes, home.most_blocks);
+        let taken = home
+            .place
+            .take_cache(weight_bytes, block_bytes, home.most_blocks);
         let n_blocks = taken.map_err(no_room)?;
         CacheShape {
             n_blocks: u32::try_from(n_blocks).unwrap_or(u32::MAX),

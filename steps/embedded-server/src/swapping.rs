@@ -2,7 +2,7 @@
 //!
 //! They are those of the collocation benchmark's server: a model that is off is switched on once
 //! enough requests wait for it, once the first of them would otherwise miss its objective, or once
-//! there is room; where there is none, the first active model leaves, and the next where that is not enough. Both the embedded server and the
+//! there is room; where there is none, the first active model leaves. Both the embedded server and the
 //! controller of other servers decide by them.
 
 use std::time::Duration;
@@ -172,6 +172,16 @@ pub fn victim(now: Nanos, models: &[View], rules: &Rules) -> Option<usize> {
     let stays = |view: &View| now.since(view.since) < rules.quantum;
     let leaves = |view: &View| view.state == ModelState::Active && !stays(view);
     models.iter().position(leaves)
+}
+
+/// Whether a model is off and somebody waits for it.
+pub(crate) fn is_wanted(view: &View) -> bool {
+    view.state == ModelState::Off && view.n_waiting > 0
+}
+
+/// Whether some model is on the device or on its way, so that there may be more room later.
+pub(crate) fn may_leave(models: &[View]) -> bool {
+    models.iter().any(|view| view.state != ModelState::Off)
 }
 
 /// Why a model that is off should come.

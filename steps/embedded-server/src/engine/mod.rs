@@ -42,7 +42,9 @@ pub use handle::{EngineHandle, Flushed, SubmitError};
 pub(crate) use offline::Moving;
 pub use offline::Unstarted;
 pub use request::{Ending, Event, EventKind, Failure, FinishReason, Origin, Request};
-pub use residence::{Come, Home, Leave, Move, MoveError, MoveLog, Parts, Running, Status, Way};
+pub use residence::{
+    Come, Home, Leave, MOST_MOVES, Move, MoveError, MoveLog, Parts, Running, Status, Way,
+};
 pub use sampler::{Sampler, SamplingParams};
 
 /// The longest wait for a copy before messages are looked at again.

@@ -140,7 +140,7 @@ impl Engine {
         let taken = come
             .parts
             .cache
-            .then(|| place.take_cache(block_bytes, most));
+            .then(|| place.take_cache(weight_bytes, block_bytes, most));
         let n_blocks = match taken.transpose() {
             Ok(n_blocks) => n_blocks,
             Err(shortage) => {
@@ -241,6 +241,7 @@ impl Engine {
         }
         if !late.is_empty() {
             self.fail(&late, &Failure::Late);
+            self.publish();
         }
     }
 

@@ -33,6 +33,12 @@ impl Unstarted {
         self.engine.publish();
     }
 
+    /// Forgets requests that nobody waits for any more, so that whoever decides where models are sees it.
+    pub fn drop_abandoned(&mut self) {
+        self.engine.drop_abandoned();
+        self.engine.publish();
+    }
+
     /// Breaks off what waits and would miss its objective now, where that is asked for.
     pub fn abort_late(&mut self) {
         self.engine.abort_late();

@@ -10,8 +10,8 @@ use crate::clock::{Clock, Nanos};
 use crate::device::{Place, Shortage};
 use crate::swapping::{ModelState, Reason};
 
-/// Moves that are remembered.
-const CAPACITY: usize = 8192;
+/// Moves that a server of several models remembers.
+pub const MOST_MOVES: usize = 8192;
 
 /// Parts of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +146,7 @@ impl MoveLog {
     /// Adds one.
     pub fn push(&self, moved: Move) {
         let mut moves = self.lock();
-        if moves.len() == CAPACITY {
+        if moves.len() == MOST_MOVES {
             moves.pop_front();
         }
         moves.push_back(moved);

@@ -92,7 +92,7 @@ pub(super) fn bench(queue_limit: usize, permits: Option<Receiver<()>>, fails: bo
     let device = Device::new(Some(WEIGHTS + u64::from(N_BLOCKS) * 4));
     let place = Arc::new(device.place(1.0));
     place.take_weights(WEIGHTS).unwrap();
-    place.take_cache(4, u64::from(N_BLOCKS)).unwrap();
+    place.take_cache(0, 4, u64::from(N_BLOCKS)).unwrap();
     let status = Status::begin(true, &MonotonicClock);
     let moves = Arc::new(MoveLog::default());
     let parts = EngineParts {

@@ -292,6 +292,28 @@ fn who_came_just_now_stays_a_while_and_those_that_left_do_not_come_back_meanwhil
 }
 
 #[test]
+fn nobody_leaves_for_a_model_that_nobody_waits_for_any_more() {
+    let mut options = pair();
+    let (a, b, c) = (
+        model("a", 0.4, true),
+        model("b", 0.4, true),
+        model("c", 0.9, false),
+    );
+    options.models = vec![a, b, c];
+    options.device_memory_bytes = Some(8 << 20);
+    let mut server = Offline::new(&options).unwrap();
+    for request in [1, 2] {
+        server.ask(request, COMPLETIONS, &body("c", 10, 1, None), Nanos(0));
+    }
+    // The first of the two that have to leave is on its way by then.
+    while server.next(Nanos(500 * MS)).is_some() {}
+    server.cancel(1);
+    server.cancel(2);
+    everything(&mut server);
+    assert_eq!(moves(&server), [moved("a out victim", [100, 1100])]);
+}
+
+#[test]
 fn what_waits_beyond_its_objective_is_broken_off_at_its_instant() {
     let mut options = pair();
     options.aborts_late = true;

@@ -37,6 +37,13 @@ async fn states(server: &Server) -> Vec<String> {
     data.iter().map(state).collect()
 }
 
+/// Who moved where and why, as `/swaps` tells it.
+fn seen(told: &Value) -> Vec<String> {
+    let moves = told["swaps"].as_array().unwrap().iter();
+    let words = moves.map(|m| format!("{} {} {}", m["model"], m["direction"], m["reason"]));
+    words.map(|words| words.replace('"', "")).collect()
+}
+
 #[tokio::test]
 async fn models_side_by_side_share_the_device_s_memory_in_their_order() {
     let server = Server::start(|options| two(options, [0.5, 0.5], [true, true])).await;
@@ -127,10 +134,7 @@ async fn a_model_that_is_off_comes_for_its_requests_and_computes_as_ever() {
     }
     let told = get(server.at, "/swaps").await.json();
     let moves = told["swaps"].as_array().unwrap();
-    let seen: Vec<_> = moves
-        .iter()
-        .map(|m| format!("{} {} {}", m["model"], m["direction"], m["reason"]).replace('"', ""))
-        .collect();
+    let seen = seen(&told);
     let (b_comes, a_comes) = (
         ["a out victim", "b in queue"],
         ["b out victim", "a in queue"],
@@ -167,12 +171,7 @@ async fn as_many_models_leave_as_another_needs_the_room_of() {
     .await;
     let body = completion("c", &[20, 31], 3);
     assert_eq!(post(server.at, "/v1/completions", &body).await.status, 200);
-    let told = get(server.at, "/swaps").await.json();
-    let moves = told["swaps"].as_array().unwrap();
-    let seen: Vec<_> = moves
-        .iter()
-        .map(|m| format!("{} {} {}", m["model"], m["direction"], m["reason"]).replace('"', ""))
-        .collect();
+    let seen = seen(&get(server.at, "/swaps").await.json());
     assert_eq!(seen, ["a out victim", "b out victim", "c in queue"]);
     server.stop().await.unwrap();
 }
