@@ -221,29 +221,41 @@ impl Backend {
     /// # Errors
     /// [`BackendError`]; where the server is then is not known.
     pub async fn release(&self, limit: Duration) -> Result<Moved, BackendError> {
-        self.release_within(Limit::new(limit)).await
-    }
-
-    /// As [`Backend::release`], within what is left of a limit.
-    pub(crate) async fn release_within(&self, limit: Limit) -> Result<Moved, BackendError> {
-        let dialect = self.dialect(limit).await?;
-        if self.is_sleeping(limit).await? == Some(true) {
+        let (began, limit) = (Instant::now(), Limit::new(limit));
+        if !self.come_to_rest(limit).await? {
             return Ok(Moved::default());
         }
-        let began = Instant::now();
+        let waited = began.elapsed();
+        let mut moved = self.give_back(limit).await?;
+        moved.drain_s += waited.as_secs_f64();
+        Ok(moved)
+    }
+
+    /// Waits until the server can give its memory back, which it has not been asked to then; false if it gave
+    /// it back before.
+    ///
+    /// # Errors
+    /// [`BackendError`]; after [`BackendError::Unfinished`] the server is as it was.
+    pub(crate) async fn come_to_rest(&self, limit: Limit) -> Result<bool, BackendError> {
+        let dialect = self.dialect(limit).await?;
+        if self.is_sleeping(limit).await? == Some(true) {
+            return Ok(false);
+        }
         if dialect == Dialect::Sglang {
             self.flush_once_idle(limit).await?;
         }
-        let waited = began.elapsed();
-        let told = match dialect {
+        Ok(true)
+    }
+
+    /// Asks a server that came to rest for its memory.
+    pub(crate) async fn give_back(&self, limit: Limit) -> Result<Moved, BackendError> {
+        let told = match self.dialect(limit).await? {
             Dialect::Sglang => self.act("/release_memory_occupation", limit).await?,
             // What its own clients left behind ends first.
             Dialect::Vllm => self.act("/sleep?level=1&mode=wait", limit).await?,
         };
         self.become_sleeping(true, limit).await?;
-        let mut moved = Moved::of(&told);
-        moved.drain_s += waited.as_secs_f64();
-        Ok(moved)
+        Ok(Moved::of(&told))
     }
 
     /// Brings the server back onto the device, within `limit`.
@@ -381,9 +393,18 @@ impl Backend {
     /// meanwhile.
     async fn flush_once_idle(&self, limit: Limit) -> Result<(), BackendError> {
         let path = "/flush_cache";
+        let mut is_busy = false;
         loop {
-            match self.post(path, limit).await? {
-                (StatusCode::BAD_REQUEST, _) => self.pause(path, limit).await?,
+            let answer = match self.post(path, limit).await {
+                // It did answer, that it is busy.
+                Err(BackendError::Late { .. }) if is_busy => return Err(self.unfinished(path)),
+                answer => answer?,
+            };
+            match answer {
+                (StatusCode::BAD_REQUEST, _) => {
+                    is_busy = true;
+                    self.pause(path, limit).await?;
+                }
                 // One without a cache has nothing to flush.
                 (StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => {
                     return Ok(());
@@ -395,13 +416,17 @@ impl Backend {
 
     async fn pause(&self, path: &str, limit: Limit) -> Result<(), BackendError> {
         if limit.left().is_zero() {
-            return Err(BackendError::Unfinished {
-                authority: self.authority.to_string(),
-                path: path.to_owned(),
-            });
+            return Err(self.unfinished(path));
         }
         tokio::time::sleep(ASK_AGAIN).await;
         Ok(())
+    }
+
+    fn unfinished(&self, path: &str) -> BackendError {
+        BackendError::Unfinished {
+            authority: self.authority.to_string(),
+            path: path.to_owned(),
+        }
     }
 
     /// Asks for something to be done, and returns what the server tells of it.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use embedded_server::clock::{Clock, MonotonicClock, Nanos};
-use embedded_server::engine::Way;
+use embedded_server::engine::{MOST_MOVES, Way};
 use embedded_server::swapping::{ModelState, Reason};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,8 +16,6 @@ use crate::queue::{Queue, Refusal};
 
 /// Samples of the time line that are remembered: an hour at four a second.
 const N_SAMPLES: usize = 14_400;
-/// Moves that are remembered, and as many failures.
-const N_MOVES: usize = 1024;
 
 /// A model and its server.
 pub(crate) struct Model {
@@ -192,8 +190,8 @@ impl Fleet {
         let models = models.map(|model| Model::new(model, config.queue_limit));
         Ok(Fleet {
             models: models.collect::<Result<_, _>>()?,
-            moves: Log::new(N_MOVES),
-            failures: Log::new(N_MOVES),
+            moves: Log::new(MOST_MOVES),
+            failures: Log::new(MOST_MOVES),
             samples: Log::new(N_SAMPLES),
             ready: OnceLock::new(),
             asked: watch::Sender::new(0),
@@ -297,12 +295,17 @@ impl Fleet {
     /// The first model that is not where it begins, and why, in words.
     fn misplaced(&self) -> Option<String> {
         let is_misplaced = |model: &&Model| {
+            if model.broken().is_some() {
+                return true;
+            }
             let is_there = model.queue.figures().state == ModelState::Active;
             is_there != (model.begins == Standing::Active)
         };
         let model = self.models.iter().find(is_misplaced)?;
-        let broken = model.broken().map(|broken| format!(": {}", broken.reason));
-        let why = broken.unwrap_or_default();
+        let broken = model.broken().map(|broken| broken.reason.clone());
+        let failed = || self.failures.since(|failure| failure.model == model.name);
+        let why = broken.or_else(|| Some(failed().pop()?.error));
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
         Some(format!(
             "model `{}` is not where it begins{why}",
             model.name

@@ -152,7 +152,7 @@ async fn leave(fleet: &Fleet, model: &Model, reason: Reason) {
             tell(fleet, model, what, [began, ended], moved);
         }
         Err(MoveError::Stopping) => model.queue.become_(ModelState::Active),
-        Err(error @ MoveError::Undrained { .. }) => {
+        Err(error @ (MoveError::Undrained { .. } | MoveError::Busy(_))) => {
             note(fleet, model, what, began, &error);
             model.queue.become_(ModelState::Active);
         }
@@ -162,20 +162,33 @@ async fn leave(fleet: &Fleet, model: &Model, reason: Reason) {
 
 async fn drain_and_release(fleet: &Fleet, model: &Model, began: Nanos) -> Result<Moved, MoveError> {
     let whole = fleet.config.swap_timeout;
-    let limit = Limit::new(whole);
-    let drained = tokio::select! {
+    let is_at_rest = tokio::select! {
         biased;
         () = fleet.closed() => return Err(MoveError::Stopping),
-        drained = tokio::time::timeout(limit.left(), model.queue.drained()) => drained,
+        is_at_rest = come_to_rest(model, whole) => is_at_rest?,
     };
+    let drained = now().since(began);
+    let mut moved = match is_at_rest {
+        // In a time of its own: of a server that is late with this nobody knows where it is.
+        true => model.backend.give_back(Limit::new(whole)).await?,
+        false => Moved::default(),
+    };
+    moved.drain_s += drained.as_secs_f64();
+    Ok(moved)
+}
+
+/// Waits until nothing runs, here and at the server; false if the server has left before.
+async fn come_to_rest(model: &Model, whole: Duration) -> Result<bool, MoveError> {
+    let limit = Limit::new(whole);
+    let drained = tokio::time::timeout(limit.left(), model.queue.drained()).await;
     drained.map_err(|_| MoveError::Undrained {
         n_running: model.queue.figures().n_running,
         limit: whole,
     })?;
-    let drained = now().since(began);
-    let mut moved = model.backend.release_within(limit).await?;
-    moved.drain_s += drained.as_secs_f64();
-    Ok(moved)
+    match model.backend.come_to_rest(limit).await {
+        Err(error @ BackendError::Unfinished { .. }) => Err(MoveError::Busy(error)),
+        other => Ok(other?),
+    }
 }
 
 /// Brings a model onto the device, and lets its requests through.
@@ -289,6 +302,9 @@ enum MoveError {
         /// How long they had.
         limit: Duration,
     },
+    /// Its server has requests that others sent, which did not end.
+    #[error(transparent)]
+    Busy(BackendError),
     /// The gateway is ending.
     #[error("the gateway is stopping")]
     Stopping,

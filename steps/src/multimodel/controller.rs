@@ -236,15 +236,13 @@ impl From<Release> for gateway::Release {
     }
 }
 
-/// Why models are not served and will not be, where the gateway says so.
+/// Why the gateway has given models up, if it has. A server that did not answer just now may answer yet.
 async fn trouble(endpoint: &Endpoint) -> Option<String> {
     let health = own::told(endpoint, own::HEALTH).await?;
-    if health["status"] != "unhealthy" {
-        return None;
-    }
-    let models = health["models"].as_array().into_iter().flatten();
-    let troubles: Vec<&str> = models.filter_map(|m| m["trouble"].as_str()).collect();
-    Some(troubles.join("; "))
+    let models = health["models"].as_array()?.iter();
+    let given_up = models.filter(|model| model["given_up"] == true);
+    let troubles: Vec<&str> = given_up.filter_map(|m| m["trouble"].as_str()).collect();
+    (!troubles.is_empty()).then(|| troubles.join("; "))
 }
 
 #[async_trait::async_trait]
@@ -303,9 +301,12 @@ impl Service for Controller {
 
     /// Brings models to where they begin, and empties their caches: samples begin alike.
     async fn reset(&self, endpoint: &Endpoint) -> Result<(), StepError> {
-        // Each of them moves once at most.
+        // Each of them moves once at most, behind two that may be under way; a move has its limit twice, to come to
+        // rest and to go.
         let n = u32::try_from(self.models.len()).unwrap_or(u32::MAX);
-        let limit = self.swap_timeout.saturating_mul(n);
+        let limit = self
+            .swap_timeout
+            .saturating_mul(n.saturating_add(2).saturating_mul(2));
         let peer = Peer::of(endpoint);
         let (status, said) = http::post_text(peer, "/reset", String::new(), limit, None).await?;
         if status == 200 {
@@ -348,10 +349,12 @@ mod tests {
     async fn a_gateway_that_gave_models_up_says_why_and_one_that_begins_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let unhealthy = r#"{ "status": "unhealthy", "models": [
-            { "trouble": null }, { "trouble": "b is gone" }, { "trouble": "c is stuck" }] }"#;
+            { "trouble": null, "given_up": false }, { "trouble": "b is gone", "given_up": true },
+            { "trouble": "c is stuck", "given_up": true }, { "trouble": "d is slow", "given_up": false }] }"#;
         let told = trouble(&gateway(unhealthy, folder.path())).await;
         assert_eq!(told.as_deref(), Some("b is gone; c is stuck"));
-        let starting = r#"{ "status": "starting", "models": [{ "trouble": null }] }"#;
-        assert_eq!(trouble(&gateway(starting, folder.path())).await, None);
+        let may_yet =
+            r#"{ "status": "unhealthy", "models": [{ "trouble": "slow", "given_up": false }] }"#;
+        assert_eq!(trouble(&gateway(may_yet, folder.path())).await, None);
     }
 }

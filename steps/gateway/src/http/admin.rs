@@ -22,10 +22,11 @@ const CLOCK: &str = "CLOCK_MONOTONIC";
 pub(super) async fn health(State(fleet): State<Arc<Fleet>>) -> Response {
     let looks = looks(&fleet).await;
     let told = fleet.models.iter().zip(looks).map(|(model, look)| {
-        let trouble = model.broken().map(|broken| broken.reason.clone());
-        let trouble = trouble.or_else(|| look.err().map(|error| error.to_string()));
+        let broken = model.broken().map(|broken| broken.reason.clone());
+        let given_up = broken.is_some();
+        let trouble = broken.or_else(|| look.err().map(|error| error.to_string()));
         let state = model.queue.figures().state;
-        json!({ "model": model.name, "state": state, "trouble": trouble })
+        json!({ "model": model.name, "state": state, "trouble": trouble, "given_up": given_up })
     });
     let models: Vec<Value> = told.collect();
     let is_well = models.iter().all(|model| model["trouble"].is_null());

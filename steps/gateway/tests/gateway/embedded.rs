@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use embedded_server::clock::Nanos;
 use embedded_server::swapping::SwapPolicy;
 use embedded_server::{ExecutorKind, ServeError, ServerOptions};
 use gateway::{ModelConfig, Release, Standing};
@@ -151,7 +150,7 @@ async fn requests_wait_until_enough_do() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_runs_ends_before_its_model_leaves() {
-    let (servers, models) = two().await;
+    let (_servers, models) = two().await;
     let gateway = Gateway::ready(models, |_| {}).await;
     let body = streamed("a", 60);
     let mut running = send(gateway.at, "POST", "/v1/completions", &body).await;
@@ -168,13 +167,6 @@ async fn what_runs_ends_before_its_model_leaves() {
         (&json!("a"), &json!("out"))
     );
     assert!(out["ended_ns"].as_u64() <= came["began_ns"].as_u64());
-    // Its server was not asked before the drain was over.
-    let own = get(servers[0].at, "/swaps").await.json()["swaps"][0].clone();
-    let drained = |moved: &Value| Duration::from_secs_f64(moved["drain_s"].as_f64().unwrap());
-    let began = |moved: &Value| Nanos(moved["began_ns"].as_u64().unwrap());
-    // Seconds are rounded.
-    let before = began(&own).since(began(out)) + drained(&own) + Duration::from_nanos(9);
-    assert!(drained(out) <= before, "{out} {own}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
