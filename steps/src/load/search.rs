@@ -304,6 +304,12 @@ impl LoadSearch {
             };
             return Ok(Made { tallies, values });
         }
+        if self.has_objectives(workload) {
+            let message =
+                "no request of this trial has an objective, and others of the workload do";
+            let help = "give all of them one, or the search with `slo_ttft` and its like";
+            return Err(StepError::new(message).help(help));
+        }
         let judged = loadgen::judge(
             &run.info,
             &run.records,

@@ -69,7 +69,7 @@ with_load! {
 impl StepType for LoadSimulate {
     const NAME: &'static str = "load.simulate";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Plays a load to the built-in server in made-up time: exact, repeatable, and minutes in seconds.";
 
     fn outputs() -> &'static [OutputSpec] {

@@ -6,6 +6,7 @@
 
 use crate::http::{self, Peer};
 use crate::result::{Definition, MeasuredFile};
+use embedded_server::engine::MOST_MOVES;
 use engine::service::Endpoint;
 use engine::step::StepError;
 use loadgen::RunInfo;
@@ -17,9 +18,6 @@ pub(crate) const FACT: &str = "timeline";
 
 /// No server is silent for so long, in seconds, of a time line that it has kept.
 const LONG_S: f64 = 10.0;
-
-/// So many moves are remembered by the servers of this project.
-const MOST_MOVES: usize = 8192;
 
 /// How a model fared at an instant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,16 +66,16 @@ pub(crate) struct Swap {
     /// Until none of its requests ran.
     pub(crate) drain_s: f64,
     /// To copy its weights; absent, as the following, where the server does not tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) copy_s: Option<f64>,
     /// To make or give back its cache.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pool_s: Option<f64>,
     /// Bytes of weights that were copied.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes: Option<u64>,
     /// Bytes of the cache that was made or given back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pool_bytes: Option<u64>,
 }
 
@@ -403,13 +401,7 @@ mod tests {
         let timeline = Timeline::of(&timeline, &swaps, window).unwrap();
         let kept = serde_json::to_value(&timeline).unwrap();
         assert_eq!(serde_json::from_value::<Timeline>(kept).unwrap(), timeline);
-        let mut result = MeasuredFile {
-            rows: vec![Row::default()],
-            definitions: Vec::new(),
-            notes: Vec::new(),
-            target: BTreeMap::new(),
-            details: Value::Null,
-        };
+        let mut result = empty();
         timeline.measure(&mut result);
         let told: Vec<_> = result.definitions.iter().map(|d| &*d.name).collect();
         assert_eq!(told, ["swaps", "swap_drain_s"]);

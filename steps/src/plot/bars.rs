@@ -38,7 +38,7 @@ engine::options! {
 impl StepType for PlotBars {
     const NAME: &'static str = "plot.bars";
     const KIND: StepKind = StepKind::Report;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "Draws measured values by category, side by side or stacked.";
 
     fn outputs() -> &'static [OutputSpec] {

@@ -42,7 +42,7 @@ engine::options! {
 impl StepType for PlotHeatmap {
     const NAME: &'static str = "plot.heatmap";
     const KIND: StepKind = StepKind::Report;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Draws a measured value over two axes as colours, or the difference between two ways of a third.";
 
     fn outputs() -> &'static [OutputSpec] {

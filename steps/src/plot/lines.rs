@@ -184,10 +184,9 @@ impl PlotLines {
         if let Some(base) = &self.relative_to {
             chart = chart.reference(1.0, base);
         }
-        Ok(match points.mixture(&self.keys())? {
-            Some(mixture) => chart.note(mixture),
-            None => chart,
-        })
+        let notes = points.mixture(&self.keys())?.into_iter();
+        let notes = notes.chain(points.undivided().map(str::to_owned));
+        Ok(notes.fold(chart, LineChart::note))
     }
 
     fn y_axis(&self, points: &Points) -> Axis {

@@ -37,6 +37,8 @@ pub(super) struct Points {
     axes: BTreeSet<String>,
     /// What stands under the title where samples were simulated; else empty.
     stamp: String,
+    /// A sentence about samples that have no such parts.
+    undivided: Option<String>,
 }
 
 /// A cell while the table is put together.
@@ -59,6 +61,7 @@ impl Points {
         let mut definitions: Vec<Definition> = Vec::new();
         let mut axes: BTreeSet<String> = parts.iter().map(|by| by.word().to_owned()).collect();
         let mut simulated: Vec<Option<String>> = Vec::new();
+        let mut n_undivided = 0;
         for sample in samples {
             let file: MeasuredFile = files::read_json(output(sample, "result")?)?;
             let how = file.simulated().map(str::to_owned);
@@ -72,6 +75,7 @@ impl Points {
                 None => whole(&file),
                 Some(by) => parted(output(sample, "breakdown")?, by)?,
             };
+            n_undivided += usize::from(own.is_empty());
             rows.extend(own.into_iter().map(|mut cells| {
                 cells.extend(of_sample(sample, how.as_deref()));
                 cells
@@ -87,7 +91,16 @@ impl Points {
             definitions,
             axes,
             stamp: stamp(simulated.iter().map(Option::as_deref)),
+            undivided: parts.filter(|_| n_undivided > 0).map(|by| {
+                let by = by.word();
+                format!("{n_undivided} of {} samples are not here: their requests do not differ in their {by}.", samples.len())
+            }),
         })
+    }
+
+    /// A sentence about samples that have no parts and are not drawn; `None` if there are none.
+    pub(super) fn undivided(&self) -> Option<&str> {
+        self.undivided.as_deref()
     }
 
     /// What has to stand under the title: whether samples were simulated.
@@ -261,7 +274,9 @@ fn parted(path: &Path, by: PartsChoice) -> Result<Vec<Cells>, StepError> {
     let own = parts.filter(|part| part.by == by.word() && part.n_values == 1);
     let row = |part: breakdown::Part| {
         let title = part.title();
-        let value = title.parse().map_or(Cell::Text(title), Cell::Number);
+        // A name that merely looks like a number is one.
+        let number = title.parse().ok().filter(|_| by == PartsChoice::Turn);
+        let value = number.map_or(Cell::Text(title), Cell::Number);
         let values = part.values.into_iter();
         let values = values.map(|(name, value)| (name, Cell::Number(value)));
         values.chain([(by.word().to_owned(), value)]).collect()
@@ -463,7 +478,7 @@ mod tests {
 
     #[test]
     fn parts_of_loads_are_rows_of_their_own() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let [folder, other] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
         let mut samples = samples(folder.path(), &[row("swap", 1.0, 8.0, 5.0)]);
         let path = folder.path().join("breakdown.parquet");
         let text =
@@ -488,6 +503,25 @@ mod tests {
         assert_eq!(found, [(Some(1.0), Some(30.0)), (Some(10.0), Some(20.0))]);
         let mixture = points.mixture(&["mode"]).expect("a mixture");
         assert!(mixture.is_some_and(|text| text.contains("`turn`")));
+        assert_eq!(points.undivided(), None);
+        // A load without parts is not drawn, and told of.
+        let whole = row("single", 1.0, 8.0, 5.0);
+        let mut both = samples.clone();
+        both.extend(super::super::made_up::samples(other.path(), &[whole]));
+        let path = other.path().join("breakdown.parquet");
+        let none = Table::new([
+            ("by", Column::Text(Vec::new())),
+            ("value", Column::Text(Vec::new())),
+            ("values", Column::u64([])),
+        ]);
+        tables::write_parquet(&none.expect("a table"), &path).expect("a file");
+        both[1].outputs.insert("breakdown".to_owned(), path);
+        let points = Points::read(&both, Some(PartsChoice::Turn)).expect("parts");
+        assert!(
+            points
+                .undivided()
+                .is_some_and(|text| text.starts_with("1 of 2 samples"))
+        );
         let error = Points::read(&samples, Some(PartsChoice::Group)).err();
         let message = error.expect("no groups").message;
         assert_eq!(

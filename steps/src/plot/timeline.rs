@@ -39,7 +39,7 @@ engine::options! {
 impl StepType for PlotTimeline {
     const NAME: &'static str = "plot.timeline";
     const KIND: StepKind = StepKind::Report;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Draws what the models of a server did during a load: running requests, device memory, arrivals, and who moved when.";
 
     fn outputs() -> &'static [OutputSpec] {

@@ -80,8 +80,9 @@ engine::options! {
         name: String;
         /// Its folder.
         model: Artifact<Model>;
-        /// What it gets, when it comes onto the device, of the memory that is free then: a share, or a step
-        /// that computes one. If absent, 0.88 divided by the models that follow, itself included.
+        /// What it gets of the device's memory, or, where it is there from the start, of what is free then: a
+        /// share, or a step that computes one. If absent, 0.88 divided by the models that follow, itself
+        /// included.
         mem_fraction_static: Option<Text>;
         /// Whether it is on the device from the start.
         active: bool = true;

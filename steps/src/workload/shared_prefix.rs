@@ -34,7 +34,7 @@ engine::options! {
         /// Requests of each; their mean where `alpha` makes groups unequal.
         requests_per_group: NonZeroU32 = NonZeroU32::new(16).unwrap_or(NonZeroU32::MIN), in "requests";
         /// How unequal groups are: 1 is even, below 1 favours the first one. Of n groups the first i have the
-        /// share (i / n)^alpha of all requests.
+        /// share (i / n)^alpha of all requests; a group whose part is less than a half has none.
         alpha: Positive = Positive(1.0);
         /// Length of a system prompt.
         system_tokens: NonZeroU32 = NonZeroU32::new(2048).unwrap_or(NonZeroU32::MIN), in "tokens";
@@ -189,12 +189,15 @@ impl Step for WorkloadSharedPrefix {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let mut prompts = Prompts::new(&context.path(&self.model)?, self.prompt, self.seed)?;
         let groups = self.groups;
-        let requests = self.shape().requests(&mut prompts, |group| {
+        let shape = self.shape();
+        let n_groups = (0..groups.get()).filter(|group| shape.size(*group) > 0);
+        let n_groups = n_groups.count();
+        let requests = shape.requests(&mut prompts, |group| {
             made(context, "making groups", group, groups)
         })?;
         let workload = write(context, requests)?;
         Ok(StepReport::line(format!(
-            "{} requests in {groups} groups{}",
+            "{} requests in {n_groups} groups{}",
             workload.requests().len(),
             ideal_text(&workload)
         )))
