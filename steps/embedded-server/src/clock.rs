@@ -42,6 +42,10 @@ impl Nanos {
 pub trait Clock: Send + Sync {
     /// The present instant.
     fn now(&self) -> Nanos;
+    /// Whether time goes on by itself.
+    fn goes_on(&self) -> bool {
+        true
+    }
     /// Returns once it is `instant`, at once if that has passed.
     fn sleep_until(&self, instant: Nanos) {
         while self.now() < instant {
@@ -72,6 +76,10 @@ impl MadeUpClock {
 impl Clock for MadeUpClock {
     fn now(&self) -> Nanos {
         Nanos(self.0.load(Relaxed))
+    }
+
+    fn goes_on(&self) -> bool {
+        false
     }
 
     fn sleep_until(&self, instant: Nanos) {

@@ -4,6 +4,7 @@
 //! memory, and without which it computes no step: two models on one device compute in turn, as
 //! kernels of two processes do on one GPU.
 
+use crate::clock::Nanos;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What a model holds of the device, bytes.
@@ -50,6 +51,8 @@ struct Turns {
     last: u64,
     /// Whose turn it is.
     now: u64,
+    /// When what was computed last was to be over, as far as that was stated.
+    due: Nanos,
 }
 
 impl Device {
@@ -224,6 +227,19 @@ fn share_of(bytes: u64, share: f64) -> u64 {
 /// A turn on a device.
 #[derive(Debug)]
 pub struct Turn<'a>(&'a Device);
+
+impl Turn<'_> {
+    /// When what was computed last was to be over, as far as that was stated.
+    #[must_use]
+    pub fn was_due(&self) -> Nanos {
+        self.0.turns().due
+    }
+
+    /// What is computed now is to be over at that instant.
+    pub fn is_due(&self, at: Nanos) {
+        self.0.turns().due = at;
+    }
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {

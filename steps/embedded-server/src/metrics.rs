@@ -20,6 +20,11 @@ const E2E_BOUNDS_S: &[f64] = &[
     640.0,
 ];
 
+const LATENESS_BOUNDS_S: &[f64] = &[
+    0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
+    0.1, 0.2, 0.5, 1.0,
+];
+
 /// A figure that only the engine writes.
 #[derive(Debug, Default)]
 pub struct Figure(AtomicU64);
@@ -142,6 +147,8 @@ pub struct Metrics {
     pub itl: Histogram,
     /// From arrival at the engine to the last token.
     pub e2el: Histogram,
+    /// How much later steps of stated time, or tokens at stated instants, were ready than they were to be.
+    pub lateness: Histogram,
 }
 
 impl Default for Metrics {
@@ -171,6 +178,7 @@ impl Default for Metrics {
             ttft: Histogram::new(TTFT_BOUNDS_S),
             itl: Histogram::new(ITL_BOUNDS_S),
             e2el: Histogram::new(E2E_BOUNDS_S),
+            lateness: Histogram::new(LATENESS_BOUNDS_S),
         }
     }
 }
@@ -338,6 +346,11 @@ const HISTOGRAMS: &[HistogramFamily] = &[
         "e2e_request_latency_seconds",
         "From arrival to the last token.",
         |m| &m.e2el,
+    ),
+    (
+        "step_lateness_seconds",
+        "How late steps of stated time, or tokens at stated instants, were.",
+        |m| &m.lateness,
     ),
 ];
 

@@ -153,8 +153,8 @@ impl Offline {
         let clock = Arc::new(SampledClock::default());
         let arrivals = Arc::new(MadeUpClock::default());
         let dynamic: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
-        let mut models = load(options)?;
-        models.iter_mut().try_for_each(|m| wait_by(m, &dynamic))?;
+        let models = load(options)?;
+        models.iter().try_for_each(states_times)?;
         let mut launch = ByHand {
             engines: Vec::new(),
             arrivals: Arc::clone(&arrivals),
@@ -405,10 +405,10 @@ impl Offline {
     }
 }
 
-/// Lets a model take its time by another clock.
-fn wait_by(model: &mut LoadedModel, clock: &Arc<dyn Clock>) -> Result<(), ServeError> {
-    let waits = match &mut model.computing {
-        Computing::Model(executor) => executor.keep_time_by(clock),
+/// That a model states how long its steps take.
+fn states_times(model: &LoadedModel) -> Result<(), ServeError> {
+    let waits = match &model.computing {
+        Computing::Model(executor) => executor.states_times(),
         Computing::Paced(_) => false,
     };
     let problem =

@@ -49,8 +49,10 @@ pub struct StepRecord {
     pub operation_ns: [u64; OPERATIONS.len()],
     /// Time to sample.
     pub sampling_ns: u64,
-    /// Time from the end of the last step's sampling, or from waking up, to `start`.
+    /// Time from the end of the last step's sampling, or from waking up, until the step was planned.
     pub scheduling_ns: u64,
+    /// How much later it ended than it was to, where its time is stated; else zero.
+    pub late_ns: u64,
 }
 
 /// A page of the log.
@@ -79,7 +81,7 @@ impl serde::Serialize for Numbered {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
         let step = &self.record;
-        let mut out = serializer.serialize_struct("Step", 12)?;
+        let mut out = serializer.serialize_struct("Step", 13)?;
         out.serialize_field("id", &self.id)?;
         out.serialize_field("phase", &step.phase)?;
         out.serialize_field("n_sequences", &step.n_sequences)?;
@@ -92,6 +94,7 @@ impl serde::Serialize for Numbered {
         out.serialize_field("operations_ns", &PerOperation(step.operation_ns))?;
         out.serialize_field("sampling_ns", &step.sampling_ns)?;
         out.serialize_field("scheduling_ns", &step.scheduling_ns)?;
+        out.serialize_field("late_ns", &step.late_ns)?;
         out.end()
     }
 }
@@ -199,6 +202,7 @@ mod tests {
             operation_ns: [1, 2, 3, 4, 5, 6, 7],
             sampling_ns: 400_000_000,
             scheduling_ns: 8,
+            late_ns: 9,
         }
     }
 

@@ -52,7 +52,7 @@ engine::options! {
 impl StepType for ModelFitLatency {
     const NAME: &'static str = "model.fit_latency";
     const KIND: StepKind = StepKind::Report;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "Fits a device profile to measured prefill and decode times, for the embedded server's `sim` to replay.";
 
     fn outputs() -> &'static [OutputSpec] {

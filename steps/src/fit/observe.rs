@@ -33,10 +33,11 @@ pub(super) struct RecordedStep {
     context_tokens: u64,
     duration_ns: u64,
     sampling_ns: u64,
+    scheduling_ns: u64,
 }
 
-/// The times of a server's own steps with their sampling, of which `sim` does none, and without
-/// scheduling, which it does. Of sequences that were computed together it is taken that they were
+/// The times of a server's own steps with their scheduling and sampling: what `sim` needs for
+/// either it takes from a step's time. Of sequences that were computed together it is taken that they were
 /// alike.
 #[expect(
     clippy::cast_precision_loss,
@@ -55,7 +56,7 @@ pub(super) fn of_steps(steps: &[RecordedStep]) -> Vec<Observation> {
                 context_tokens: context,
                 n_pairs: tokens * (context - tokens / 2.0) / sequences,
             },
-            us: (step.duration_ns + step.sampling_ns) as f64 / 1e3,
+            us: (step.scheduling_ns + step.duration_ns + step.sampling_ns) as f64 / 1e3,
         }
     };
     let is_whole = |step: &&RecordedStep| step.n_sequences > 0 && step.duration_ns > 0;
@@ -364,9 +365,9 @@ mod tests {
     fn a_server_s_own_steps_are_taken_as_alike() {
         let steps = serde_json::json!([
             { "phase": "prefill", "n_sequences": 2, "n_tokens": 20, "context_tokens": 60,
-              "duration_ns": 5_000_000, "sampling_ns": 0, "id": 7 },
+              "duration_ns": 4_970_000, "sampling_ns": 0, "scheduling_ns": 30_000, "id": 7 },
             { "phase": "decode", "n_sequences": 3, "n_tokens": 3, "context_tokens": 90,
-              "duration_ns": 1_900_000, "sampling_ns": 100_000 },
+              "duration_ns": 1_850_000, "sampling_ns": 100_000, "scheduling_ns": 50_000 },
         ]);
         let steps: Vec<RecordedStep> = serde_json::from_value(steps).expect("steps");
         let [prefill, decode] = of_steps(&steps)[..] else {

@@ -17,6 +17,7 @@ mod residence;
 mod sampler;
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::TransferKind;
 use crate::clock::{Clock, Nanos};
+use crate::device::Turn;
 use crate::executor::{Direction, Executor, StepOutput};
 use crate::metrics::Metrics;
 use crate::scheduler::{Limits, NewSequence, PlanEntry, Scheduler, SequenceId, StepPlan};
@@ -162,6 +164,8 @@ struct Engine {
     /// End of the last step's sampling, or of the last wait for work.
     last_end: Nanos,
     candidates: Vec<(f32, u32)>,
+    /// Since when there has always been something to compute; `None`: there is nothing.
+    works_since: Option<Nanos>,
 }
 
 impl Engine {
@@ -183,12 +187,17 @@ impl Engine {
             active: HashMap::new(),
             next_id: 0,
             candidates: Vec::new(),
+            works_since: None,
             parts,
             is_stopping,
         }
     }
 
     fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        if self.parts.executor.states_times() {
+            // A system that refuses wakes it up to 50 µs late, which the lateness shows.
+            let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        }
         loop {
             self.take_messages(&mut inbox);
             if self.is_told_to_stop() {
@@ -222,10 +231,16 @@ impl Engine {
             (true, Some(_)) => self.scheduler.schedule_begun(),
         };
         let waits = self.copy_blocks();
+        if plan.is_none() {
+            self.works_since = None;
+        }
         let turned = match plan {
             Some(plan) => {
                 self.note_plan(&plan);
                 self.step(&plan, waits);
+                if self.scheduler.is_idle() {
+                    self.works_since = None;
+                }
                 Turned::Stepped
             }
             None if self.residence.is_whole() => Turned::WaitsForCopies,
@@ -410,6 +425,7 @@ impl Engine {
     fn step(&mut self, plan: &StepPlan, waits: Waits) {
         let clock = Arc::clone(&self.parts.clock);
         let place = Arc::clone(&self.parts.home.place);
+        let planned = clock.now();
         clock.sleep_until(waits.before);
         let turn = place.turn();
         if self.is_told_to_stop() {
@@ -418,10 +434,17 @@ impl Engine {
         let start = clock.now();
         let mut record = StepRecord {
             start,
-            scheduling_ns: nanos(start.since(self.last_end)),
+            scheduling_ns: nanos(planned.since(self.last_end)),
             ..shape_of(plan)
         };
+        let since = (*self.works_since.get_or_insert(planned)).max(waits.before);
         let outcome = self.parts.executor.step(&self.scheduler.batch(plan));
+        if let Ok(Some(takes)) = outcome.as_ref().map(|output| output.takes) {
+            let began = begins(&turn, since, start, &*clock);
+            let late = wait_out(&turn, began.after(takes).max(waits.during), &*clock);
+            record.late_ns = nanos(late);
+            self.parts.metrics.lateness.observe(late);
+        }
         clock.sleep_until(waits.during);
         drop(turn);
         let computed = clock.now();
@@ -530,6 +553,23 @@ impl Engine {
         metrics.loaded_blocks.set(counts.loaded);
         metrics.host_evicted_blocks.set(counts.host_evicted);
     }
+}
+
+/// When a step of stated time counts as begun that is called at `start`, where there has been something to compute
+/// since `since`: when the one before it was to be over, so that scheduling or a late wake-up is not added to
+/// every step. In made-up time neither takes any.
+fn begins(turn: &Turn<'_>, since: Nanos, start: Nanos, clock: &dyn Clock) -> Nanos {
+    match clock.goes_on() {
+        true => turn.was_due().max(since).min(start),
+        false => start,
+    }
+}
+
+/// Waits until what is computed is to be over; how much later it is then.
+fn wait_out(turn: &Turn<'_>, due: Nanos, clock: &dyn Clock) -> Duration {
+    turn.is_due(due);
+    clock.sleep_until(due);
+    clock.now().since(due)
 }
 
 /// What came of a turn.

@@ -110,6 +110,7 @@ impl Paced {
                 self.metrics.aborted.add(1);
                 continue;
             }
+            self.metrics.lateness.observe(now.since(due));
             let id = answer.plain_id(&self.tokenizer);
             let finish = answer.accept(id, now, &self.metrics);
             answer.tell(EventKind::Token {

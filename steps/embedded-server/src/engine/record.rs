@@ -27,6 +27,7 @@ pub(super) fn shape_of(plan: &StepPlan) -> StepRecord {
         operation_ns: [0; OPERATIONS.len()],
         sampling_ns: 0,
         scheduling_ns: 0,
+        late_ns: 0,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::*;
 use crate::cache::Keeping;
-use crate::clock::MonotonicClock;
+use crate::clock::{MadeUpClock, MonotonicClock};
 use crate::device::Device;
 use crate::executor::{Batch, CacheShape, Direction, Operation, Phase, StepError, StepOutput};
 use crate::scheduler::Policy;
@@ -70,6 +70,7 @@ impl Executor for Counting {
             logits: &self.logits,
             certain: &[],
             operations,
+            takes: None,
         })
     }
 }
@@ -368,4 +369,23 @@ fn a_flush_is_refused_while_requests_run() {
         runtime.block_on(bench.handle.flush(Duration::ZERO)),
         Ok(Flushed::Done)
     );
+}
+
+#[test]
+fn a_step_of_stated_time_begins_when_the_one_before_it_was_to_be_over() {
+    let device = Device::new(None);
+    let place = device.place(1.0);
+    let clock = MonotonicClock;
+    let turn = place.turn();
+    // Nothing was computed before: it begins when there is something to compute.
+    assert_eq!(begins(&turn, Nanos(70), Nanos(100), &clock), Nanos(70));
+    turn.is_due(Nanos(90));
+    assert_eq!(begins(&turn, Nanos(70), Nanos(100), &clock), Nanos(90));
+    // Another model's step of that device has ended meanwhile, or something came only after it.
+    assert_eq!(begins(&turn, Nanos(95), Nanos(100), &clock), Nanos(95));
+    // It never begins before it is asked for.
+    turn.is_due(Nanos(130));
+    assert_eq!(begins(&turn, Nanos(70), Nanos(100), &clock), Nanos(100));
+    let made_up = MadeUpClock::default();
+    assert_eq!(begins(&turn, Nanos(70), Nanos(140), &made_up), Nanos(140));
 }

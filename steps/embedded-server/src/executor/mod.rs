@@ -7,10 +7,7 @@
 pub mod cpu;
 pub mod sim;
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use crate::clock::Clock;
 
 /// A block of the paged key-value cache: an index in `0..n_blocks`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,6 +93,9 @@ pub struct StepOutput<'a> {
     pub certain: &'a [u32],
     /// Time spent per class of work, each class at most once.
     pub operations: Vec<(Operation, Duration)>,
+    /// How long the step is to take, where it was not computed: it is over so long after it began,
+    /// and whoever asked for it waits until then.
+    pub takes: Option<Duration>,
 }
 
 /// Which way blocks are copied.
@@ -127,8 +127,8 @@ pub trait Executor: Send {
     /// # Errors
     /// [`StepError`] when the batch does not fit the model or the cache; nothing is written then.
     fn step(&mut self, batch: &Batch<'_>) -> Result<StepOutput<'_>, StepError>;
-    /// Takes the time by another clock, if it waits rather than computes; whether it does.
-    fn keep_time_by(&mut self, _clock: &Arc<dyn Clock>) -> bool {
+    /// Whether it says how long steps [take](StepOutput::takes) instead of computing them.
+    fn states_times(&self) -> bool {
         false
     }
     /// Blocks of host memory behind the cache.

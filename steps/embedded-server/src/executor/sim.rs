@@ -1,4 +1,4 @@
-//! The executor that computes nothing: every step takes the time that [`StepTimes`] say.
+//! The executor that computes nothing: every step is to take the time that [`StepTimes`] say.
 //!
 //! What comes out is a token that follows from the last one and its position, so that an answer
 //! depends on its prompt alone, as a model's does. Queue, cache and batching above it are the real
@@ -8,11 +8,7 @@ mod times;
 
 pub use times::{ModelFigures, StepTimes, Work};
 
-use std::num::NonZeroU64;
-use std::sync::Arc;
-
 use super::{Batch, CacheShape, Direction, Executor, StepError, StepOutput};
-use crate::clock::{Clock, MonotonicClock};
 
 /// The sizes and times of a model that nobody computes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,14 +25,11 @@ pub struct SimOptions {
     pub times: StepTimes,
 }
 
-/// Waits instead of computing.
+/// Says how long steps take instead of computing them.
 pub struct SimExecutor {
     options: SimOptions,
-    clock: Arc<dyn Clock>,
     /// The last step's tokens.
     certain: Vec<u32>,
-    /// Whether the thread that it runs on has been told to sleep exactly.
-    is_exact: bool,
 }
 
 impl SimExecutor {
@@ -45,18 +38,7 @@ impl SimExecutor {
     pub fn new(options: SimOptions) -> Self {
         SimExecutor {
             options,
-            clock: Arc::new(MonotonicClock),
             certain: Vec::new(),
-            is_exact: false,
-        }
-    }
-
-    /// Lets the calling thread sleep as long as it asks for.
-    fn sleep_exactly(&mut self) {
-        if !self.is_exact {
-            // A system that refuses wakes it up to 50 µs late.
-            let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-            self.is_exact = true;
         }
     }
 
@@ -100,24 +82,21 @@ impl Executor for SimExecutor {
     }
 
     fn step(&mut self, batch: &Batch<'_>) -> Result<StepOutput<'_>, StepError> {
-        let began = self.clock.now();
         if batch.sequences.iter().any(|one| one.tokens.is_empty()) || batch.sequences.is_empty() {
             return Err(StepError::Empty);
         }
-        self.sleep_exactly();
-        let took = self.options.times.of(&Work::of(batch));
+        let takes = self.options.times.of(&Work::of(batch));
         self.choose(batch);
-        self.clock.sleep_until(began.after(took));
         Ok(StepOutput {
             logits: &[],
             certain: &self.certain,
             // None is computed.
             operations: Vec::new(),
+            takes: Some(takes),
         })
     }
 
-    fn keep_time_by(&mut self, clock: &Arc<dyn Clock>) -> bool {
-        self.clock = Arc::clone(clock);
+    fn states_times(&self) -> bool {
         true
     }
 
@@ -165,15 +144,18 @@ mod tests {
     }
 
     #[test]
-    fn a_step_takes_no_less_than_its_time() {
+    fn a_step_says_how_long_it_takes() {
         let mut executor = executor();
-        let began = std::time::Instant::now();
-        step(
-            &mut executor,
-            Phase::Prefill,
-            &[(&[1, 2, 3], 0), (&[4, 5], 8)],
-        );
-        assert!(began.elapsed() >= Duration::from_micros(500));
+        let chunk = |tokens, position| SequenceChunk {
+            tokens,
+            position,
+            blocks: &[],
+            wants_logits: true,
+        };
+        let sequences = vec![chunk(&[1, 2, 3], 0), chunk(&[4, 5], 8)];
+        let phase = Phase::Prefill;
+        let output = executor.step(&Batch { phase, sequences }).unwrap();
+        assert_eq!(output.takes, Some(Duration::from_micros(500)));
     }
 
     #[test]

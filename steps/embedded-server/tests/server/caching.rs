@@ -104,13 +104,13 @@ async fn an_answer_is_the_beginning_of_the_next_turn() {
 async fn a_flush_empties_the_cache() {
     let server = Server::start(|_| {}).await;
     let asked = body(&prompt(1, 40), 1);
-    ask(&server, &asked).await;
-    assert_eq!(
-        post(server.at, "/flush_cache", &json!({})).await.status,
-        200
-    );
-    assert_eq!(server.metric("evictable_tokens").await, 0.0);
-    assert_eq!(ask(&server, &asked).await.1, 0);
+    // By SGLang's name and by vLLM's.
+    for path in ["/flush_cache", "/reset_prefix_cache"] {
+        ask(&server, &asked).await;
+        assert_eq!(post(server.at, path, &json!({})).await.status, 200);
+        assert_eq!(server.metric("evictable_tokens").await, 0.0, "{path}");
+        assert_eq!(ask(&server, &asked).await.1, 0, "{path}");
+    }
     server.stop().await.unwrap();
 }
 

@@ -13,4 +13,5 @@ mod played;
 mod refusals;
 mod several;
 mod simulated;
+mod tokens;
 mod tracing;

@@ -46,7 +46,7 @@ async fn memory_is_the_device_s_less_the_weights_and_sizes_are_the_model_s() {
 }
 
 #[tokio::test]
-async fn a_step_takes_no_less_than_the_device_s_overhead() {
+async fn steps_take_no_less_than_the_device_s_overhead() {
     let server = Server::start(on("h100", |_| {})).await;
     let body = json!({ "prompt": vec![20; 40], "max_tokens": 6, "ignore_eos": true });
     let answer = post(server.at, "/v1/completions", &body).await;
@@ -54,10 +54,38 @@ async fn a_step_takes_no_less_than_the_device_s_overhead() {
     let steps = get(server.at, "/forward_steps").await.json();
     let steps = steps["steps"].as_array().unwrap();
     assert_eq!(steps.len(), 6);
-    for step in steps {
-        assert!(step["duration_ns"].as_u64().unwrap() >= 300_000, "{step}");
-    }
+    let of = |step: &serde_json::Value, name: &str| step[name].as_u64().unwrap();
+    // What scheduling takes between two of them is part of the second one's time.
+    let (first, last) = (&steps[0], &steps[5]);
+    let took = of(last, "start_ns") + of(last, "duration_ns") - of(first, "start_ns");
+    assert!(took >= 5 * 300_000, "{steps:?}");
     server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn how_late_steps_and_tokens_are_is_told() {
+    let count = |metrics: &str| {
+        let name = "sglang:step_lateness_seconds_count{model_name=\"tiny\"} ";
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|count| count.parse().ok())
+    };
+    let body = json!({ "prompt": vec![20; 40], "max_tokens": 6, "ignore_eos": true });
+    let with_steps = Server::start(on("h100", |_| {})).await;
+    let paced = Server::start(|options| {
+        options.executor = ExecutorKind::Sim;
+        (options.sim_ttft_ms, options.sim_tpot_ms) = (1.0, 1.0);
+    })
+    .await;
+    for server in [with_steps, paced] {
+        assert_eq!(post(server.at, "/v1/completions", &body).await.status, 200);
+        let metrics = get(server.at, "/metrics").await;
+        assert_eq!(count(metrics.text()), Some(6), "{}", metrics.text());
+        let steps = get(server.at, "/forward_steps").await.json();
+        for step in steps["steps"].as_array().unwrap() {
+            assert!(step["late_ns"].is_u64(), "{step}");
+        }
+        server.stop().await.unwrap();
+    }
 }
 
 /// Resident memory of this process, bytes.

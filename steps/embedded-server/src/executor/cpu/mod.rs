@@ -172,6 +172,7 @@ impl Executor for CpuExecutor {
             logits: self.pass.logits(),
             certain: &[],
             operations,
+            takes: None,
         })
     }
 
