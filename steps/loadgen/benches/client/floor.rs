@@ -19,7 +19,12 @@ pub(crate) fn client((port, load): &(u16, Load)) -> std::io::Result<()> {
     for i in 0..load.streams {
         let mut stream = TcpStream::connect(("127.0.0.1", *port))?;
         stream.set_nodelay(true)?;
-        epoll::add(&epoll, &stream, EventData::new_u64(i), EventFlags::IN)?;
+        epoll::add(
+            &epoll,
+            &stream,
+            EventData::new_u64(i),
+            EventFlags::IN | EventFlags::ET,
+        )?;
         stream.write_all(request.as_bytes())?;
         streams.push(stream);
     }

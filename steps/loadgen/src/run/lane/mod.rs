@@ -132,7 +132,7 @@ impl Lane {
             busy: 0,
             generation: 0,
             next_look: 0,
-            rest: Rest::new(),
+            rest: Rest::default(),
             beside_wall: BesideWall::default(),
         })
     }
@@ -363,8 +363,9 @@ impl Lane {
         if flags.contains(EventFlags::OUT) {
             self.write(at);
         }
-        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-            self.read(at);
+        let has_ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        if has_ended || flags.contains(EventFlags::IN) {
+            self.read(at, has_ended);
         }
     }
 
@@ -409,7 +410,7 @@ impl Lane {
             Ok(_) => self.want(at),
             Err(error) => {
                 // The server may have answered before it closed.
-                self.read(at);
+                self.read(at, true);
                 // If that has brought about another connection, its place may be the same.
                 let is_waiting = |c: &Connection| c.name == name && c.exchange.is_some();
                 if self.connections.get(at).is_some_and(is_waiting) {
@@ -433,6 +434,11 @@ impl Lane {
         if connection.socket.wants_write() || (rest && !is_connecting) {
             interest |= EventFlags::OUT;
         }
+        if !is_connecting {
+            // Told once of what has come, the system need not look at the socket again each time it
+            // is asked; that the other side has closed behind what has come it then has to say.
+            interest |= EventFlags::ET | EventFlags::RDHUP;
+        }
         if interest != connection.interest {
             connection.interest = interest;
             let data = EventData::new_u64(connection.name);
@@ -441,7 +447,8 @@ impl Lane {
         }
     }
 
-    fn read(&mut self, at: usize) {
+    /// Reads what is there; up to the end, where the other side has closed or may have.
+    fn read(&mut self, at: usize, to_the_end: bool) {
         let mut buffer = std::mem::take(&mut self.buffer);
         if buffer.is_empty() {
             // It is in use further up: what was read there has brought this about.
@@ -457,9 +464,9 @@ impl Lane {
                 Ok(Some(n)) => {
                     let now = self.context.clock.now();
                     let now = received(connection.socket.received(), self.beside_wall, now);
-                    let more = n == buffer.len() || connection.socket.reads_ahead();
+                    let may_hold_more = n == buffer.len() || connection.socket.reads_ahead();
                     self.feed_answer(at, &buffer[..n], now);
-                    if !more {
+                    if !to_the_end && !may_hold_more {
                         break;
                     }
                 }
@@ -478,6 +485,10 @@ impl Lane {
         let before = connection.n_events();
         let outcome = connection.take(&mut bytes, now, &self.context.gauge.tokens);
         self.rest.saw(connection.n_events().saturating_sub(before));
+        if let (0, 1.., Some(exchange)) = (before, connection.n_events(), &connection.exchange) {
+            let dispatched = exchange.sight.dispatched;
+            self.rest.answered_after(now.saturating_sub(dispatched));
+        }
         // Nobody asked for more than the answer: what follows would be taken for the next one.
         connection.is_broken |= !bytes.is_empty();
         if let Some(result) = outcome {
