@@ -10,9 +10,9 @@ pub use lists::decoder_layers;
 pub(crate) use lists::{LAYER_KEYS, LayerList, layer_lists};
 pub use paths::{known_keys, look_up};
 
-use crate::Problem;
 use crate::fields::short;
 use crate::shapes::impossible_shapes;
+use crate::{Architecture, Inventory, Problem};
 use serde_json::{Map, Number, Value};
 use std::collections::BTreeMap;
 
@@ -112,12 +112,38 @@ pub fn derive(base: &Map<String, Value>, changes: &Changes<'_>) -> Result<Derive
         return Err(problems);
     }
     let notes = lists::fit(&mut config, base, &|key| is_set(changes, key));
-    let impossible = impossible_shapes(&config);
+    let mut impossible = impossible_shapes(&config);
+    if impossible.is_empty() {
+        impossible.extend(lost(base, &config));
+    }
     if impossible.is_empty() {
         Ok(Derived { config, notes })
     } else {
         Err(impossible)
     }
+}
+
+/// Finds what keeps the weights of `config` from being known although its architecture and those of
+/// `base` are: a key that was removed or became something else. Weights may be quantised in ways
+/// that are not known.
+fn lost(base: &Map<String, Value>, config: &Map<String, Value>) -> Option<Problem> {
+    Architecture::of(config).ok()?;
+    Inventory::of(&shallow(base)).ok()?;
+    let problem = Inventory::of(&shallow(config)).err()?;
+    (problem.keys != ["quantization_config"]).then_some(problem)
+}
+
+/// The same configuration with one layer, whose weights are quickly listed.
+fn shallow(config: &Map<String, Value>) -> Map<String, Value> {
+    let mut config = config.clone();
+    for (key, value) in &mut config {
+        match value {
+            Value::Object(inner) => *inner = shallow(inner),
+            Value::Number(_) if LAYER_KEYS.contains(&key.as_str()) => *value = 1.into(),
+            _ => {}
+        }
+    }
+    config
 }
 
 fn is_set(changes: &Changes<'_>, key: &str) -> bool {
@@ -352,6 +378,31 @@ mod tests {
                  multiple of 21, such as 882 or 903"
             ]
         );
+    }
+
+    #[test]
+    fn what_the_weights_follow_from_cannot_be_removed() {
+        let mut base = base();
+        let more = json!({
+            "model_type": "qwen2", "intermediate_size": 128, "num_key_value_heads": 2,
+            "vocab_size": 64,
+        });
+        base.extend(object(more));
+        let told = |change: &Change| {
+            derive(&base, &change.changes()).map_err(|problems| problems[0].message.clone())
+        };
+        let less = Change::new(json!({}), &["intermediate_size"], &[]);
+        let message = "the configuration has no `intermediate_size`";
+        assert_eq!(told(&less), Err(message.to_owned()));
+        let set = json!({"attention_bias": "yes"});
+        let message = "`attention_bias` is `\"yes\"`, expected true or false";
+        assert_eq!(told(&Change::new(set, &[], &[])), Err(message.to_owned()));
+        for fine in [
+            json!({"model_type": "of my own", "num_key_value_heads": 7}),
+            json!({"+quantization_config": {"quant_method": "awq"}}),
+        ] {
+            assert!(told(&Change::new(fine, &[], &[])).is_ok());
+        }
     }
 
     #[test]
