@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const PLAN: &str = r#"
 [steps.small]
 use = "model.derive"
-with = { base = "MODEL_CONF/qwen2.5-0.5b", set = { num_hidden_layers = 2, vocab_size = 512 }, scale = { hidden_size = 0.125, num_attention_heads = 0.5, num_key_value_heads = 0.5, intermediate_size = 0.05921052631578947 }, unset = ["sliding_window"] }
+with = { base = "MODEL_CONF/qwen2.5-0.5b", set = { num_hidden_layers = 2, vocab_size = 512 }, scale = { hidden_size = 0.125, num_attention_heads = 0.5, num_key_value_heads = 0.5, intermediate_size = 0.0625 }, unset = ["sliding_window"] }
 
 [steps.weights]
 use = "model.weights"
@@ -23,17 +23,9 @@ with = { base = "${steps.weights.dir}", set = { max_position_embeddings = 1024 }
 use = "server.embedded"
 with = { model = "${steps.longer.dir}", load_format = "safetensors" }
 
-[steps.prompts]
-use = "dataset.random"
-with = { model = "${steps.longer.dir}", requests = 4, input_tokens = 8, output_tokens = 4 }
-
 [steps.test]
 use = "server.test"
-with = { server = "${services.server}", model = "${steps.longer.dir}" }
-
-[steps.load]
-use = "load.test"
-with = { server = "${services.server}", workload = "${steps.prompts.workload}", concurrency = 2 }
+with = { server = "${services.server}" }
 "#;
 
 /// The weights below a folder, by name.
@@ -57,10 +49,14 @@ fn random_weights_are_served_and_derived_folders_share_them() {
     let plan = world.plan(PLAN);
     let plan = plan.to_str().expect("a path");
     let finished = world.run(&["run", plan]);
-    // So short a load is no good measurement, but none of it may fail.
-    assert!(matches!(finished.code(), 0 | 3), "{}", finished.said());
     let said = finished.said();
-    for part in ["parameters in ", " MB/s", "; the base's weights, "] {
+    assert_eq!(finished.code(), 0, "{said}");
+    for part in [
+        "parameters in ",
+        " MB/s",
+        "; the base's weights, ",
+        "10 of 10 checks passed",
+    ] {
         assert!(said.contains(part), "no `{part}` in {said}");
     }
     let results = world.out().join("latest/results");
@@ -75,6 +71,6 @@ fn random_weights_are_served_and_derived_folders_share_them() {
         assert_eq!(inode(one), inode(other), "{}", other.display());
     }
     let again = world.run(&["run", plan]);
-    assert!(again.said().contains("weights"), "{}", again.said());
+    assert_eq!(again.code(), 0, "{}", again.said());
     assert_eq!(weights(&results.join("weights")), made);
 }

@@ -115,6 +115,11 @@ impl Placed {
         Ok(())
     }
 
+    /// Whether there were any.
+    pub(super) fn any(self) -> bool {
+        self != Self::default()
+    }
+
     /// Says it: `3 files linked`.
     pub(super) fn phrase(self) -> String {
         let files = |n| if n == 1 { "file" } else { "files" };

@@ -147,6 +147,7 @@ impl ModelDerive {
         placed.place_all(base, out, |kind| {
             kind == Kind::Other || kind == Kind::Tokenizer && is_base
         })?;
+        notes.extend(placed.any().then(|| placed.phrase()));
         notes.extend(self.link_weights(base, out, &config)?);
         files::write_json(&out.join("config.json"), &config)?;
         Ok(summary(&config, &full, is_base, &notes))

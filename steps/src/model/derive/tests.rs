@@ -113,7 +113,7 @@ fn what_lies_beside_is_linked_and_the_source_stays_as_it_is() {
     let said = base.derive(&step(json!({"num_hidden_layers": 2}))).unwrap();
     assert!(said.contains("the base's tokenizer"), "{said}");
     assert!(
-        said.ends_with("the base's weights left out: they are no safetensors"),
+        said.ends_with("; 4 files linked; the base's weights left out: they are no safetensors"),
         "{said}"
     );
     assert_eq!(
