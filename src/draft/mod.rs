@@ -252,8 +252,13 @@ impl<'a> Draft<'a> {
             let at = self.add(entry, asked);
             return needs.reference(&self.nodes[at]);
         }
+        // What makes one of these from another needs one to begin with, not a third that does so too.
+        let is_within = self.is_open(needs);
+        let is_link = |e: &Entry| is_within && takes_what_it_brings(e, needs);
         let library = self.library.iter();
-        let candidates: Vec<&'a Entry> = library.filter(|e| brings(e, &self.open)).collect();
+        let candidates: Vec<&'a Entry> = library
+            .filter(|e| brings(e, &self.open) && !is_link(e))
+            .collect();
         let choices: Vec<Choice> = candidates.iter().map(|e| choice(e)).collect();
         if choices.is_empty() {
             return None;
@@ -261,6 +266,13 @@ impl<'a> Draft<'a> {
         let chosen = *candidates.get(asked.choose(option, &choices)?)?;
         let at = self.add(chosen, asked);
         needs.reference(&self.nodes[at])
+    }
+
+    /// Whether an entry that is being added brings what is needed.
+    fn is_open(&self, needs: &Needs) -> bool {
+        let is_open = |entry: &&Entry| self.open.contains(&entry.name.as_str());
+        let mut open = self.library.iter().filter(is_open);
+        open.any(|entry| needs.met_by(entry))
     }
 
     /// What is measured on a service comes after what was done to it.
@@ -280,6 +292,12 @@ impl<'a> Draft<'a> {
             node.after = same.map(|(name, _)| name.clone()).collect();
         }
     }
+}
+
+/// Whether an entry makes what is `needed` from another of the same kind.
+fn takes_what_it_brings(entry: &Entry, needed: &Needs) -> bool {
+    let takes = |option: &OptionDoc| option.default.is_none() && needs(&option.takes) == *needed;
+    needed.met_by(entry) && entry.options.iter().any(takes)
 }
 
 /// Describes an entry to those who choose.

@@ -133,6 +133,20 @@ fn a_path_that_one_step_was_given_serves_another_that_needs_the_same() {
 }
 
 #[test]
+fn what_makes_one_from_another_is_not_chained_unasked() {
+    let library = library();
+    let once = draft(&library, &["dataset.random"], &[("base", "m")]);
+    let names = |draft: &Draft<'_>| -> Vec<String> {
+        let nodes = draft.nodes.iter();
+        nodes.map(|n| n.entry.name.clone()).collect()
+    };
+    assert_eq!(names(&once), ["model.derive", "dataset.random"]);
+    let wanted = ["dataset.random", "model.weights", "model.derive"];
+    let asked_for = draft(&library, &wanted, &[("base", "m")]);
+    assert_eq!(names(&asked_for).len(), 3, "{:?}", names(&asked_for));
+}
+
+#[test]
 fn two_of_a_family_have_two_names() {
     let library = library();
     let draft = draft(

@@ -52,6 +52,7 @@ use engine::library::Library;
 pub fn library() -> Library {
     Library::default()
         .step::<model::ModelDerive>()
+        .step::<model::ModelWeights>()
         .step::<dataset::DatasetRandom>()
         .step::<dataset::DatasetFile>()
         .step::<workload::WorkloadMultiTurn>()

@@ -330,7 +330,8 @@ fn at_terminal(folder: &Folder, arguments: &[&str], answers: &str) -> (Option<i3
 fn a_person_is_asked_for_what_is_missing_and_may_mend_it() {
     let folder = Folder::new();
     has_model(&folder);
-    let answers = "nonsense\nload.test load.warm\n1\n2\ntiny\n1\n8\n16\n4\nload.concurrency=2\n";
+    let answers =
+        "nonsense\nload.test load.warm\n1\na path\ntiny\n1\n8\n16\n4\nload.concurrency=2\n";
     let (code, seen) = at_terminal(&folder, &["new", "mine"], answers);
     assert_eq!(code, Some(0), "{seen}");
     for part in [

@@ -7,6 +7,7 @@ mod held_to_the_truth;
 mod in_browser;
 mod kills;
 mod misbehaving;
+mod models;
 mod multi_turn;
 mod multimodel;
 mod other_servers;

@@ -43,6 +43,16 @@ pub enum Origin {
     Link(Link),
 }
 
+impl<K> Artifact<K> {
+    /// Builds one that lies at a path already.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            origin: Origin::Path(path.into()),
+            kind: PhantomData,
+        }
+    }
+}
+
 impl<K: ArtifactKind> OptionType for Artifact<K> {
     fn type_name() -> String {
         format!("path or artifact<{}>", K::NAME)

@@ -1,0 +1,332 @@
+//! What must divide what: shapes that no model of any architecture can have.
+//!
+//! Looks at keys by the names that most configurations use, so that it also judges architectures
+//! whose weights are not known. Every object of a configuration is judged by itself.
+
+use crate::Problem;
+use crate::derive::{LAYER_KEYS, LayerList, layer_lists};
+use crate::fields::{Fields, MAX_SIZE};
+use serde_json::{Map, Value};
+
+/// Names of each quantity, in the order in which they are looked for.
+const HIDDEN: &[&str] = &["hidden_size", "n_embd"];
+const HEADS: &[&str] = &["num_attention_heads", "n_head"];
+const KV_HEADS: &[&str] = &["num_key_value_heads", "num_kv_heads", "n_head_kv"];
+const EXPERTS: &[&str] = &["num_experts", "num_local_experts", "n_routed_experts"];
+const PER_TOKEN: &[&str] = &["num_experts_per_tok"];
+const GROUPS: &[&str] = &["n_group"];
+const CHOSEN_GROUPS: &[&str] = &["topk_group"];
+
+/// Quantities that are positive integers wherever they stand.
+const SIZES: &[&[&str]] = &[
+    HIDDEN,
+    HEADS,
+    KV_HEADS,
+    EXPERTS,
+    PER_TOKEN,
+    GROUPS,
+    CHOSEN_GROUPS,
+    LAYER_KEYS,
+    &["head_dim"],
+    &["intermediate_size"],
+    &["moe_intermediate_size"],
+    &["vocab_size"],
+    &["kv_lora_rank"],
+    &["patch_size"],
+    &["image_size"],
+];
+
+/// Tokens that stand for what is no text.
+const PLACEHOLDERS: &[&str] = &[
+    "image_token_index",
+    "video_token_index",
+    "image_token_id",
+    "video_token_id",
+];
+
+/// Finds what makes the shapes of `config`, a `config.json`, impossible; nothing if they are sound.
+#[must_use]
+pub fn impossible_shapes(config: &Map<String, Value>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    judge(&Fields::new(config), &mut problems);
+    placeholders(config, &mut problems);
+    problems
+}
+
+/// Returns the width of a head: what the configuration says, or `absent`, or the hidden size
+/// divided among the heads.
+///
+/// # Errors
+/// If a key is missing or malformed, or the heads do not divide the hidden size.
+pub(crate) fn head_width(fields: &Fields<'_>, absent: Option<u64>) -> Result<u64, Problem> {
+    if let Some(width) = fields.size("head_dim")?.or(absent) {
+        return Ok(width);
+    }
+    let (hidden, heads) = (fields.need_any(HIDDEN)?, fields.need_any(HEADS)?);
+    if hidden.is_multiple_of(heads) {
+        return Ok(hidden / heads);
+    }
+    let named = |keys| Named::find(fields, keys).map_or(fields.name("head_dim"), |n: Named| n.key);
+    Err(uneven(&named(HIDDEN), hidden, &named(HEADS), heads))
+}
+
+/// A quantity and the key under which it was found.
+struct Named {
+    key: String,
+    value: u64,
+}
+
+impl Named {
+    /// The first of several keys that holds a positive integer.
+    fn find(fields: &Fields<'_>, keys: &[&str]) -> Option<Self> {
+        keys.iter().find_map(|key| {
+            let value = fields.value(key)?.as_u64().filter(|n| *n > 0)?;
+            let key = fields.name(key);
+            Some(Self { key, value })
+        })
+    }
+}
+
+fn judge(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
+    sizes(fields, problems);
+    heads(fields, problems);
+    experts(fields, problems);
+    layers(fields, problems);
+    patches(fields, problems);
+    for (key, value) in fields.object() {
+        if let Value::Object(inner) = value {
+            let below = Fields::below(inner, format!("{}.", fields.name(key)));
+            judge(&below, problems);
+        }
+    }
+}
+
+fn sizes(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
+    for key in SIZES.iter().copied().flatten() {
+        problems.extend(fields.size(key).err());
+    }
+}
+
+fn heads(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
+    let Some(heads) = Named::find(fields, HEADS) else {
+        return;
+    };
+    let has_width = ["head_dim", "kv_lora_rank"]
+        .iter()
+        .any(|key| fields.value(key).is_some());
+    if let (Some(hidden), false) = (Named::find(fields, HIDDEN), has_width)
+        && !hidden.value.is_multiple_of(heads.value)
+    {
+        problems.push(uneven(&hidden.key, hidden.value, &heads.key, heads.value));
+    }
+    if let Some(kv) = Named::find(fields, KV_HEADS)
+        && !heads.value.is_multiple_of(kv.value)
+    {
+        problems.push(uneven(&heads.key, heads.value, &kv.key, kv.value));
+    }
+    if let Some(width) = Named::find(fields, &["head_dim"])
+        && fields.value("rope_theta").is_some()
+        && !width.value.is_multiple_of(2)
+    {
+        let Named { key, value } = width;
+        let message = format!("`{key}` is {value}, but rotation takes its elements in pairs");
+        let help = format!("write an even number, such as {}", value + 1);
+        problems.push(Problem::new([key], message, help));
+    }
+}
+
+fn experts(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
+    let Some(experts) = Named::find(fields, EXPERTS) else {
+        return;
+    };
+    let per_token = Named::find(fields, PER_TOKEN);
+    if let Some(chosen) = &per_token
+        && chosen.value > experts.value
+    {
+        problems.push(above(chosen, &experts, "experts"));
+    }
+    let Some(groups) = Named::find(fields, GROUPS) else {
+        return;
+    };
+    if !experts.value.is_multiple_of(groups.value) {
+        let (n, by) = (experts.value, groups.value);
+        problems.push(uneven(&experts.key, n, &groups.key, by));
+        return;
+    }
+    let Some(chosen) = Named::find(fields, CHOSEN_GROUPS) else {
+        return;
+    };
+    if chosen.value > groups.value {
+        problems.push(above(&chosen, &groups, "groups"));
+        return;
+    }
+    let within = experts.value / groups.value * chosen.value;
+    if let Some(per_token) = per_token.filter(|n| n.value > within && n.value <= experts.value) {
+        let message = format!(
+            "`{}` is {}, but the {} groups that a token may use hold {within} experts",
+            per_token.key, per_token.value, chosen.value
+        );
+        let help = format!("write at most {within}, or raise `{}`", chosen.key);
+        problems.push(Problem::new([per_token.key, chosen.key], message, help));
+    }
+}
+
+/// Lists that depend on the number of layers.
+fn layers(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
+    let Some(layers) = Named::find(fields, LAYER_KEYS) else {
+        return;
+    };
+    let n = layers.value;
+    for (key, list) in layer_lists(fields.object()) {
+        let key = fields.name(key);
+        let (message, help) = match list {
+            LayerList::PerLayer(length) if length as u64 != n => (
+                format!("`{key}` has {length} entries for {n} layers"),
+                format!("give it one entry per layer, or mend `{}`", layers.key),
+            ),
+            LayerList::Indices(Some(last)) if last >= n => (
+                format!("`{key}` names layer {last} of {n}, which are counted from 0"),
+                format!("name layers below {n}, or mend `{}`", layers.key),
+            ),
+            // A bound above the number of layers means all of them: Qwen2.5-14B's is 70 of 48.
+            _ => continue,
+        };
+        problems.push(Problem::new([key, layers.key.clone()], message, help));
+    }
+}
+
+fn patches(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
+    let image = Named::find(fields, &["image_size"]);
+    let patch = Named::find(fields, &["patch_size"]);
+    if let (Some(image), Some(patch)) = (image, patch)
+        && image.value < patch.value
+    {
+        let message = format!(
+            "`{}` is {}, less than the {} of `{}`",
+            image.key, image.value, patch.value, patch.key
+        );
+        let help = format!("write at least {}", patch.value);
+        problems.push(Problem::new([image.key, patch.key], message, help));
+    }
+}
+
+/// Tokens that stand for images must be in the decoder's vocabulary.
+fn placeholders(config: &Map<String, Value>, problems: &mut Vec<Problem>) {
+    let Some(Value::Object(text)) = config.get("text_config") else {
+        return;
+    };
+    let Some(vocab) = text.get("vocab_size").and_then(Value::as_u64) else {
+        return;
+    };
+    for key in PLACEHOLDERS {
+        let id = config.get(*key).and_then(Value::as_u64);
+        if let Some(id) = id.filter(|id| *id >= vocab && *id < MAX_SIZE) {
+            let message = format!("`{key}` is {id}, but the vocabulary has {vocab} tokens");
+            let help = format!("set `{key}` below {vocab} too");
+            problems.push(Problem::new(
+                [*key, "text_config.vocab_size"],
+                message,
+                help,
+            ));
+        }
+    }
+}
+
+fn uneven(key: &str, value: u64, by_key: &str, by: u64) -> Problem {
+    let message = format!("`{key}` is {value}, which `{by_key}`, {by}, does not divide");
+    let above = value.div_ceil(by) * by;
+    let below = value / by * by;
+    let help = if below == 0 {
+        format!("write a multiple of {by}, such as {above}")
+    } else {
+        format!("write a multiple of {by}, such as {below} or {above}")
+    };
+    Problem::new([key, by_key], message, help)
+}
+
+fn above(few: &Named, all: &Named, what: &str) -> Problem {
+    let message = format!(
+        "`{}` is {}, but `{}` says that there are {} {what}",
+        few.key, few.value, all.key, all.value
+    );
+    let help = format!("write at most {}, or raise `{}`", all.value, all.key);
+    Problem::new([&few.key, &all.key], message, help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn found(config: Value) -> Vec<String> {
+        let config = config.as_object().expect("an object");
+        impossible_shapes(config)
+            .into_iter()
+            .map(|p| format!("{}; {}", p.message, p.help))
+            .collect()
+    }
+
+    #[test]
+    fn each_impossible_shape_is_named_with_its_mend() {
+        for (config, expected) in [
+            (
+                json!({"hidden_size": 100, "num_attention_heads": 3}),
+                "`hidden_size` is 100, which `num_attention_heads`, 3, does not divide; \
+                 write a multiple of 3, such as 99 or 102",
+            ),
+            (
+                json!({"num_attention_heads": 14, "num_key_value_heads": 4}),
+                "`num_attention_heads` is 14, which `num_key_value_heads`, 4, does not divide; \
+                 write a multiple of 4, such as 12 or 16",
+            ),
+            (
+                json!({"num_local_experts": 4, "num_experts_per_tok": 8}),
+                "`num_experts_per_tok` is 8, but `num_local_experts` says that there are 4 \
+                 experts; write at most 4, or raise `num_local_experts`",
+            ),
+            (
+                json!({"n_routed_experts": 16, "n_group": 8, "topk_group": 2,
+                       "num_experts_per_tok": 8}),
+                "`num_experts_per_tok` is 8, but the 2 groups that a token may use hold 4 \
+                 experts; write at most 4, or raise `topk_group`",
+            ),
+            (
+                json!({"text_config": {"num_hidden_layers": 2, "layer_types": ["a"]}}),
+                "`text_config.layer_types` has 1 entries for 2 layers; give it one entry per \
+                 layer, or mend `text_config.num_hidden_layers`",
+            ),
+            (
+                json!({"num_hidden_layers": 2, "mlp_only_layers": [0, 2]}),
+                "`mlp_only_layers` names layer 2 of 2, which are counted from 0; name layers \
+                 below 2, or mend `num_hidden_layers`",
+            ),
+            (
+                json!({"head_dim": 63, "num_attention_heads": 1, "rope_theta": 1e4}),
+                "`head_dim` is 63, but rotation takes its elements in pairs; write an even \
+                 number, such as 64",
+            ),
+            (
+                json!({"image_token_index": 32001, "text_config": {"vocab_size": 8192}}),
+                "`image_token_index` is 32001, but the vocabulary has 8192 tokens; set \
+                 `image_token_index` below 8192 too",
+            ),
+            (
+                json!({"hidden_size": -1}),
+                "`hidden_size` is `-1`, expected a positive integer; write a positive integer",
+            ),
+        ] {
+            assert_eq!(found(config.clone()), [expected], "{config}");
+        }
+    }
+
+    #[test]
+    fn latent_attention_and_explicit_widths_need_no_division() {
+        for config in [
+            json!({"hidden_size": 7168, "num_attention_heads": 100, "kv_lora_rank": 512}),
+            json!({"hidden_size": 1000, "num_attention_heads": 3, "head_dim": 64}),
+            json!({"num_key_value_heads": null, "num_attention_heads": 3}),
+        ] {
+            assert!(found(config).is_empty());
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Writes random checkpoints: shards filled by several threads, never a whole model in memory.
+//!
+//! Every thread takes the next piece of some mebibytes, computes its values and writes them where
+//! they belong, so that the files do not depend on how many threads there are.
+
+use crate::shards::{INDEX_FILE, Shard, cut, index};
+use crate::values::Values;
+use crate::{Inventory, Tensor};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Elements that one thread computes at a time: 4 MiB of 16-bit weights.
+const PIECE: u64 = 2 << 20;
+
+/// What is left free beside a checkpoint, bytes: a full disk harms whoever else writes to it.
+const SPARE: u64 = 64 << 20;
+
+/// How a random checkpoint is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipe {
+    /// Chooses the values.
+    pub seed: u64,
+    /// Standard deviation of weights; gains of norms are one and biases zero.
+    pub std: f32,
+    /// The most bytes of tensors that one file holds.
+    pub max_shard_bytes: u64,
+    /// How many threads write; as many as there are processors if absent. No byte depends on it.
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// A checkpoint that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Number of safetensors files.
+    pub files: usize,
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// From the first piece until everything was on disk.
+    pub took: Duration,
+}
+
+impl Written {
+    /// How fast that was, bytes per second.
+    #[must_use]
+    pub fn bytes_per_s(&self) -> f64 {
+        self.bytes as f64 / self.took.as_secs_f64().max(1e-9)
+    }
+}
+
+/// Why a checkpoint was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The disk has too little room.
+    #[error(
+        "the checkpoint needs {needed} bytes in `{}`, where {free} are free", folder.display()
+    )]
+    NoSpace {
+        /// Where it was to be written.
+        folder: PathBuf,
+        /// Bytes of its files and what is left free beside them.
+        needed: u64,
+        /// Bytes that may be written there.
+        free: u64,
+    },
+    /// A file or folder could not be used.
+    #[error("could not {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It was told to stop.
+    #[error("writing the checkpoint was stopped")]
+    Stopped,
+}
+
+/// Returns how many bytes an ordinary user may write where the folder `folder` lies.
+///
+/// # Errors
+/// [`WriteError::Io`] if the system does not say.
+pub fn free_bytes(folder: &Path) -> Result<u64, WriteError> {
+    let told = rustix::fs::statvfs(folder);
+    let told = told.map_err(|e| failed("ask for the free space of", folder)(e.into()))?;
+    Ok(told.f_bavail.saturating_mul(told.f_frsize))
+}
+
+/// Writes random weights for `inventory` into the folder `folder`, which exists, and the index beside
+/// them if there are several files. Blocks until everything is on disk; holds a few mebibytes per
+/// thread.
+///
+/// `go_on` is told after every piece how many bytes are written, by whatever thread wrote it; the
+/// work ends early when it says `false`.
+///
+/// # Errors
+/// [`WriteError::NoSpace`] before anything is written; [`WriteError::Io`] and
+/// [`WriteError::Stopped`] with some files written.
+pub fn write(
+    folder: &Path,
+    inventory: &Inventory,
+    recipe: &Recipe,
+    go_on: &(dyn Fn(u64) -> bool + Sync),
+) -> Result<Written, WriteError> {
+    let shards = cut(inventory, recipe.max_shard_bytes);
+    let bytes = shards.iter().map(|shard| shard.bytes).sum();
+    let (needed, free) = (bytes + SPARE, free_bytes(folder)?);
+    if free < needed {
+        return Err(WriteError::NoSpace {
+            folder: folder.to_owned(),
+            needed,
+            free,
+        });
+    }
+    let began = Instant::now();
+    let job = Job {
+        folder,
+        inventory,
+        recipe,
+        pieces: pieces(inventory, &shards),
+        shards,
+        next: AtomicUsize::new(0),
+        done: AtomicU64::new(0),
+        failed: Mutex::new(None),
+        go_on,
+    };
+    job.perform()?;
+    Ok(Written {
+        files: job.shards.len(),
+        bytes,
+        took: began.elapsed(),
+    })
+}
+
+/// A part of a tensor.
+struct Piece {
+    /// Position of its file among the shards.
+    shard: usize,
+    /// Position of its tensor in the inventory.
+    tensor: usize,
+    /// Where the tensor begins in the file.
+    offset: u64,
+    from: u64,
+    elements: u64,
+}
+
+fn pieces(inventory: &Inventory, shards: &[Shard]) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for (shard, content) in shards.iter().enumerate() {
+        for (tensor, offset) in &content.tensors {
+            let all = inventory.tensors[*tensor].elements();
+            let mut from = 0;
+            while from < all {
+                let elements = PIECE.min(all - from);
+                pieces.push(Piece {
+                    shard,
+                    tensor: *tensor,
+                    offset: *offset,
+                    from,
+                    elements,
+                });
+                from += elements;
+            }
+        }
+    }
+    pieces
+}
+
+struct Job<'a> {
+    folder: &'a Path,
+    inventory: &'a Inventory,
+    recipe: &'a Recipe,
+    shards: Vec<Shard>,
+    pieces: Vec<Piece>,
+    /// The piece that is taken next.
+    next: AtomicUsize,
+    /// Bytes written.
+    done: AtomicU64,
+    /// The first thing that went wrong.
+    failed: Mutex<Option<WriteError>>,
+    go_on: &'a (dyn Fn(u64) -> bool + Sync),
+}
+
+impl Job<'_> {
+    fn perform(&self) -> Result<(), WriteError> {
+        for shard in &self.shards {
+            let path = self.folder.join(&shard.file);
+            let file = File::create_new(&path).map_err(failed("create", &path))?;
+            file.set_len(shard.bytes)
+                .map_err(failed("lengthen", &path))?;
+            file.write_all_at(&shard.head, 0)
+                .map_err(failed("write", &path))?;
+        }
+        let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let threads = self.recipe.threads.unwrap_or(processors).get();
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(self.pieces.len().max(1)) {
+                scope.spawn(|| self.work());
+            }
+        });
+        let failure = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        match { failure }.take() {
+            Some(error) => Err(error),
+            None => self.finish(),
+        }
+    }
+
+    /// Writes pieces until there are none, or something went wrong.
+    fn work(&self) {
+        let mut buffer = Vec::new();
+        let mut open: Option<(usize, File)> = None;
+        while let Some(piece) = self.pieces.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            let written = self.write_piece(piece, &mut buffer, &mut open);
+            let bytes = buffer.len() as u64;
+            let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            let result = match written {
+                Ok(()) if !(self.go_on)(done) => Err(WriteError::Stopped),
+                other => other,
+            };
+            if let Err(error) = result {
+                // The others find nothing more to do.
+                self.next.store(self.pieces.len(), Ordering::Relaxed);
+                let mut failure = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failure.get_or_insert(error);
+                return;
+            }
+        }
+    }
+
+    /// Writes one piece; `open` is the file that the thread wrote to last.
+    fn write_piece(
+        &self,
+        piece: &Piece,
+        buffer: &mut Vec<u8>,
+        open: &mut Option<(usize, File)>,
+    ) -> Result<(), WriteError> {
+        let tensor: &Tensor = &self.inventory.tensors[piece.tensor];
+        buffer.clear();
+        Values::new(tensor, self.recipe.seed, self.recipe.std).encode(
+            piece.from,
+            piece.elements,
+            buffer,
+        );
+        let path = self.folder.join(&self.shards[piece.shard].file);
+        let file = match open {
+            Some((shard, file)) if *shard == piece.shard => file,
+            _ => {
+                let file = OpenOptions::new().write(true).open(&path);
+                &mut open
+                    .insert((piece.shard, file.map_err(failed("open", &path))?))
+                    .1
+            }
+        };
+        let at = piece.offset + piece.from * tensor.dtype.bytes();
+        file.write_all_at(buffer, at)
+            .map_err(failed("write", &path))
+    }
+
+    /// Writes the index and waits for the disk.
+    fn finish(&self) -> Result<(), WriteError> {
+        if let Some(index) = index(self.inventory, &self.shards) {
+            let path = self.folder.join(INDEX_FILE);
+            let text = format!("{index:#}\n");
+            std::fs::write(&path, text).map_err(failed("write", &path))?;
+        }
+        for shard in &self.shards {
+            let path = self.folder.join(&shard.file);
+            let file = File::open(&path).map_err(failed("open", &path))?;
+            file.sync_all().map_err(failed("sync", &path))?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteError {
+    let path = path.to_owned();
+    move |source| WriteError::Io {
+        action,
+        path,
+        source,
+    }
+}
