@@ -132,17 +132,23 @@ impl Downloader {
                 extent => extent,
             };
             prepare(url, job, extent, &remote, partial)?;
-            let had = *resumed.get_or_insert_with(|| partial.done());
+            // What comes as a whole begins anew, whatever is there.
+            let there = match extent {
+                Extent::Parts(_) => partial.done(),
+                Extent::Whole(_) | Extent::Framed | Extent::Unframed => 0,
+            };
+            let had = *resumed.get_or_insert(there);
             space::ensure(
                 self.cache.folder(),
-                extent.size().unwrap_or(0).saturating_sub(partial.done()),
+                extent.size().unwrap_or(0).saturating_sub(there),
             )?;
             let transfer = Transfer {
                 client: self.client.clone(),
                 url: url.clone(),
                 bound: job.bound.clone(),
                 extent,
-                validator: remote.validator,
+                // Servers behind one address may have tags of their own for the same content.
+                validator: remote.validator.filter(|_| job.sha256.is_none()),
                 partial: partial.clone(),
                 connections: self.connections,
                 piece: self.piece,

@@ -8,11 +8,12 @@ use crate::error::FetchError;
 use crate::hub::{self, Repository};
 use crate::lfs::{self, Pointer};
 use crate::names::{Selection, safe_path};
+use crate::partial::Partial;
 use crate::progress::{Phase, Progress};
 use crate::pypi;
 use crate::source::{Hub, Pypi, Source, shown};
 use crate::space;
-use crate::transfer::Watch;
+use crate::transfer::{Watch, broke_down};
 use reqwest::Url;
 use serde::Serialize;
 use std::fs;
@@ -20,6 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// The most files that are held open until all are there.
+const MOST_HELD: usize = 128;
 /// How many names an error tells.
 const TOLD: usize = 8;
 
@@ -215,33 +218,40 @@ impl Fetcher {
         })
     }
 
+    /// Brings all files, and only then moves them: what is moved is lost when others fail.
     async fn bring(
         &self,
         mut meaning: Meaning,
         into: &Path,
     ) -> Result<(Meaning, Vec<Fetched>), FetchError> {
-        let known = meaning.jobs.iter().filter_map(|(_, job)| job.size).sum();
-        space::ensure(into, known)?;
-        let mut files = Vec::new();
-        for (path, job) in std::mem::take(&mut meaning.jobs) {
-            let brought = self.resolved(&job).await?;
-            let to = into.join(&path);
-            let folder = to.parent().unwrap_or(into);
-            fs::create_dir_all(folder).map_err(FetchError::io("create the folder", folder))?;
-            if to.exists() {
-                let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
-                return Err(FetchError::io("create", &to)(exists));
+        let jobs = std::mem::take(&mut meaning.jobs);
+        space::ensure(into, jobs.iter().filter_map(|(_, job)| job.size).sum())?;
+        let mut waiting = Vec::new();
+        for (i, (path, job)) in jobs.iter().enumerate() {
+            let mut job = job.clone();
+            if jobs.len() > 1 {
+                job.name += &format!(" ({} of {})", i + 1, jobs.len());
             }
-            let (partial, target) = (brought.partial.clone(), to.clone());
-            let moved = tokio::task::spawn_blocking(move || partial.finish(&target)).await;
-            moved.unwrap_or_else(|broken| Err(crate::transfer::broke_down(&broken)))?;
-            files.push(Fetched {
-                path,
+            let brought = self.resolved(&job).await?;
+            let file = Fetched {
+                path: path.clone(),
                 url: shown(&brought.url),
                 bytes: brought.bytes,
                 sha256: brought.sha256,
                 resumed_bytes: brought.resumed,
-            });
+            };
+            // Each that is held open is two files of those that a process may have.
+            let held = (jobs.len() <= MOST_HELD).then_some(brought.partial);
+            waiting.push((file, job, held));
+        }
+        let mut files = Vec::new();
+        for (file, job, held) in waiting {
+            let partial = match held {
+                Some(partial) => partial,
+                None => self.resolved(&job).await?.partial,
+            };
+            hand_over(partial, into.join(&file.path)).await?;
+            files.push(file);
         }
         Ok((meaning, files))
     }
@@ -404,7 +414,7 @@ impl Fetcher {
         });
         let bytes = copied
             .await
-            .unwrap_or_else(|broken| Err(crate::transfer::broke_down(&broken)))?;
+            .unwrap_or_else(|broken| Err(broke_down(&broken)))?;
         let sha256 = self
             .downloader
             .digest(&path.display().to_string(), to)
@@ -424,6 +434,18 @@ impl Fetcher {
             resumed_bytes: 0,
         })
     }
+}
+
+/// Moves a finished file to its place.
+async fn hand_over(partial: Arc<Partial>, to: PathBuf) -> Result<(), FetchError> {
+    let folder = to.parent().unwrap_or(&to);
+    fs::create_dir_all(folder).map_err(FetchError::io("create the folder", folder))?;
+    if to.exists() {
+        let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+        return Err(FetchError::io("create", &to)(exists));
+    }
+    let moved = tokio::task::spawn_blocking(move || partial.finish(&to)).await;
+    moved.unwrap_or_else(|broken| Err(broke_down(&broken)))
 }
 
 /// What is said of files of this machine: their content is part of whoever asks for them.

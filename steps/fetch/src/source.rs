@@ -70,7 +70,7 @@ pub struct Pypi {
 
 /// A text that is no source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no source: {why}")]
+#[error("`{text}` cannot be brought: {why}")]
 pub struct SourceError {
     /// What was written.
     pub text: String,

@@ -39,6 +39,7 @@ pub(crate) struct Transfer {
     pub(crate) url: Url,
     pub(crate) bound: Arc<[Bound]>,
     pub(crate) extent: Extent,
+    /// What must stay the same; `None` where a digest says it better in the end.
     pub(crate) validator: Option<Validator>,
     pub(crate) partial: Arc<Partial>,
     pub(crate) connections: u32,
@@ -85,11 +86,12 @@ impl Transfer {
     ) -> Result<Ended, FetchError> {
         let mut meter = Meter::default();
         let mut saved = Instant::now();
-        let mut told: Option<Instant> = None;
+        let mut told: Option<(Instant, u64)> = None;
         loop {
-            if told.is_none_or(|at| at.elapsed() >= TICK) {
-                told = Some(Instant::now());
-                let done = self.partial.done();
+            let done = self.partial.done();
+            // Who waits for progress must not hear of it where there is none.
+            if told.is_none_or(|(at, before)| at.elapsed() >= TICK && done != before) {
+                told = Some((Instant::now(), done));
                 watch(Progress {
                     done,
                     total: self.extent.size(),
@@ -196,7 +198,7 @@ impl Transfer {
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {}
             // The condition did not hold, or the server forgot what it said of parts.
-            StatusCode::OK if now.is_some() && now == self.validator => {
+            StatusCode::OK if now == self.validator || self.validator.is_none() => {
                 return Err(Failure::again("it sent the whole instead of a part"));
             }
             StatusCode::OK | StatusCode::RANGE_NOT_SATISFIABLE => return Err(Failure::Changed),
@@ -242,7 +244,8 @@ impl Transfer {
         };
         let mut response = self.client.ask(&self.url, ask).await?;
         check_coding(&self.url, response.headers())?;
-        if Validator::of(response.headers()) != self.validator {
+        let now = Validator::of(response.headers());
+        if self.validator.is_some() && now != self.validator {
             return Err(Failure::Changed);
         }
         let mut at = 0;

@@ -353,6 +353,16 @@ fn a_source_that_always_changes_is_given_up() {
 }
 
 #[test]
+fn tags_that_differ_from_server_to_server_do_not_matter_where_a_digest_is_known() {
+    let whole = content(19);
+    let served = whole.clone();
+    let server = Server::start(move |asked, n| ranged(&served, &format!("\"{n}\""), asked));
+    let world = World::new();
+    world.fetch(&pinned(one(&server), &whole)).expect("a file");
+    assert!(world.read("data.bin") == whole);
+}
+
+#[test]
 fn what_came_before_a_cut_is_not_brought_again() {
     let whole = content(11);
     let served = whole.clone();
@@ -575,6 +585,41 @@ fn a_repository_comes_from_one_commit_and_its_token_stays_at_the_hub() {
         error.help().expect("a mend").contains("data/large.bin"),
         "{error}"
     );
+}
+
+#[test]
+fn files_of_a_repository_that_are_done_wait_for_the_others() {
+    let (first, second) = (content(20), content(21));
+    let fails = Arc::new(AtomicUsize::new(1));
+    let (seen, served) = (fails.clone(), [first.clone(), second.clone()]);
+    let store = Server::start(move |asked, _| {
+        match (
+            asked.target.starts_with("/a.bin"),
+            seen.load(Ordering::SeqCst),
+        ) {
+            (true, _) => ranged(&served[0], "\"a\"", asked),
+            (false, 0) => ranged(&served[1], "\"b\"", asked),
+            (false, _) => Reply::new(500, ""),
+        }
+    });
+    let files = vec![("a.bin", first.clone()), ("b.bin", second.clone())];
+    let hub = hub(files, store.url(""));
+    let mut world = World::new().tries(2);
+    world.hub = Some(hub.url(""));
+    let source = Source::parse("hf:o/n", RepoKind::Dataset).expect("a source");
+    world
+        .fetch(&Request::of(source.clone()))
+        .expect_err("the second one");
+    fails.store(0, Ordering::SeqCst);
+    let before = store.asked().len();
+    let receipt = world.fetch(&Request::of(source)).expect("both");
+    assert!(world.read("a.bin") == first && world.read("b.bin") == second);
+    assert_eq!(receipt.files[0].resumed_bytes, SIZE as u64);
+    let again = store.asked()[before..]
+        .iter()
+        .filter(|asked| asked.target.starts_with("/a.bin"))
+        .count();
+    assert_eq!(again, 1, "it is only asked whether it is the same");
 }
 
 #[test]
