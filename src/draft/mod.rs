@@ -252,7 +252,8 @@ impl<'a> Draft<'a> {
             let at = self.add(entry, asked);
             return needs.reference(&self.nodes[at]);
         }
-        let library = self.library.iter();
+        // Nobody downloads who has not asked for it; what was asked for was looked at before.
+        let library = self.library.iter().filter(|e| e.kind != "fetch");
         let candidates: Vec<&'a Entry> = library.filter(|e| brings(e, &self.open)).collect();
         let choices: Vec<Choice> = candidates.iter().map(|e| choice(e)).collect();
         if choices.is_empty() {

@@ -21,6 +21,8 @@ mod http;
 // The families, in the order in which a plan uses them.
 mod model;
 
+mod download;
+
 mod dataset;
 
 mod workload;
@@ -43,6 +45,7 @@ mod report;
 
 mod shell;
 
+pub use fetch::catalogue;
 pub use load::{Recomputed, recompute};
 pub use multimodel::problems;
 
@@ -52,6 +55,8 @@ use engine::library::Library;
 pub fn library() -> Library {
     Library::default()
         .step::<model::ModelDerive>()
+        .step::<download::ModelDownload>()
+        .step::<download::DatasetFetch>()
         .step::<dataset::DatasetRandom>()
         .step::<dataset::DatasetFile>()
         .step::<workload::WorkloadMultiTurn>()
