@@ -1,8 +1,7 @@
-//! What a source means: which files, from where, with which digests, and what is told of it afterwards.
+//! What a source means: which files, from where, with which digests; and that all of them come.
 
 use crate::cache::Cache;
 use crate::client::Client;
-use crate::digest::Sha256;
 use crate::download::{Brought, Downloader, Job};
 use crate::error::FetchError;
 use crate::hub::{self, Repository};
@@ -11,11 +10,12 @@ use crate::names::{Selection, safe_path};
 use crate::partial::Partial;
 use crate::progress::{Phase, Progress};
 use crate::pypi;
+use crate::receipt::{Fetched, Pin, Receipt};
+use crate::request::{Options, Request, several};
 use crate::source::{Hub, Pypi, Source, shown};
 use crate::space;
 use crate::transfer::{Watch, broke_down};
 use reqwest::Url;
-use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,124 +25,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const MOST_HELD: usize = 128;
 /// How many names an error tells.
 const TOLD: usize = 8;
-
-/// Whom to ask, and with how many connections.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Connections for each file.
-    pub connections: u32,
-    /// The most bytes that are asked for at once.
-    pub piece: u64,
-    /// The hub.
-    pub hub: Url,
-    /// The package index: what stands before a project's name.
-    pub index: Url,
-    /// The server of Git LFS for pointers from neither GitHub nor the hub.
-    pub lfs: Option<Url>,
-}
-
-impl Options {
-    /// The usual ones: the hub that `HF_ENDPOINT` names and the index that `PIP_INDEX_URL` or
-    /// `UV_INDEX_URL` names, or the public ones.
-    ///
-    /// # Errors
-    /// If a variable holds no address.
-    pub fn usual(variable: impl Fn(&str) -> Option<String>) -> Result<Self, FetchError> {
-        let find = |names: &[&str], default: &str| {
-            let set = names
-                .iter()
-                .map(|name| (*name, variable(name).unwrap_or_default()));
-            let set = set.into_iter().find(|(_, value)| !value.is_empty());
-            let (name, text) = set.unwrap_or(("", default.to_owned()));
-            Url::parse(&text)
-                .ok()
-                .filter(|url| matches!(url.scheme(), "http" | "https"))
-                .ok_or_else(|| {
-                    FetchError::Request(format!("the variable `{name}` holds no address"))
-                })
-        };
-        Ok(Self {
-            connections: 4,
-            piece: 32 << 20,
-            hub: find(&["HF_ENDPOINT"], "https://huggingface.co")?,
-            index: find(
-                &["PIP_INDEX_URL", "UV_INDEX_URL"],
-                "https://pypi.org/simple",
-            )?,
-            lfs: None,
-        })
-    }
-}
-
-/// What is to be brought.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// From where.
-    pub source: Source,
-    /// Which files of a repository.
-    pub files: Selection,
-    /// What it must be, if it is one file.
-    pub sha256: Option<Sha256>,
-}
-
-impl Request {
-    /// Everything of a source.
-    pub fn of(source: Source) -> Self {
-        Self {
-            source,
-            files: Selection::all(),
-            sha256: None,
-        }
-    }
-}
-
-/// Whether the same request always brings the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pin {
-    /// By a digest, a commit or a version.
-    Pinned,
-    /// It may bring something else later; what to write in a plan so that it does not.
-    Moving(String),
-}
-
-/// A file that was brought.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fetched {
-    /// Its path in the folder.
-    pub path: PathBuf,
-    /// Where it came from, without what follows a `?`.
-    pub url: String,
-    /// Its size.
-    pub bytes: u64,
-    /// Its digest, computed of what is on disk.
-    pub sha256: Sha256,
-    /// Of its bytes the ones that an earlier try had brought.
-    pub resumed_bytes: u64,
-}
-
-/// What was brought, and how.
-#[derive(Debug, Clone, Serialize)]
-pub struct Receipt {
-    /// From where, as it was asked for.
-    pub source: String,
-    /// The commit of a repository.
-    pub revision: Option<String>,
-    /// Whether it will be the same again.
-    pub pin: Pin,
-    /// The licence that the source names.
-    pub licence: Option<String>,
-    /// The files, in the source's order.
-    pub files: Vec<Fetched>,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// How long it took.
-    pub seconds: f64,
-    /// Bytes that came, by that time.
-    pub bytes_per_s: f64,
-    /// When it was done, seconds since 1970.
-    pub fetched_at_s: u64,
-}
 
 /// What a source turned out to be.
 struct Meaning {
@@ -189,7 +71,7 @@ impl Fetcher {
     pub async fn fetch(&self, request: &Request, into: &Path) -> Result<Receipt, FetchError> {
         let began = Instant::now();
         let (meaning, files) = match &request.source {
-            Source::File(path) => (here(), self.copy(path, request, into).await?),
+            Source::File(path) => (here(), self.downloader.copy(path, request, into).await?),
             Source::Hub(hub) => self.bring(self.hub(hub, request).await?, into).await?,
             Source::Pypi(wheel) => self.bring(self.wheel(wheel, request).await?, into).await?,
             Source::Web(urls) => self.bring(web(urls, request)?, into).await?,
@@ -357,83 +239,6 @@ impl Fetcher {
             jobs: vec![(PathBuf::from(found.name), job)],
         })
     }
-
-    /// Copies a file or a folder of this machine.
-    async fn copy(
-        &self,
-        from: &Path,
-        request: &Request,
-        into: &Path,
-    ) -> Result<Vec<Fetched>, FetchError> {
-        let mut found = Vec::new();
-        if from.is_file() {
-            found.push(PathBuf::from(from.file_name().unwrap_or_default()));
-        } else {
-            walk(from, Path::new(""), &mut found)?;
-            found.retain(|path| request.files.wants(&path.to_string_lossy()));
-        }
-        if let (Some(_), n @ (0 | 2..)) = (request.sha256, found.len()) {
-            return Err(several(n));
-        }
-        let mut files = Vec::new();
-        for path in found {
-            let source = if from.is_file() {
-                from.to_owned()
-            } else {
-                from.join(&path)
-            };
-            let to = into.join(&path);
-            files.push(self.copy_one(&source, &to, path, request.sha256).await?);
-        }
-        Ok(files)
-    }
-
-    async fn copy_one(
-        &self,
-        from: &Path,
-        to: &Path,
-        path: PathBuf,
-        expected: Option<Sha256>,
-    ) -> Result<Fetched, FetchError> {
-        if let Some(pointer) = Pointer::at(from)? {
-            return Err(FetchError::Pointer {
-                name: from.display().to_string(),
-                size: pointer.size,
-                oid: pointer.oid,
-            });
-        }
-        let size = fs::metadata(from)
-            .map_err(FetchError::io("read", from))?
-            .len();
-        let folder = to.parent().unwrap_or(to);
-        fs::create_dir_all(folder).map_err(FetchError::io("create the folder", folder))?;
-        space::ensure(folder, size)?;
-        let (source, target) = (from.to_owned(), to.to_owned());
-        let copied = tokio::task::spawn_blocking(move || {
-            fs::copy(&source, &target).map_err(FetchError::io("copy", &source))
-        });
-        let bytes = copied
-            .await
-            .unwrap_or_else(|broken| Err(broke_down(&broken)))?;
-        let sha256 = self
-            .downloader
-            .digest(&path.display().to_string(), to)
-            .await?;
-        if let Some(expected) = expected.filter(|expected| *expected != sha256) {
-            return Err(FetchError::Digest {
-                name: from.display().to_string(),
-                found: sha256,
-                expected,
-            });
-        }
-        Ok(Fetched {
-            path,
-            url: format!("file:{}", from.display()),
-            bytes,
-            sha256,
-            resumed_bytes: 0,
-        })
-    }
 }
 
 /// Moves a finished file to its place.
@@ -536,48 +341,9 @@ fn choose<'a>(
     }
 }
 
-fn several(files: usize) -> FetchError {
-    FetchError::Request(format!(
-        "a `sha256` is that of one file, but the source has {files}"
-    ))
-}
-
-/// Lists the files below a folder, in the order of their names; links are left out.
-fn walk(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), FetchError> {
-    let folder = root.join(below);
-    let entries = fs::read_dir(&folder).map_err(FetchError::io("read", &folder))?;
-    let mut entries: Vec<_> = entries.flatten().collect();
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let path = below.join(entry.file_name());
-        match entry
-            .file_type()
-            .map_err(FetchError::io("read", &root.join(&path)))?
-        {
-            kind if kind.is_dir() => walk(root, &path, found)?,
-            kind if kind.is_file() => found.push(path),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn variables_name_other_hubs_and_indexes() {
-        let none = Options::usual(|_| None).expect("the public ones");
-        assert_eq!(none.hub.as_str(), "https://huggingface.co/");
-        let set = |name: &str| (name == "HF_ENDPOINT").then(|| "http://127.0.0.1:1/hub".to_owned());
-        assert_eq!(Options::usual(set).expect("an address").hub.path(), "/hub");
-        let error = Options::usual(|_| Some("nowhere".to_owned())).expect_err("no address");
-        assert_eq!(
-            error.to_string(),
-            "the variable `HF_ENDPOINT` holds no address"
-        );
-    }
 
     #[test]
     fn addresses_name_files_and_some_are_pinned() {

@@ -7,7 +7,8 @@
 //!
 //! Knows nothing of plans, steps or terminals.
 //!
-//! Reading order: `source` (what can be brought), `fetcher` (how that becomes files), `download` (one
+//! Reading order: `source` (what can be brought), `request` and `receipt` (what is asked
+//! for, and what is told of it), `fetcher` (how the one becomes the other), `download` (one
 //! file from one of its mirrors), `ranges` and `partial` (what of it is there, and surely so),
 //! `transfer` (its bytes), `client` (one request), then `hub`, `pypi` and `lfs` (who is asked for
 //! addresses), `unpack` and `catalogue`.
@@ -16,7 +17,12 @@
 
 mod source;
 
+mod receipt;
+mod request;
+
 mod fetcher;
+
+mod local;
 
 mod download;
 
@@ -48,8 +54,10 @@ pub use cache::Cache;
 pub use client::{Client, Limits, Token};
 pub use digest::{Sha256, digest_file};
 pub use error::FetchError;
-pub use fetcher::{Fetched, Fetcher, Options, Pin, Receipt, Request};
+pub use fetcher::Fetcher;
 pub use names::Selection;
 pub use progress::{Phase, Progress, bytes_text};
+pub use receipt::{Fetched, Pin, Receipt};
+pub use request::{Options, Request};
 pub use source::{Hub, Pypi, RepoKind, Source, SourceError};
 pub use unpack::{ArchiveKind, UnpackLimits, Unpacked, archive_kind, unpack};

@@ -1,5 +1,10 @@
 //! Downloads from servers that misbehave: what comes is whole and right, or it is said what was wrong.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "a seed, or what was skipped, has to be told"
+)]
+
 mod hostile;
 
 use fetch::{
@@ -15,6 +20,9 @@ use std::time::Duration;
 /// A file of many pieces.
 const SIZE: usize = 300_000;
 const PIECE: u64 = 32 << 10;
+
+/// A wrong answer to what was asked of a content.
+type Lie = Box<dyn Fn(&Asked, &[u8]) -> Reply + Send + Sync>;
 
 /// A machine that downloads.
 struct World {
@@ -214,7 +222,7 @@ fn without_ranges_a_cut_begins_anew_and_is_given_up_in_the_end() {
 #[test]
 fn answers_that_are_not_what_was_asked_for_are_not_taken() {
     let whole = content(5);
-    let lies: Vec<Box<dyn Fn(&Asked, &[u8]) -> Reply + Send + Sync>> = vec![
+    let lies: Vec<Lie> = vec![
         // Another part than was asked for.
         Box::new(|_, whole| {
             let said = format!("bytes 7-1006/{}", whole.len());
