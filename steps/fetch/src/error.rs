@@ -135,7 +135,7 @@ impl FetchError {
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::Refused { status: 401 | 403, .. } => {
-                "it wants a token: write `token = \"${secret.HF_TOKEN}\"`, and accept its licence on its page"
+                "it wants a token: for the hub write `token = \"${secret.HF_TOKEN}\"`, and accept the licence on its page"
                     .to_owned()
             }
             Self::Refused { status: 404 | 410, .. } => {

@@ -138,7 +138,9 @@ pub(crate) async fn ask(
 ) -> Result<Download, FetchError> {
     let mut url = server.clone();
     url.path_segments_mut()
-        .map_err(|()| FetchError::Request(format!("`{server}` can have nothing below it")))?
+        .map_err(|()| {
+            FetchError::Request(format!("`{}` can have nothing below it", shown(server)))
+        })?
         .pop_if_empty()
         .extend(["objects", "batch"]);
     let question = json!({

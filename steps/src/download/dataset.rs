@@ -72,22 +72,22 @@ impl StepType for DatasetFetch {
         check_token(self.token.as_ref(), table, place, parser);
         check_revision(self.revision.as_deref(), table, place, parser);
         let at = |option: &str| table.get(option).map_or(place, |value| &value.place);
-        let is_hub = |source: &DataSource| {
-            matches!(
-                source,
-                DataSource::Given {
-                    source: Source::Hub(_),
-                    ..
-                }
-            )
-        };
-        if self.revision.is_some() && !is_hub(&self.source) {
-            parser.wrong::<()>(
-                at("revision"),
-                "`revision` is for repositories of the hub, and the source is none",
-                "means nothing here",
-                "remove it",
-            );
+        for (option, is_given, is_for_it) in [
+            (
+                "revision",
+                self.revision.is_some(),
+                self.source.is_repository(),
+            ),
+            ("token", self.token.is_some(), self.source.is_of_the_hub()),
+        ] {
+            if is_given && !is_for_it {
+                parser.wrong::<()>(
+                    at(option),
+                    format!("`{option}` is for the hub, and the source is elsewhere or pinned"),
+                    "means nothing here",
+                    "remove it",
+                );
+            }
         }
         if self.sha256.is_some() && matches!(&self.source, DataSource::Named(_)) {
             parser.wrong::<()>(
@@ -97,8 +97,15 @@ impl StepType for DatasetFetch {
                 "remove it, or write the source itself: `benchwright steps dataset.fetch --json` has it",
             );
         }
-        let is_address =
-            |text: &String| text.starts_with("https://") || text.starts_with("http://");
+        // A name or a password before the host would be written down.
+        let host = |text: &String| {
+            text.split('/')
+                .nth(2)
+                .is_some_and(|host| !host.contains('@'))
+        };
+        let is_address = |text: &String| {
+            (text.starts_with("https://") || text.starts_with("http://")) && host(text)
+        };
         if self.lfs.as_ref().is_some_and(|text| !is_address(text)) {
             parser.wrong::<()>(
                 at("lfs"),

@@ -20,6 +20,27 @@ pub(super) enum DataSource {
     Given { source: Source, texts: Vec<String> },
 }
 
+impl DataSource {
+    /// Whether it is a repository whose revision the plan may choose.
+    pub(super) fn is_repository(&self) -> bool {
+        matches!(
+            self,
+            Self::Given {
+                source: Source::Hub(_),
+                ..
+            }
+        )
+    }
+
+    /// Whether the hub is asked for it.
+    pub(super) fn is_of_the_hub(&self) -> bool {
+        match self {
+            Self::Named(dataset) => dataset.part.source.starts_with("hf:"),
+            Self::Given { .. } => self.is_repository(),
+        }
+    }
+}
+
 impl OptionType for DataSource {
     fn type_name() -> String {
         "source or list<source>".to_owned()
