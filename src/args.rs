@@ -374,6 +374,7 @@ const STEPS_EXAMPLES: &str = "\
 Examples:
   benchwright steps
   benchwright steps load.test
+  benchwright steps dataset
   benchwright steps library.open_loop
   benchwright steps --json | jq -r '.[].name'";
 

@@ -42,6 +42,9 @@ pub(crate) struct Entry {
     /// What a fragment consists of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) parts: Vec<Part>,
+    /// Short names that an option takes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<ShortName>,
     /// What others can refer to.
     #[serde(skip)]
     pub(crate) brings: Vec<Brings>,
@@ -67,6 +70,43 @@ pub(crate) struct OptionDoc {
     /// The default as it stands in a plan, where that is known.
     #[serde(skip)]
     pub(crate) toml: Option<String>,
+}
+
+/// A data set that a short name stands for.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShortName {
+    /// The name.
+    pub(crate) name: &'static str,
+    /// What it holds.
+    pub(crate) about: &'static str,
+    /// The licence that its page names; `None` where none was found.
+    pub(crate) licence: Option<&'static str>,
+    /// Its size in bytes, where that is known of all of it.
+    pub(crate) bytes: Option<u64>,
+    /// Its page.
+    pub(crate) page: &'static str,
+    /// Where it is, as a plan would write it.
+    pub(crate) source: &'static str,
+    /// Its digest, if it is one file and that is known.
+    pub(crate) sha256: Option<&'static str>,
+}
+
+/// The short names of `dataset.fetch`; other steps have none.
+fn short_names(step: &str) -> Vec<ShortName> {
+    let all = match step {
+        "dataset.fetch" => steps::catalogue::all(),
+        _ => &[],
+    };
+    let name = |dataset: &steps::catalogue::Dataset| ShortName {
+        name: dataset.name,
+        about: dataset.about,
+        licence: dataset.licence,
+        bytes: dataset.part.bytes,
+        page: dataset.page,
+        source: dataset.part.source,
+        sha256: dataset.part.sha256,
+    };
+    all.iter().map(name).collect()
 }
 
 impl From<&OptionSpec> for OptionDoc {
@@ -116,6 +156,7 @@ impl Entry {
             ready_timeout: None,
             file: None,
             parts: Vec::new(),
+            names: short_names(step.name),
             brings: Vec::new(),
         }
         .that_brings_itself()
@@ -134,6 +175,7 @@ impl Entry {
             ready_timeout: Some(duration_text(service.ready_timeout)),
             file: None,
             parts: Vec::new(),
+            names: Vec::new(),
             brings: Vec::new(),
         }
         .that_brings_itself()
@@ -236,6 +278,7 @@ fn placeholder(type_name: &str, all: &[Entry]) -> String {
         "table" | "table of arguments" => "{ NAME = \"VALUE\" }".to_owned(),
         "bool" => "true".to_owned(),
         "duration" => "\"10s\"".to_owned(),
+        t if t.starts_with("source") => "\"hf:OWNER/NAME\"".to_owned(),
         t if t.starts_with("int") => "1".to_owned(),
         t if t.starts_with("float") => "1.0".to_owned(),
         t if t.starts_with('`') => format!("\"{}\"", t.split('`').nth(1).unwrap_or_default()),

@@ -297,6 +297,7 @@ mod rules {
             crate_at("tables", "steps/tables", &["polars", "thiserror"]),
             crate_at("charts", "steps/charts", &["plotly"]),
             crate_at("loadgen", "steps/loadgen", &["tokio"]),
+            crate_at("fetch", "steps/fetch", &["reqwest"]),
             crate_at("sys", "steps/profiler/sys", &[]),
             crate_at("xtask", "tests/xtask", &["serde_json"]),
         ];
@@ -309,6 +310,7 @@ mod rules {
     fn allowed_edges_are_silent() {
         for (from, to) in [
             ("steps", "sys"),
+            ("steps", "fetch"),
             ("loadgen", "sys"),
             ("loadgen", "serde"),
             ("tables", "polars-core"),
@@ -335,6 +337,8 @@ mod rules {
             ("engine", "steps", "it knows none of ours"),
             ("engine", "loadgen", "it knows none of ours"),
             ("loadgen", "engine", "a capability crate is a library"),
+            ("fetch", "engine", "a capability crate is a library"),
+            ("benchwright", "fetch", "of ours it knows only"),
             ("sys", "steps", "a capability crate is a library"),
             ("xtask", "engine", "it knows none of ours"),
             ("steps", "polars", "only `tables` may know polars"),

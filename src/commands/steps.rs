@@ -87,6 +87,10 @@ fn list(entries: &[&Entry], terminal: &Terminal) {
         }
         terminal::line(line);
     }
+    // A family is looked at for what it offers; the whole library has enough lines.
+    if entries.iter().all(|entry| entry.family() == family) {
+        entries.iter().for_each(|entry| show_names(entry, terminal));
+    }
     if terminal.is_talkative() {
         terminal::line(terminal.paint(
             Ink::Dim,
@@ -149,10 +153,36 @@ fn show(entry: &Entry, all: &[Entry], terminal: &Terminal) {
         }
         write(&columns, terminal);
     }
+    show_names(entry, terminal);
     title("Example");
     reference::example(entry, all)
         .lines()
         .for_each(|line| terminal::line(format!("  {line}").trim_end()));
+}
+
+/// Shows what short names stand for; a dash is something that is not known for sure.
+fn show_names(entry: &Entry, terminal: &Terminal) {
+    if entry.names.is_empty() {
+        return;
+    }
+    terminal::line(format!("\n{}", terminal.paint(Ink::Bold, "Short names")));
+    let mut columns = Columns::titled(&["name", "licence", "size", "digest", "holds"]);
+    for short in &entry.names {
+        columns.row(vec![
+            Cell::new(Ink::Bold, short.name),
+            short.licence.unwrap_or("-").into(),
+            short
+                .bytes
+                .map_or("-".to_owned(), words::bytes)
+                .as_str()
+                .into(),
+            short.sha256.map_or("-", |sha256| &sha256[..12]).into(),
+            short.about.into(),
+        ]);
+    }
+    write(&columns, terminal);
+    let more = "where each is, and its page: `benchwright steps dataset.fetch --json`";
+    terminal::line(terminal.paint(Ink::Dim, more));
 }
 
 fn write(columns: &Columns, terminal: &Terminal) {

@@ -252,13 +252,12 @@ impl<'a> Draft<'a> {
             let at = self.add(entry, asked);
             return needs.reference(&self.nodes[at]);
         }
-        // What makes one of these from another needs one to begin with, not a third that does so too.
+        // Nobody downloads who has not asked for it; what was asked for was looked at before. And what makes one of
+        // these from another needs one to begin with, not a third that does so too.
         let is_within = self.is_open(needs);
         let is_link = |e: &Entry| is_within && takes_what_it_brings(e, needs);
-        let library = self.library.iter();
-        let candidates: Vec<&'a Entry> = library
-            .filter(|e| brings(e, &self.open) && !is_link(e))
-            .collect();
+        let may_be_added = |e: &&Entry| e.kind != "fetch" && brings(e, &self.open) && !is_link(e);
+        let candidates: Vec<&'a Entry> = self.library.iter().filter(may_be_added).collect();
         let choices: Vec<Choice> = candidates.iter().map(|e| choice(e)).collect();
         if choices.is_empty() {
             return None;

@@ -57,6 +57,7 @@ fn entry(fragment: &FragmentDoc, known: &[Entry]) -> Entry {
         ready_timeout: None,
         file: Some(words::path(&fragment.file)),
         parts: parts.collect(),
+        names: Vec::new(),
         brings: brings(fragment, known),
     }
 }

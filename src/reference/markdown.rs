@@ -1,6 +1,7 @@
 //! The reference of the library as a Markdown document.
 
 use super::{Entry, OptionDoc, default_words, example, nature};
+use crate::words;
 
 /// Writes the whole reference.
 pub(crate) fn markdown(all: &[Entry]) -> String {
@@ -42,8 +43,25 @@ fn section(entry: &Entry, all: &[Entry]) -> String {
     let parts = entry.parts.iter();
     let parts = parts.map(|part| [format!("`{}`", part.name), format!("`{}`", part.uses)]);
     text.push_str(&table(&["Part", "Uses"], parts));
+    text.push_str(&names(entry));
     text.push_str(&format!("\n```toml\n{}```\n", example(entry, all)));
     text
+}
+
+/// The data sets that short names stand for; a blank is something that is not known for sure.
+fn names(entry: &Entry) -> String {
+    let rows = entry.names.iter().map(|short| {
+        let digest = short.sha256.map(|sha256| format!(", SHA-256 `{sha256}`"));
+        let source = format!("`{}`{}", short.source, digest.unwrap_or_default());
+        [
+            format!("[`{}`]({})", short.name, short.page),
+            short.about.to_owned(),
+            short.licence.unwrap_or_default().to_owned(),
+            short.bytes.map(words::bytes).unwrap_or_default(),
+            source,
+        ]
+    });
+    table(&["Short name", "Holds", "Licence", "Size", "Source"], rows)
 }
 
 fn option_cells(option: &OptionDoc) -> [String; 5] {

@@ -21,6 +21,8 @@ mod http;
 // The families, in the order in which a plan uses them.
 mod model;
 
+mod download;
+
 mod dataset;
 
 mod workload;
@@ -43,6 +45,7 @@ mod report;
 
 mod shell;
 
+pub use fetch::catalogue;
 pub use load::{Recomputed, recompute};
 pub use multimodel::problems;
 
@@ -53,6 +56,8 @@ pub fn library() -> Library {
     Library::default()
         .step::<model::ModelDerive>()
         .step::<model::ModelWeights>()
+        .step::<download::ModelDownload>()
+        .step::<download::DatasetFetch>()
         .step::<dataset::DatasetRandom>()
         .step::<dataset::DatasetFile>()
         .step::<workload::WorkloadMultiTurn>()

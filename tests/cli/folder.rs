@@ -21,6 +21,7 @@ pub(crate) fn benchwright<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> Co
     command.env_remove("NO_COLOR").env("TERM", "xterm");
     // Tests run side by side: each is a machine of its own.
     command.env("BENCHWRIGHT_LOCK_DIR", folder.join(".locks"));
+    command.env("BENCHWRIGHT_CACHE_DIR", folder.join(".cache"));
     command
 }
 

@@ -5,7 +5,10 @@ mod caches;
 mod coming_from;
 mod commands;
 mod composed;
+mod downloads;
 mod folder;
+#[path = "../../steps/fetch/tests/hostile/mod.rs"]
+mod hostile;
 mod inputs;
 mod locks;
 mod new;

@@ -1,0 +1,196 @@
+//! The folder for what is under way: one file and its notes for each, found again by what is brought.
+//!
+//! What was brought to its end is moved away from here, so that only what was cut off stays. What
+//! nobody has touched for thirty days goes, and the oldest goes while all of it is too large.
+
+use crate::digest::Sha256;
+use crate::error::FetchError;
+use crate::partial::Partial;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// How long something stays that nobody touches.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How much may stay, bytes: a large model and a few data sets.
+const LARGEST: u64 = 512 << 30;
+/// Names the folder.
+const VARIABLE: &str = "BENCHWRIGHT_CACHE_DIR";
+
+/// The folder for what is under way.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    folder: PathBuf,
+    /// Bytes that may be lost by a cut, and have to be brought again.
+    checkpoint: u64,
+}
+
+impl Cache {
+    /// Uses a folder, created if missing, and removes what was left there too long ago. After each
+    /// `checkpoint` bytes it is written down, and synced, what is there.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn open(folder: &Path, checkpoint: u64) -> Result<Self, FetchError> {
+        fs::create_dir_all(folder).map_err(FetchError::io("create the folder", folder))?;
+        let cache = Self {
+            folder: folder.to_owned(),
+            checkpoint: checkpoint.max(1),
+        };
+        cache.sweep(KEPT, LARGEST);
+        Ok(cache)
+    }
+
+    /// The folder that the environment names, by `BENCHWRIGHT_CACHE_DIR`, or by `XDG_CACHE_HOME` or
+    /// `HOME` and the names that are usual below them; a temporary one where it names none.
+    pub fn usual(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+        let absolute = |name: &str| variable(name).filter(|path| path.is_absolute());
+        let folder = variable(VARIABLE)
+            .or_else(|| absolute("XDG_CACHE_HOME").map(|home| home.join("benchwright")))
+            .or_else(|| absolute("HOME").map(|home| home.join(".cache/benchwright")))
+            .unwrap_or_else(|| std::env::temp_dir().join("benchwright"));
+        folder.join("downloads")
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Opens what is known by `identity`; `None` while another process has it.
+    ///
+    /// # Errors
+    /// If the folder does not let it.
+    pub(crate) fn claim(&self, identity: &str) -> Result<Option<Partial>, FetchError> {
+        let key = Sha256::of(identity.as_bytes()).to_string();
+        let stem = self.folder.join(&key[..32]);
+        let path = stem.with_extension("lock");
+        let lock = loop {
+            let lock = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path);
+            let lock = lock.map_err(FetchError::io("open", &path))?;
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(FetchError::io("lock", &path)(error.into())),
+            }
+            // Who had it may have removed it at its end: then this is a lock that nobody else sees.
+            if is_at(&lock, &path) {
+                break lock;
+            }
+        };
+        Partial::open(&stem, lock, self.checkpoint).map(Some)
+    }
+
+    /// Removes what is older than `kept`, and the oldest until no more than `largest` bytes are left;
+    /// what somebody works on stays. What cannot be removed stays too.
+    fn sweep(&self, kept: Duration, largest: u64) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let parts = entries.map(|entry| entry.path());
+        let parts = parts.filter(|path| path.extension().is_some_and(|kind| kind == "part"));
+        let mut parts: Vec<(SystemTime, u64, PathBuf)> = parts
+            .filter_map(|path| {
+                let found = fs::metadata(&path).ok()?;
+                Some((found.modified().ok()?, occupied(&found), path))
+            })
+            .collect();
+        parts.sort();
+        let mut total: u64 = parts.iter().map(|(_, bytes, _)| bytes).sum();
+        let now = SystemTime::now();
+        for (modified, bytes, path) in parts {
+            let age = now.duration_since(modified).unwrap_or_default();
+            if (age > kept || total > largest) && remove_unless_held(&path) {
+                total -= bytes;
+            }
+        }
+    }
+}
+
+/// Bytes on disk: files under way have holes.
+fn occupied(found: &Metadata) -> u64 {
+    found.blocks() * 512
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+fn remove_unless_held(part: &Path) -> bool {
+    let path = part.with_extension("lock");
+    let Ok(lock) = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+    else {
+        return false;
+    };
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return false;
+    }
+    let all = ["json", "part", "lock"].map(|kind| fs::remove_file(part.with_extension(kind)));
+    all[1].is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_names_the_folder() {
+        let usual = |pairs: &[(&str, &str)]| {
+            Cache::usual(|name| {
+                let found = pairs.iter().find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| PathBuf::from(value))
+            })
+        };
+        let home = ("HOME", "/h");
+        let all = [(VARIABLE, "own"), ("XDG_CACHE_HOME", "/x"), home];
+        assert_eq!(usual(&all), Path::new("own/downloads"));
+        assert_eq!(usual(&all[1..]), Path::new("/x/benchwright/downloads"));
+        assert_eq!(
+            usual(&[("XDG_CACHE_HOME", "x"), home]),
+            Path::new("/h/.cache/benchwright/downloads")
+        );
+        assert!(usual(&[]).starts_with(std::env::temp_dir()));
+    }
+
+    #[test]
+    fn one_process_at_a_time_and_the_oldest_goes_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path(), 1).expect("a cache");
+        let claim = |name: &str| cache.claim(name).expect("a folder");
+        let held = claim("a").expect("nobody has it");
+        assert!(claim("a").is_none());
+        for name in ["b", "c"] {
+            let partial = claim(name).expect("nobody has it");
+            partial.begin("u", Some(4), None).expect("room");
+            partial.write(0, b"four").expect("room");
+        }
+        let count = || {
+            fs::read_dir(folder.path())
+                .expect("a folder")
+                .flatten()
+                .count()
+        };
+        let before = count();
+        cache.sweep(KEPT, LARGEST);
+        assert_eq!(count(), before);
+        cache.sweep(KEPT, 0);
+        let left: Vec<_> = fs::read_dir(folder.path())
+            .expect("a folder")
+            .flatten()
+            .collect();
+        assert_eq!(left.len(), 2, "its part and its lock: {left:?}");
+        drop(held);
+        assert!(claim("a").is_some());
+    }
+}
