@@ -112,7 +112,7 @@ async fn meet(model: &Model, limit: Duration) -> Result<(), BackendError> {
             Err(error) => return Err(error),
         }
     };
-    model.meet(names, model.backend.info().await?);
+    model.meet(names, model.backend.info().await);
     Ok(())
 }
 

@@ -249,6 +249,21 @@ async fn a_server_that_answers_before_it_sleeps_is_asked_until_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_cannot_say_what_it_is_serves_all_the_same() {
+    // vLLM's own description of itself fails where its machine has no pip.
+    let server = Scripted::start(|path| match path {
+        "/server_info" | "/get_server_info" => Say::Status(500, "no pip"),
+        path => as_sglang(path),
+    })
+    .await;
+    let models = vec![model("a", server.at, Release::Sglang, Standing::Active)];
+    let gateway = Gateway::ready(models, |_| {}).await;
+    assert_eq!(post(gateway.at, ASKED, &request("a")).await.status, 200);
+    let info = get(gateway.at, "/server_info").await.json();
+    assert!(info["models"][0]["info"].is_null(), "{info}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_gives_no_memory_back_is_told_how_it_would() {
     let server = Scripted::start(|_| Say::Status(404, "")).await;
     for release in [Release::Auto, Release::Sglang, Release::Vllm] {
