@@ -133,7 +133,8 @@ fn remove_unless_held(part: &Path) -> bool {
     else {
         return false;
     };
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+    // Who had it may have removed it, and somebody else may have one of the same name since.
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() || !is_at(&lock, &path) {
         return false;
     }
     let all = ["json", "part", "lock"].map(|kind| fs::remove_file(part.with_extension(kind)));

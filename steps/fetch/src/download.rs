@@ -39,7 +39,7 @@ pub(crate) struct Job {
 impl Job {
     /// What it is known by while it is under way: by content where that is known, so that mirrors
     /// share it, else by its address.
-    fn identity(&self) -> String {
+    pub(crate) fn identity(&self) -> String {
         match (self.sha256, self.urls.first()) {
             (Some(sha256), _) => format!("sha256:{sha256}"),
             (None, Some(url)) => url.to_string(),
@@ -192,9 +192,19 @@ impl Downloader {
                 expected,
             });
         }
+        let bytes = partial.done();
+        // A server need not say how long an answer is, and whoever names the file has.
+        if let Some(expected) = job.size.filter(|size| pointer.is_none() && *size != bytes) {
+            partial.begin(&shown(url), None, None)?;
+            return Err(FetchError::Size {
+                name: shown(url),
+                found: bytes,
+                expected,
+            });
+        }
         Ok(Brought {
             url: url.clone(),
-            bytes: partial.done(),
+            bytes,
             resumed,
             sha256,
             pointer,

@@ -106,10 +106,18 @@ impl Fetcher {
         mut meaning: Meaning,
         into: &Path,
     ) -> Result<(Meaning, Vec<Fetched>), FetchError> {
-        let jobs = std::mem::take(&mut meaning.jobs);
+        let mut jobs = std::mem::take(&mut meaning.jobs);
         space::ensure(into, jobs.iter().filter_map(|(_, job)| job.size).sum())?;
-        let mut waiting = Vec::new();
+        // Whoever brings some of the same waits for them in the same order, and for none twice.
+        jobs.sort_by_cached_key(|(_, job)| job.identity());
+        let mut waiting: Vec<(Fetched, Job, Option<Arc<Partial>>)> = Vec::new();
+        let mut twins = Vec::new();
         for (i, (path, job)) in jobs.iter().enumerate() {
+            let last = waiting.last();
+            if let Some((first, ..)) = last.filter(|(_, last, _)| is_same(last, job)) {
+                twins.push(twin(first, path));
+                continue;
+            }
             let mut job = job.clone();
             if jobs.len() > 1 {
                 job.name += &format!(" ({} of {})", i + 1, jobs.len());
@@ -135,6 +143,11 @@ impl Fetcher {
             hand_over(partial, into.join(&file.path)).await?;
             files.push(file);
         }
+        for (of, twin) in twins {
+            copy(into.join(of), into.join(&twin.path)).await?;
+            files.push(twin);
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok((meaning, files))
     }
 
@@ -176,13 +189,31 @@ impl Fetcher {
             sha256: Some(pointer.oid),
             size: Some(pointer.size),
         };
-        self.downloader.bring(&content).await
+        let brought = self.downloader.bring(&content).await?;
+        // Content that looks like a pointer itself has been held to nothing yet.
+        if brought.sha256 != pointer.oid {
+            let found = brought.sha256;
+            brought.partial.discard()?;
+            return Err(FetchError::Digest {
+                name: shown(&brought.url),
+                found,
+                expected: pointer.oid,
+            });
+        }
+        Ok(brought)
     }
 
     async fn hub(&self, source: &Hub, request: &Request) -> Result<Meaning, FetchError> {
         (self.downloader.watch)(Progress::of(&source.repository, Phase::Asking));
         let endpoint = &self.options.hub;
         let found = hub::look(&self.downloader.client, endpoint, source).await?;
+        let asked = source.revision.as_deref().filter(|r| hub::is_commit(r));
+        if let Some(asked) = asked.filter(|asked| !asked.eq_ignore_ascii_case(&found.commit)) {
+            return Err(FetchError::Answer {
+                url: shown(endpoint),
+                why: format!("asked for commit {asked}, it answers with {}", found.commit),
+            });
+        }
         let chosen = choose(source, &found, &request.files)?;
         let is_one = chosen.len() == 1;
         if request.sha256.is_some() && !is_one {
@@ -239,6 +270,33 @@ impl Fetcher {
             jobs: vec![(PathBuf::from(found.name), job)],
         })
     }
+}
+
+/// Whether two files are known to be the same content.
+fn is_same(one: &Job, other: &Job) -> bool {
+    one.sha256.is_some() && one.sha256 == other.sha256
+}
+
+/// A file with the content of one that was brought: where that is, and what is told of it.
+fn twin(of: &Fetched, path: &Path) -> (PathBuf, Fetched) {
+    let file = Fetched {
+        path: path.to_owned(),
+        resumed_bytes: of.bytes,
+        ..of.clone()
+    };
+    (of.path.clone(), file)
+}
+
+/// Copies a file that is in its place to another.
+async fn copy(from: PathBuf, to: PathBuf) -> Result<(), FetchError> {
+    let copied = tokio::task::spawn_blocking(move || {
+        let folder = to.parent().unwrap_or(&to);
+        fs::create_dir_all(folder).map_err(FetchError::io("create the folder", folder))?;
+        let done = fs::copy(&from, &to).map_err(FetchError::io("copy to", &to));
+        done.map(drop)
+    });
+    let copied = copied.await;
+    copied.unwrap_or_else(|broken| Err(broke_down(&broken)))
 }
 
 /// Moves a finished file to its place.
