@@ -9,6 +9,7 @@ mod folder;
 mod inputs;
 mod locks;
 mod new;
+mod published;
 mod runs;
 mod schema;
 mod simulated;
