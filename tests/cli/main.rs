@@ -13,3 +13,4 @@ mod published;
 mod runs;
 mod schema;
 mod simulated;
+mod with_sharegpt;
