@@ -12,6 +12,8 @@ mod hostile;
 mod inputs;
 mod locks;
 mod new;
+mod published;
 mod runs;
 mod schema;
 mod simulated;
+mod with_sharegpt;

@@ -45,7 +45,9 @@ pub use metrics::{
     Better, Breakdown, By, Counts, Definition, Distribution, Metrics, Part, Second, SloResults,
     Summary, Throughput, Window, WindowKind,
 };
-pub use plan::{EventTime, Load, PlanError, ReadyOrder, Reuse, RunPlan, Stop, Think, Threads};
+pub use plan::{
+    EventTime, Load, PlanError, ReadyOrder, Reuse, Rounds, RunPlan, Stop, Think, Threads,
+};
 pub use protocol::Protocol;
 pub use record::{Class, Event, Outcome, ParseOutcomeError, Record, Usage};
 pub use run::{

@@ -30,6 +30,9 @@ pub enum Load {
         /// the workload's order, whatever was answered.
         #[serde(default)]
         ready_queue: Option<ReadyOrder>,
+        /// How the rounds of a ready queue follow each other.
+        #[serde(default)]
+        rounds: Rounds,
     },
     /// A fixed number of users, each of whom sends when the last answer has ended and was thought
     /// about.
@@ -66,6 +69,20 @@ pub enum ReadyOrder {
     Random,
     /// The one that has been ready longest.
     Fifo,
+    /// The one whose turn is next in the workload; while its answer before has not ended, none.
+    Strict,
+}
+
+/// How the rounds of conversations follow each other: the first round are all first turns, the next all
+/// second ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rounds {
+    /// A conversation goes on as soon as its own last answer has ended.
+    #[default]
+    Overlap,
+    /// None goes on before all answers of its round have ended.
+    Barrier,
 }
 
 /// The time between the end of an answer and the next request of a user.

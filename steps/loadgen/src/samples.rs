@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use crate::{
     Arrivals, Class, ClientUse, Ended, Event, Load, Outcome, OutputLength, Process, Protocol, Rate,
-    Record, Reuse, RunInfo, Stop, Usage,
+    Record, Reuse, Rounds, RunInfo, Stop, Usage,
 };
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -65,6 +65,7 @@ pub(crate) fn open() -> Load {
         seed: 0,
         max_in_flight: None,
         ready_queue: None,
+        rounds: Rounds::Overlap,
     }
 }
 

@@ -6,8 +6,8 @@
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use crate::{
-    Arrivals, Load, PlanError, Rate, ReadyOrder, Reuse, RunPlan, Stop, Target, arrivals::paced,
-    protocol::RESERVED, run::ReadyQueue,
+    Arrivals, Load, PlanError, Rate, ReadyOrder, Reuse, Rounds, RunPlan, Stop, Target,
+    arrivals::paced, protocol::RESERVED, run::ReadyQueue,
 };
 
 /// More arrivals than this would need gigabytes just to be listed.
@@ -35,9 +35,10 @@ impl RunPlan {
                 arrivals,
                 seed,
                 ready_queue: Some(order),
+                rounds,
                 ..
             } => self
-                .ready(arrivals, *seed, *order)
+                .ready(arrivals, *seed, (*order, *rounds))
                 .map(|queue| Schedule::Ready(Arc::new(queue))),
             Load::Closed { sessions: true, .. } => {
                 let (most, sessions) = (self.closed()?, Some(self.sessions()?));
@@ -59,7 +60,7 @@ impl RunPlan {
         &self,
         arrivals: &Arrivals,
         seed: u64,
-        order: ReadyOrder,
+        (order, rounds): (ReadyOrder, Rounds),
     ) -> Result<ReadyQueue, PlanError> {
         let Arrivals::Paced { process, rate } = arrivals else {
             return Err(PlanError::Sessions(
@@ -87,7 +88,7 @@ impl RunPlan {
         Ok(ReadyQueue::new(
             Box::new(instants),
             conversations,
-            order,
+            (order, rounds),
             seed,
         ))
     }
@@ -272,6 +273,7 @@ mod tests {
             seed: 1,
             max_in_flight: None,
             ready_queue: None,
+            rounds: Rounds::Overlap,
         }
     }
 

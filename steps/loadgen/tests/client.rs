@@ -16,8 +16,8 @@ use std::{
 
 use loadgen::{
     Arrivals, Class, Ended, EventTime, Generation, Limits, Load, Metrics, NoObserver, Observer,
-    ObserverError, Outcome, Process, Progress, Prompt, Protocol, Rate, Record, Request, Reuse, Run,
-    RunError, RunPlan, Secret, Stop, Target, Timeouts, Trust, Workload, run,
+    ObserverError, Outcome, Process, Progress, Prompt, Protocol, Rate, Record, Request, Reuse,
+    Rounds, Run, RunError, RunPlan, Secret, Stop, Target, Timeouts, Trust, Workload, run,
 };
 use server::{DONE, FINISH, HEAD, Server, Then, USAGE, chunk, good, piece, until_closed, write};
 
@@ -546,6 +546,7 @@ async fn a_cap_holds_arrivals_back_and_shows_the_queue() {
         seed: 0,
         max_in_flight,
         ready_queue: None,
+        rounds: Rounds::Overlap,
     };
     let result = go(plan).await;
     result.records.iter().for_each(assert_good);
@@ -576,6 +577,7 @@ async fn open_arrivals_keep_their_instants_and_may_cycle() {
         seed: 0,
         max_in_flight: None,
         ready_queue: None,
+        rounds: Rounds::Overlap,
     };
     plan.stop = Stop::Requests(NonZeroU64::new(5).unwrap());
     plan.reuse = Reuse::Cycle;
@@ -658,6 +660,7 @@ async fn cancelling_does_not_wait_for_far_arrivals_nor_for_the_cap() {
         seed: 0,
         max_in_flight,
         ready_queue: None,
+        rounds: Rounds::Overlap,
     };
     let cancel = async move {
         tokio::task::spawn_blocking(move || first_seen.recv().unwrap())
@@ -1003,6 +1006,7 @@ async fn a_server_that_pauses_shows_in_what_users_of_an_open_loop_waited() {
         seed: 0,
         max_in_flight: Some(NonZeroU32::MIN),
         ready_queue: None,
+        rounds: Rounds::Overlap,
     })
     .await;
     // From its dispatch only one request was slow: a client that counts so has seen nothing.
@@ -1111,6 +1115,7 @@ async fn several_threads_share_the_work_and_lose_nothing() {
             seed: 5,
             max_in_flight: NonZeroU32::new(3),
             ready_queue: None,
+            rounds: Rounds::Overlap,
         },
     ] {
         let mut plan = plan(server.address, 200);

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use loadgen::{
     Arrivals, Class, Ended, EventTime, Generation, HttpVersion, Limits, Load, OfflineServer,
-    Outcome, Piece, Process, Prompt, Protocol, Rate, Request, Reuse, Run, RunPlan, Stop, Target,
-    Threads, Timeouts, Told, Trust, Workload, run_offline,
+    Outcome, Piece, Process, Prompt, Protocol, Rate, ReadyOrder, Request, Reuse, Rounds, Run,
+    RunPlan, Stop, Target, Threads, Timeouts, Told, Trust, Workload, run_offline,
 };
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -25,6 +25,8 @@ struct Paced {
     stalls: Option<u64>,
     /// One whose answer is no answer.
     garbled: Option<u64>,
+    /// One that is answered a second later than others.
+    slow: Option<&'static str>,
     /// Whether it refuses everything, at once.
     refuses: bool,
     cancelled: Vec<u64>,
@@ -35,7 +37,15 @@ impl OfflineServer for Paced {
     fn ask(&mut self, request: u64, body: Bytes, at: u64) {
         self.bodies.push(serde_json::from_slice(&body).unwrap());
         if self.silent != Some(request) {
-            let wait = if self.refuses { 0 } else { 50 * MS };
+            let prompt = self.bodies.last().and_then(|body| body["prompt"].as_str());
+            let is_slow = self
+                .slow
+                .is_some_and(|slow| prompt.is_some_and(|p| p.ends_with(slow)));
+            let wait = match (self.refuses, is_slow) {
+                (true, _) => 0,
+                (false, true) => 1050 * MS,
+                (false, false) => 50 * MS,
+            };
             self.due.push(Reverse((at + wait, request, 0)));
         }
     }
@@ -152,6 +162,7 @@ fn an_open_loop_is_the_same_every_time() {
         seed: 7,
         max_in_flight: NonZeroU32::new(5),
         ready_queue: None,
+        rounds: Rounds::Overlap,
     };
     let once = play(plan(open(), 300), &mut Paced::default());
     let again = play(plan(open(), 300), &mut Paced::default());
@@ -230,6 +241,7 @@ fn a_run_that_is_stopped_drops_what_is_under_way() {
             seed: 0,
             max_in_flight: NonZeroU32::new(2),
             ready_queue: None,
+            rounds: Rounds::Overlap,
         },
         1000,
     );
@@ -241,4 +253,162 @@ fn a_run_that_is_stopped_drops_what_is_under_way() {
     let (completed, dropped) = (count(Outcome::Completed), count(Outcome::Dropped));
     assert!(completed > 0 && dropped > 0, "{completed} {dropped}");
     assert_eq!(completed + dropped, 1000);
+}
+
+/// The suites' own example: conversations of two, three and four turns, of which the second's first
+/// answer takes long. Which prompts are sent, and the records of all.
+fn ordered(order: ReadyOrder, rounds: Rounds, server: &mut Paced) -> (String, Run) {
+    let load = Load::Open {
+        arrivals: Arrivals::at(Process::Constant, Rate::per_second(1000.0).unwrap()),
+        seed: 7,
+        max_in_flight: None,
+        ready_queue: Some(order),
+        rounds,
+    };
+    let mut plan = plan(load, 9);
+    let turn = |(name, turn): (&str, u32)| {
+        let prompt = Prompt::Text(format!(" {name}{turn}"));
+        Request {
+            conversation: Some(name.to_owned()),
+            turn,
+            continues: turn > 1,
+            ..Request::new(
+                format!("{name}{turn}"),
+                prompt,
+                2,
+                NonZeroU32::new(3).unwrap(),
+            )
+        }
+    };
+    let rounds = [&["A", "B", "C"][..], &["A", "B", "C"], &["B", "C"], &["C"]];
+    let turns = (1..)
+        .zip(rounds)
+        .flat_map(|(i, names)| names.iter().map(move |name| (*name, i)));
+    plan.workload = Arc::new(Workload::new(turns.map(turn).collect()).unwrap());
+    let run = play(plan, server);
+    let last = |body: &serde_json::Value| {
+        let prompt = body["prompt"].as_str().unwrap();
+        prompt.rsplit(' ').next().unwrap().to_owned()
+    };
+    let sent: Vec<String> = server.bodies.iter().map(last).collect();
+    (sent.join(" "), run)
+}
+
+#[test]
+fn turns_are_taken_in_the_order_that_is_asked_for() {
+    let slow = || Paced {
+        slow: Some("B1"),
+        ..Paced::default()
+    };
+    for (order, rounds, server, expected) in [
+        // Where answers come back in order, all are the same.
+        (
+            ReadyOrder::Fifo,
+            Rounds::Overlap,
+            Paced::default(),
+            "A1 B1 C1 A2 B2 C2 B3 C3 C4",
+        ),
+        (
+            ReadyOrder::Strict,
+            Rounds::Overlap,
+            Paced::default(),
+            "A1 B1 C1 A2 B2 C2 B3 C3 C4",
+        ),
+        // By completion, whoever is slow falls behind.
+        (
+            ReadyOrder::Fifo,
+            Rounds::Overlap,
+            slow(),
+            "A1 B1 C1 A2 C2 C3 C4 B2 B3",
+        ),
+        (
+            ReadyOrder::Strict,
+            Rounds::Overlap,
+            slow(),
+            "A1 B1 C1 A2 B2 C2 B3 C3 C4",
+        ),
+        (
+            ReadyOrder::Fifo,
+            Rounds::Barrier,
+            slow(),
+            "A1 B1 C1 A2 B2 C2 B3 C3 C4",
+        ),
+        (
+            ReadyOrder::Strict,
+            Rounds::Barrier,
+            slow(),
+            "A1 B1 C1 A2 B2 C2 B3 C3 C4",
+        ),
+    ] {
+        let mut server = server;
+        let (sent, run) = ordered(order, rounds, &mut server);
+        assert_eq!(sent, expected, "{order:?} {rounds:?}");
+        assert!(run.records.iter().all(|r| r.outcome == Outcome::Completed));
+    }
+}
+
+/// When the first request of each turn was sent, and when the last of it was over, in milliseconds.
+fn rounds_of(run: &Run) -> Vec<(u64, u64)> {
+    let of = |turn| run.records.iter().filter(move |r| r.turn == turn);
+    let turns = (1..).take_while(|turn| of(*turn).next().is_some());
+    turns
+        .map(|turn| {
+            let first = of(turn).filter_map(|r| r.dispatched).min();
+            let last = of(turn).map(|r| r.done).max();
+            (first.unwrap_or(u64::MAX) / MS, last.unwrap_or(0) / MS)
+        })
+        .collect()
+}
+
+#[test]
+fn a_round_begins_when_all_of_the_one_before_it_has_ended() {
+    for order in [ReadyOrder::Fifo, ReadyOrder::Random, ReadyOrder::Strict] {
+        let mut server = Paced {
+            slow: Some("B1"),
+            ..Paced::default()
+        };
+        let (_, run) = ordered(order, Rounds::Barrier, &mut server);
+        let rounds = rounds_of(&run);
+        assert_eq!(rounds.len(), 4, "{order:?}");
+        assert!(
+            rounds.windows(2).all(|pair| pair[1].0 >= pair[0].1),
+            "{rounds:?}"
+        );
+        assert!(rounds[0].1 >= 1000, "{rounds:?}");
+    }
+    // Without it the second round has begun long before.
+    let mut server = Paced {
+        slow: Some("B1"),
+        ..Paced::default()
+    };
+    let (_, run) = ordered(ReadyOrder::Fifo, Rounds::Overlap, &mut server);
+    assert!(rounds_of(&run)[1].0 < 200);
+}
+
+#[test]
+fn a_failed_turn_holds_up_no_round_and_no_order() {
+    for (order, rounds) in [
+        (ReadyOrder::Strict, Rounds::Overlap),
+        (ReadyOrder::Fifo, Rounds::Barrier),
+        (ReadyOrder::Strict, Rounds::Barrier),
+    ] {
+        let mut server = Paced {
+            garbled: Some(1),
+            ..Paced::default()
+        };
+        let (sent, run) = ordered(order, rounds, &mut server);
+        assert_eq!(sent, "A1 B1 C1 A2 C2 C3 C4", "{order:?} {rounds:?}");
+        let outcome = |conversation: &str| -> Vec<Outcome> {
+            let of = |r: &&loadgen::Record| r.conversation.as_deref() == Some(conversation);
+            run.records.iter().filter(of).map(|r| r.outcome).collect()
+        };
+        let failed = Outcome::Failed(Class::BadOutput);
+        assert_eq!(outcome("B"), [failed, Outcome::Dropped, Outcome::Dropped]);
+        assert!(
+            outcome("A")
+                .iter()
+                .chain(&outcome("C"))
+                .all(|o| *o == Outcome::Completed)
+        );
+    }
 }

@@ -6,7 +6,7 @@ use engine::source::Place;
 use engine::step::StepError;
 use engine::types::{Nested, Positive};
 use engine::value::Table;
-use loadgen::{Arrivals, Load, Process, Profile, Rate, ReadyOrder, Stage, Think};
+use loadgen::{Arrivals, Load, Process, Profile, Rate, ReadyOrder, Rounds, Stage, Think};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -45,6 +45,9 @@ engine::choices! {
         Random = "random",
         /// The one that has been ready longest.
         Fifo = "fifo",
+        /// The one whose turn is next in the workload, and none while its answer before has not ended: what
+        /// is slow holds up everything behind it.
+        Strict = "strict",
     }
 }
 
@@ -53,6 +56,7 @@ impl From<ReadyChoice> for ReadyOrder {
         match choice {
             ReadyChoice::Random => Self::Random,
             ReadyChoice::Fifo => Self::Fifo,
+            ReadyChoice::Strict => Self::Strict,
         }
     }
 }
@@ -98,6 +102,9 @@ macro_rules! with_load {
                 /// this order; an arrival that finds none passes unused. Without it arrivals take requests in
                 /// the workload's order.
                 ready_queue: Option<ReadyChoice>;
+                /// Open loop, with a ready queue: conversations go on in rounds; none begins before all answers of
+                /// the one before it have ended.
+                round_barrier: bool = false;
                 /// Closed loop: users, each of whom sends when the last answer has ended.
                 concurrency: Option<NonZeroU32>, in "users";
                 /// Closed loop: how long a user thinks between an answer and the next request, on average.
@@ -127,6 +134,7 @@ macro_rules! with_load {
                     speed: self.speed,
                     max_in_flight: self.max_in_flight,
                     ready_queue: self.ready_queue,
+                    round_barrier: self.round_barrier,
                     concurrency: self.concurrency,
                     think_time: self.think_time,
                     think: self.think,
@@ -150,6 +158,7 @@ pub(super) struct LoadOptions<'a> {
     pub(super) speed: Option<Positive>,
     pub(super) max_in_flight: Option<NonZeroU32>,
     pub(super) ready_queue: Option<ReadyChoice>,
+    pub(super) round_barrier: bool,
     pub(super) concurrency: Option<NonZeroU32>,
     pub(super) think_time: Option<Duration>,
     pub(super) think: ThinkChoice,
@@ -180,6 +189,7 @@ impl LoadOptions<'_> {
             speed: None,
             max_in_flight: None,
             ready_queue: None,
+            round_barrier: false,
             concurrency: None,
             think_time: None,
             think: ThinkChoice::Constant,
@@ -309,7 +319,7 @@ impl LoadOptions<'_> {
         ]
     }
 
-    fn of_conversations(&self) -> [Contradiction; 3] {
+    fn of_conversations(&self) -> [Contradiction; 4] {
         let closed = self.concurrency.is_some();
         [
             Contradiction {
@@ -333,6 +343,13 @@ impl LoadOptions<'_> {
                 label: "not used",
                 help: "give `request_rate`; users of a closed loop with `sessions = true` follow each other at once",
             },
+            Contradiction {
+                wrong: self.round_barrier && self.ready_queue.is_none(),
+                option: "round_barrier",
+                message: "only a ready queue has rounds",
+                label: "not used",
+                help: "write `ready_queue = \"fifo\"` beside it, or remove it",
+            },
         ]
     }
 
@@ -355,6 +372,10 @@ impl LoadOptions<'_> {
             seed,
             max_in_flight: self.max_in_flight,
             ready_queue: self.ready_queue.map(Into::into),
+            rounds: match self.round_barrier {
+                true => Rounds::Barrier,
+                false => Rounds::Overlap,
+            },
         })
     }
 

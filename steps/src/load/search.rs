@@ -23,7 +23,7 @@ use engine::types::{Artifact, Lease, Positive, Text};
 use engine::value::Table;
 use loadgen::{
     Arrivals, Breakdown, By, Check, ClientError, Ended, Generation, Limits, Load, Metrics,
-    NoObserver, Part, Process, Rate, Record, Reuse, RunPlan, Secret, Slo, SloResults, Stop,
+    NoObserver, Part, Process, Rate, Record, Reuse, Rounds, RunPlan, Secret, Slo, SloResults, Stop,
     Threads, Thresholds, Timeouts, Workload,
 };
 use serde::{Deserialize, Serialize};
@@ -205,6 +205,7 @@ impl LoadSearch {
                 seed: self.seed.wrapping_add(trial),
                 max_in_flight: None,
                 ready_queue: None,
+                rounds: Rounds::Overlap,
             }),
             SearchChoice::Concurrency => Ok(Load::closed(users(value))),
         }

@@ -1,17 +1,48 @@
 //! Workloads that are made, one file per maker: what each asks, in which order, and how much of it a
 //! prefix cache could hold; what makers draw with; and the share of memory that goes with a trace.
 
-mod memory_fraction;
-mod multi_model;
-mod multi_turn;
-mod numpy;
+// Prompts that are drawn.
 pub(crate) mod prompts;
+
+mod mix;
+mod multi_turn;
+mod random_ids;
 mod shared_prefix;
 
+// Conversations that were held, out of published data sets.
+mod records;
+mod talks;
+
+mod published;
+
+mod chat;
+mod loogle;
+mod python_literal;
+mod sharegpt;
+mod ultrachat;
+
+// Traces.
+mod trace;
+
+mod memory_fraction;
+mod multi_model;
+
+// Random numbers of others.
+mod mersenne;
+mod numpy;
+mod python_random;
+
+pub(crate) use chat::WorkloadChat;
+pub(crate) use loogle::WorkloadLoogle;
 pub(crate) use memory_fraction::WorkloadMemoryFraction;
+pub(crate) use mix::WorkloadMix;
 pub(crate) use multi_model::WorkloadMultiModel;
 pub(crate) use multi_turn::WorkloadMultiTurn;
+pub(crate) use random_ids::WorkloadRandomIds;
 pub(crate) use shared_prefix::WorkloadSharedPrefix;
+pub(crate) use sharegpt::WorkloadSharegpt;
+pub(crate) use trace::WorkloadTrace;
+pub(crate) use ultrachat::WorkloadUltrachat;
 
 use engine::options::Parser;
 use engine::source::Place;

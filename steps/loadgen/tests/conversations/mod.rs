@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use loadgen::{
     Arrivals, Ended, Load, Outcome, PlanError, Process, Prompt, Protocol, Rate, ReadyOrder, Record,
-    Request, Reuse, RunPlan, Stop, Workload,
+    Request, Reuse, Rounds, RunPlan, Stop, Workload,
 };
 use serde_json::{Value, json};
 
@@ -60,6 +60,7 @@ fn ready(plan: &mut RunPlan, process: Process, rate: f64, order: ReadyOrder) {
         seed: 7,
         max_in_flight: None,
         ready_queue: Some(order),
+        rounds: Rounds::Overlap,
     };
 }
 
