@@ -7,7 +7,7 @@
 use crate::graph::NodeId;
 use crate::logs::Diagnosis;
 use crate::options::{Options, Parser, Walk};
-use crate::process::ProcessSpec;
+use crate::process::{ProcessSpec, Supervisor};
 use crate::step::{Resolved, StepError};
 use crate::types::{Artifact, Lease};
 use std::collections::BTreeMap;
@@ -130,6 +130,20 @@ pub enum Probe {
 /// A service that can be launched.
 #[async_trait::async_trait]
 pub trait Service: Send + Sync {
+    /// Brings about what a launch needs and nobody keeps for it, such as an environment in a cache; done
+    /// before [`launch`](Self::launch). May take long, and is dropped where the service is no longer
+    /// wanted.
+    ///
+    /// # Errors
+    /// Why it cannot be brought about; the launch has failed then.
+    async fn prepare(
+        &self,
+        _context: &LaunchContext,
+        _supervisor: &Supervisor,
+    ) -> Result<(), StepError> {
+        Ok(())
+    }
+
     /// Says what to start.
     ///
     /// # Errors

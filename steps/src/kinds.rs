@@ -25,6 +25,8 @@ kinds! {
     Chart = "chart";
     /// What a simulated device has and how long its steps take, as TOML.
     DeviceProfile = "device profile";
+    /// An environment of locked Python packages, see `env.python`.
+    PythonEnvironment = "python environment";
     /// A folder of whatever a command wrote.
     Files = "files";
     /// A server that speaks the OpenAI protocol.

@@ -18,6 +18,8 @@ pub mod figures;
 mod files;
 mod http;
 
+mod python;
+
 // The families, in the order in which a plan uses them.
 mod model;
 
@@ -54,6 +56,7 @@ use engine::library::Library;
 /// Returns every kind of step and service that plans can use.
 pub fn library() -> Library {
     Library::default()
+        .step::<python::EnvPython>()
         .step::<model::ModelDerive>()
         .step::<model::ModelWeights>()
         .step::<download::ModelDownload>()
@@ -72,6 +75,8 @@ pub fn library() -> Library {
         .step::<workload::WorkloadMultiModel>()
         .step::<workload::WorkloadMemoryFraction>()
         .service::<server::ServerEmbedded>()
+        .service::<server::ServerSglang>()
+        .service::<server::ServerVllm>()
         .service::<server::ServerExternal>()
         .service::<server::ServerCommand>()
         .service::<multimodel::Controller>()

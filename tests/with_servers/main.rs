@@ -3,9 +3,11 @@
 mod caching;
 mod calibrating;
 mod controlling;
+mod environments;
 mod held_to_the_truth;
 mod in_browser;
 mod kills;
+mod known_servers;
 mod misbehaving;
 mod models;
 mod multi_turn;
@@ -20,4 +22,5 @@ mod truth;
 mod twin;
 mod unhealthy;
 mod with_foreign_client;
+mod with_real_servers;
 mod world;

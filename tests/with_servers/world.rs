@@ -65,9 +65,12 @@ impl World {
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        self.start_command(&mut self.command(arguments))
+    }
+
+    fn start_command(&self, command: &mut Command) -> Running {
         let (stdout, stderr) = (self.path("stdout"), self.path("stderr"));
         let file = |path: &Path| fs::File::create(path).expect("a file");
-        let mut command = self.command(arguments);
         let child = command
             .stdout(file(&stdout))
             .stderr(file(&stderr))
@@ -82,6 +85,11 @@ impl World {
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
         self.start(arguments).finish()
+    }
+
+    /// Runs what takes longer than anything else here.
+    pub(crate) fn run_within(&self, limit: Duration, mut command: Command) -> Finished {
+        self.start_command(&mut command).finish_within(limit)
     }
 
     /// Processes whose command line names this world.
@@ -126,8 +134,12 @@ impl Running {
         self.child.try_wait().expect("a child").is_some()
     }
 
-    pub(crate) fn finish(mut self) -> Finished {
-        let status = wait_for("the binary to end", || {
+    pub(crate) fn finish(self) -> Finished {
+        self.finish_within(LIMIT)
+    }
+
+    fn finish_within(mut self, limit: Duration) -> Finished {
+        let status = wait_within(limit, "the binary to end", || {
             self.child.try_wait().expect("a child")
         });
         let stderr = fs::read_to_string(&self.stderr).unwrap_or_default();
@@ -148,13 +160,18 @@ impl Drop for Running {
 }
 
 /// Asks until there is an answer; fails the test when there is none in time.
-pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    wait_within(LIMIT, what, ask)
+}
+
+/// The same, with a limit of its own.
+fn wait_within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(began.elapsed() < LIMIT, "waited too long for {what}");
+        assert!(began.elapsed() < limit, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

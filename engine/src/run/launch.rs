@@ -84,6 +84,15 @@ impl Launching {
             None => return self.tell(ServiceNews::never_up(self.node)).await,
         };
         self.context.claims.clone_from(&claim.parts);
+        let prepared = tokio::select! {
+            prepared = self.service.prepare(&self.context, &self.supervisor) => prepared,
+            () = told(self.stopped.clone()) => {
+                return self.tell(ServiceNews::never_up(self.node)).await;
+            }
+        };
+        if let Err(error) = prepared {
+            return self.tell(ServiceNews::LaunchFailed(self.node, error)).await;
+        }
         let began = Instant::now();
         let mut started = match self.start().await {
             Ok(started) => started,

@@ -1,9 +1,11 @@
 //! Load on a server: `load.warm` brings it into its stride, `load.test` measures it.
 
+mod applied;
 mod arrivals;
 mod bisect;
 mod calibrate;
 mod calibration;
+mod counters;
 mod recompute;
 mod records;
 mod rehearsal;

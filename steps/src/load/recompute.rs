@@ -1,8 +1,9 @@
 //! Numbers of old records by the definitions of now: records are raw, and everything else follows
 //! from them.
 
+use super::counters::{self, Counts};
 use super::timeline::Timeline;
-use super::{records, test, truth};
+use super::{applied, records, test, truth};
 use crate::breakdown;
 use crate::files;
 use crate::result::{MeasuredFile, Row};
@@ -32,6 +33,7 @@ pub fn recompute(sample: &Path, to: &Path) -> Result<Recomputed, StepError> {
     let old: MeasuredFile = files::read_json(&sample.join("result.json"))?;
     let info: RunInfo = detail(&old.details, "info")?;
     let causality: Option<Causality> = detail(&old.details, "causality")?;
+    let counted: Option<Counts> = detail(&old.details, "counters")?;
     let told = sample.join("timeline.json");
     let timeline = match told.exists() {
         true => files::read_json(&told)?,
@@ -42,10 +44,12 @@ pub fn recompute(sample: &Path, to: &Path) -> Result<Recomputed, StepError> {
     let metrics = Metrics::of(&info, &records);
     let judged = loadgen::judge(&info, &records, &metrics, None, &Thresholds::default());
     let judged = truth::judged(judged, causality.as_ref());
+    let judged = applied::judged(judged, &old.target);
     let simulated = old.simulated().map(str::to_owned);
     let simulated = simulated.as_deref();
     let mut new = test::measured(&info, &metrics, &judged, None, old.target)?;
     truth::describe(causality.as_ref(), &mut new);
+    counters::describe(counted.as_ref(), &mut new);
     timeline.measure(&mut new);
     files::create_dir(to)?;
     files::write_json(&to.join("result.json"), &new)?;

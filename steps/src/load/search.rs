@@ -1,6 +1,7 @@
 //! `load.search`: the highest request rate, or the most users, at which a server keeps its
 //! objectives, or, without any, at which it keeps up.
 
+use super::applied;
 use super::arrivals::LoadOptions;
 use super::bisect::{Bisection, Tallies, Tally};
 use super::calibration::{Calibration, Measurement};
@@ -509,7 +510,8 @@ impl Step for LoadSearch {
         let mut report = self.report(held, broke, trials.len());
         report.verdict = report
             .verdict
-            .map(|verdict| distorted(verdict, error.as_ref(), &result));
+            .map(|verdict| distorted(verdict, error.as_ref(), &result))
+            .map(|verdict| applied::held(verdict, &result.target));
         Ok(report)
     }
 }

@@ -1,9 +1,11 @@
 //! `load.test`: one sample of a server under a stated load.
 
+use super::applied;
 use super::arrivals::{
     ArrivalChoice, LoadOptions, ReadyChoice, StageOptions, ThinkChoice, with_load,
 };
 use super::calibration::{Calibration, Measurement};
+use super::counters;
 use super::recompute::write_views;
 use super::records::RecordFiles;
 use super::timeline::{self, Timeline};
@@ -17,6 +19,7 @@ use crate::files;
 use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::result::{Definition, MeasuredFile, Row, simulated};
+use crate::server::known::ASKED;
 use crate::server::own;
 use engine::options::Parser;
 use engine::service::Endpoint;
@@ -249,6 +252,7 @@ impl Step for LoadTest {
         let info = server_info(endpoint).await;
         let trace = ServerTrace::begin(self.causality, endpoint, &info)?;
         let target = describe(endpoint, info.ok());
+        let counted = counters::read(endpoint).await;
         let simulated = simulated(&target).map(str::to_owned);
         let simulated = simulated.as_deref();
         let mut files = RecordFiles::create(context.output("records"), context, simulated)?;
@@ -258,6 +262,7 @@ impl Step for LoadTest {
         if run.info.ended == Ended::Interrupted {
             return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
         }
+        let counted = counters::since(counted, endpoint, &run.records).await;
         let causality = match trace {
             Some(trace) => Some(trace.causality(&run).await?),
             None => None,
@@ -272,10 +277,12 @@ impl Step for LoadTest {
             &Thresholds::default(),
         );
         let judged = truth::judged(judged, causality.as_ref());
+        let judged = applied::judged(judged, &target);
         let mut result = measured(&run.info, &metrics, &judged, error.as_ref(), target)?;
         let note = calibrated.and_then(|calibrated| calibrated.note(&run.records));
         result.notes.extend(note);
         truth::describe(causality.as_ref(), &mut result);
+        counters::describe(counted.as_ref(), &mut result);
         let timeline = Timeline::read(endpoint, &run.info).await?;
         conclude(context, &run, (&metrics, &judged), result, &timeline)
     }
@@ -438,7 +445,13 @@ fn describe(endpoint: &Endpoint, info: Option<Value>) -> BTreeMap<String, String
         .facts
         .iter()
         .filter(|(k, _)| {
-            ![own::ADDRESS_FILE, http::CA_CERTIFICATES, timeline::FACT].contains(&k.as_str())
+            ![
+                own::ADDRESS_FILE,
+                http::CA_CERTIFICATES,
+                timeline::FACT,
+                ASKED,
+            ]
+            .contains(&k.as_str())
         })
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();

@@ -89,7 +89,7 @@ impl Service for ServerCommand {
             .iter()
             .map(|(k, v)| Ok((k.clone(), fill(v)?)))
             .collect::<Result<_, StepError>>()?;
-        let env = super::environment(declared, &self.inherit);
+        let env = super::child_environment(declared, &self.inherit);
         let cwd = std::env::current_dir()
             .map_err(|e| StepError::because("could not find the working folder", e))?;
         let spec = context.process(argv, env, &cwd);

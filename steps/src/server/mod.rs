@@ -1,15 +1,17 @@
-//! Servers as services: the embedded one, one that runs already, any command.
+//! Servers as services: the embedded one, those of others by name, one that runs already, any command.
 
 mod command;
 mod device;
 mod embedded;
 mod external;
 pub(crate) mod flush;
+pub(crate) mod known;
 pub(crate) mod own;
 
 pub(crate) use command::ServerCommand;
-pub(crate) use embedded::{ServerEmbedded, SwapPolicy};
+pub(crate) use embedded::{SchedulePolicy, ServerEmbedded, SwapPolicy, WritePolicy};
 pub(crate) use external::ServerExternal;
+pub(crate) use known::{ServerSglang, ServerVllm};
 
 use crate::http::{self, Peer};
 use engine::service::{Endpoint, Probe};
@@ -82,7 +84,10 @@ fn flags(arguments: &Arguments, resolved: &Resolved) -> Result<Vec<String>, Step
 }
 
 /// The environment of a child: what is declared, and what it inherits by name.
-fn environment(declared: BTreeMap<String, String>, inherit: &[String]) -> BTreeMap<String, String> {
+fn child_environment(
+    declared: BTreeMap<String, String>,
+    inherit: &[String],
+) -> BTreeMap<String, String> {
     let inherited = inherit
         .iter()
         .filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));

@@ -91,6 +91,14 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
             what: "data of ShareGPT",
         },
     },
+    Capability {
+        tests: "real SGLang and vLLM, which their first run installs (minutes)",
+        filter: "with_real_servers",
+        source: Source::Pypi {
+            script: "tests/with_servers/foreign/engines.py",
+            what: "uv",
+        },
+    },
 ];
 
 impl Capability {

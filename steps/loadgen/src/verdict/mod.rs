@@ -61,6 +61,8 @@ pub enum Check {
     Backlog,
     /// What contradicts the server's own word: instants out of their order, other counts.
     Causality,
+    /// What the server applied of what it was asked for.
+    Applied,
 }
 
 /// One reason not to trust a result fully.

@@ -1,0 +1,94 @@
+//! `server.sglang`: SGLang from an environment.
+
+use super::LoadFormat;
+use super::applied::Source;
+use super::asked::{Form, Given};
+use super::{Nature, known_server};
+use crate::server::{SchedulePolicy, WritePolicy};
+use engine::types::Positive;
+use std::num::NonZeroU32;
+
+const SGLANG: Nature = Nature {
+    name: "SGLang",
+    package: "sglang",
+    program: &["python", "-m", "sglang.launch_server"],
+    model_flag: &["--model-path"],
+    variables: &[("HF_HUB_OFFLINE", "1")],
+    version: ("/server_info", "/version"),
+    applied: &[Source::Json("/server_info")],
+    aliases: &[
+        ("tp", "tp_size"),
+        ("tensor_parallel_size", "tp_size"),
+        ("dp", "dp_size"),
+        ("data_parallel_size", "dp_size"),
+        // What was asked for stands under its own name; this is what the cache got.
+        ("max_total_tokens", "max_total_num_tokens"),
+    ],
+};
+
+known_server! {
+    /// Options of `server.sglang`.
+    pub struct ServerSglang {
+        /// Where weights come from.
+        load_format: Option<LoadFormat>;
+        /// Longest sequence, prompt and answer.
+        context_length: Option<NonZeroU32>, in "tokens";
+        /// The share of memory that weights and cache get.
+        mem_fraction_static: Option<Positive>;
+        /// Tokens that the key-value cache holds; derived from memory if absent.
+        max_total_tokens: Option<NonZeroU32>, in "tokens";
+        /// Devices that share each layer.
+        tp_size: Option<NonZeroU32>, in "devices";
+        /// Tokens per block of the key-value cache.
+        page_size: Option<NonZeroU32>, in "tokens";
+        /// Which waiting request goes next.
+        schedule_policy: Option<SchedulePolicy>;
+        /// Whether nothing stays in the cache once nobody uses it.
+        disable_radix_cache: bool = false;
+        /// Whether prefixes are kept in host memory too, behind the cache.
+        enable_hierarchical_cache: bool = false;
+        /// Host memory for prefixes, in sizes of the cache.
+        hicache_ratio: Option<Positive>;
+        /// When prefixes are copied to host memory.
+        hicache_write_policy: Option<WritePolicy>;
+        /// Sequences that may run together.
+        max_running_requests: Option<NonZeroU32>, in "requests";
+        /// Prompt tokens that one step computes at most.
+        chunked_prefill_size: Option<NonZeroU32>, in "tokens";
+    }
+    use "server.sglang", SGLANG, 1, "Launches SGLang, and holds it to what was asked of it.";
+}
+
+impl ServerSglang {
+    fn given(&self) -> Vec<Given> {
+        let positive = |value: Option<Positive>| value.map(|Positive(value)| value);
+        let valued = [
+            Given::valued("served_model_name", self.served_model_name.as_ref()),
+            Given::valued("load_format", self.load_format.map(LoadFormat::word)),
+            Given::valued("context_length", self.context_length),
+            Given::valued("mem_fraction_static", positive(self.mem_fraction_static)),
+            Given::valued("max_total_tokens", self.max_total_tokens),
+            Given::valued("tp_size", self.tp_size),
+            Given::valued("page_size", self.page_size),
+            Given::valued(
+                "schedule_policy",
+                self.schedule_policy.map(SchedulePolicy::word),
+            ),
+            Given::valued("hicache_ratio", positive(self.hicache_ratio)),
+            Given::valued(
+                "hicache_write_policy",
+                self.hicache_write_policy.map(WritePolicy::word),
+            ),
+            Given::valued("max_running_requests", self.max_running_requests),
+            Given::valued("chunked_prefill_size", self.chunked_prefill_size),
+        ];
+        let bare = [
+            ("disable_radix_cache", self.disable_radix_cache),
+            ("enable_hierarchical_cache", self.enable_hierarchical_cache),
+            ("enable_metrics", self.metrics),
+            ("enable_cache_report", self.metrics),
+        ];
+        let bare = bare.map(|(name, is_on)| Given::on(name, is_on, Form::Bare));
+        valued.into_iter().flatten().chain(bare).collect()
+    }
+}

@@ -1,0 +1,92 @@
+//! `server.vllm`: vLLM from an environment.
+
+use super::applied::Source;
+use super::asked::{Form, Given};
+use super::{LoadFormat, Nature, known_server};
+use engine::types::Positive;
+use std::num::NonZeroU32;
+
+const VLLM: Nature = Nature {
+    name: "vLLM",
+    package: "vllm",
+    program: &["vllm", "serve"],
+    model_flag: &[],
+    // Without its developer mode it neither empties its cache nor tells what it applied.
+    variables: &[("HF_HUB_OFFLINE", "1"), ("VLLM_SERVER_DEV_MODE", "1")],
+    version: ("/version", "/version"),
+    // The first fails in an environment without pip; the others tell the cache and the longest sequence.
+    applied: &[
+        Source::Json("/server_info?config_format=json"),
+        Source::Labels("vllm:cache_config_info"),
+        Source::Models,
+    ],
+    aliases: &[("scheduling_policy", "policy")],
+};
+
+engine::choices! {
+    /// Which waiting request goes next.
+    pub enum VllmPolicy {
+        /// First come, first served.
+        Fcfs = "fcfs",
+        /// By the priority that requests have.
+        Priority = "priority",
+    }
+}
+
+known_server! {
+    /// Options of `server.vllm`.
+    pub struct ServerVllm {
+        /// Where weights come from.
+        load_format: Option<LoadFormat>;
+        /// Longest sequence, prompt and answer.
+        max_model_len: Option<NonZeroU32>, in "tokens";
+        /// The share of the GPU's memory that the server takes.
+        gpu_memory_utilization: Option<Positive>;
+        /// Devices that share each layer.
+        tensor_parallel_size: Option<NonZeroU32>, in "devices";
+        /// Tokens per block of the key-value cache.
+        block_size: Option<NonZeroU32>, in "tokens";
+        /// Which waiting request goes next.
+        scheduling_policy: Option<VllmPolicy>;
+        /// Whether prefixes stay in the cache.
+        enable_prefix_caching: bool = true;
+        /// Sequences that may run together.
+        max_num_seqs: Option<NonZeroU32>, in "requests";
+        /// Tokens that one step computes at most.
+        max_num_batched_tokens: Option<NonZeroU32>, in "tokens";
+        /// Whether nothing is compiled or captured: a quicker start and slower steps.
+        enforce_eager: bool = false;
+    }
+    use "server.vllm", VLLM, 1, "Launches vLLM, and holds it to what was asked of it.";
+}
+
+impl ServerVllm {
+    fn given(&self) -> Vec<Given> {
+        let memory = self.gpu_memory_utilization.map(|Positive(share)| share);
+        let valued = [
+            Given::valued("served_model_name", self.served_model_name.as_ref()),
+            Given::valued("load_format", self.load_format.map(LoadFormat::word)),
+            Given::valued("max_model_len", self.max_model_len),
+            Given::valued("gpu_memory_utilization", memory),
+            Given::valued("tensor_parallel_size", self.tensor_parallel_size),
+            Given::valued("block_size", self.block_size),
+            Given::valued(
+                "scheduling_policy",
+                self.scheduling_policy.map(VllmPolicy::word),
+            ),
+            Given::valued("max_num_seqs", self.max_num_seqs),
+            Given::valued("max_num_batched_tokens", self.max_num_batched_tokens),
+        ];
+        let on = [
+            (
+                "enable_prefix_caching",
+                self.enable_prefix_caching,
+                Form::Switch,
+            ),
+            ("enforce_eager", self.enforce_eager, Form::Bare),
+            ("enable_prompt_tokens_details", self.metrics, Form::Bare),
+        ];
+        let on = on.map(|(name, is_on, form)| Given::on(name, is_on, form));
+        valued.into_iter().flatten().chain(on).collect()
+    }
+}
