@@ -230,7 +230,17 @@ const RULES: &[Rule] = &[
 
 /// Words of lines that tell of something that the program got over.
 const HARMLESS: &[&str] = &[
-    "warning", " info ", "info:", "[i]", "[info]", " debug ", "[debug]", "warn:", "[w]",
+    "warning",
+    " info ",
+    "info:",
+    "[i]",
+    "[info]",
+    " debug ",
+    "[debug]",
+    "warn:",
+    "[w]",
+    // SGLang goes through all models that it knows, and not all can be imported.
+    "ignore import error",
 ];
 
 /// Finds out what a log says of a failure: the last line that tells something, because what ends a

@@ -135,7 +135,7 @@ impl Cache {
             bytes: bytes_in(&half.0),
         };
         files::write_json(&half.0.join(MARKER), &marker)?;
-        half.is_whole();
+        half.keep();
         Ok(())
     }
 
@@ -182,7 +182,8 @@ impl Half {
         }
     }
 
-    fn is_whole(self) {
+    /// It is whole: it stays.
+    fn keep(self) {
         std::mem::forget(self);
     }
 }
