@@ -195,6 +195,37 @@ fn what_does_not_fit_on_the_disk_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn heads_that_are_no_embeddings_are_stored() {
+    for kind in [9, 10] {
+        let mut config = small()[kind].clone();
+        let heads = |config: &Map<String, Value>| {
+            let tensors = Inventory::of(config).unwrap().tensors.into_iter();
+            let named = tensors.filter(|t| t.name == "lm_head.weight");
+            named.map(|t| t.shape).collect::<Vec<_>>()
+        };
+        assert!(heads(&config).is_empty());
+        config.insert("tie_word_embeddings".to_owned(), json!(false));
+        assert_eq!(heads(&config), [[320, 64]]);
+    }
+}
+
+#[test]
+fn files_that_were_cut_off_are_no_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let inventory = Inventory::of(&small()[2]).unwrap();
+    write(folder.path(), &inventory, &recipe(), &|_| true).unwrap();
+    let path = folder.path().join("model.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let error = Checkpoint::read(folder.path()).unwrap_err();
+    let (is, needed) = (whole.len() - 1, whole.len());
+    assert_eq!(
+        error.problem,
+        format!("it has {is} bytes, but its header asks for {needed}")
+    );
+}
+
+#[test]
 fn writing_ends_when_it_is_told_to() {
     let inventory = Inventory::of(&small()[0]).unwrap();
     let folder = tempfile::tempdir().unwrap();
