@@ -2,6 +2,7 @@
 
 use crate::fields::Fields;
 use crate::layouts::{decoder, deepseek, falcon, gpt2, grok, llava, opt};
+use crate::shapes::bounded;
 use crate::{Dtype, Inventory, Problem};
 use serde_json::{Map, Value};
 
@@ -103,6 +104,7 @@ impl Architecture {
     /// Lists the tensors of a model of this architecture.
     pub(crate) fn inventory(self, config: &Map<String, Value>) -> Result<Inventory, Problem> {
         let fields = Fields::new(config);
+        bounded(&fields)?;
         if self != Architecture::DeepseekV3 {
             refuse_quantised(&fields)?;
         }

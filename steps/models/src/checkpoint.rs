@@ -51,7 +51,8 @@ impl Checkpoint {
     /// Reads the headers of the weights in the folder `dir`; `None` if it has none.
     ///
     /// # Errors
-    /// If a file is not there, cannot be read, or is malformed.
+    /// If a file is not there, cannot be read, is malformed, or has other bytes than its header
+    /// says.
     pub fn read(dir: &Path) -> Result<Option<Self>, CheckpointError> {
         let mut checkpoint = Checkpoint::default();
         let shards = if dir.join(SINGLE_FILE).exists() {
@@ -64,22 +65,34 @@ impl Checkpoint {
         };
         for shard in shards {
             let path = dir.join(&shard);
-            let header = header(&path).map_err(|e| wrong(&path, e.to_string()))?;
-            for (name, entry) in header {
-                if name != "__metadata__" {
-                    let tensor = entry_of(&entry);
-                    let tensor =
-                        tensor.ok_or_else(|| wrong(&path, format!("`{name}` has no shape")))?;
-                    checkpoint.tensors.insert(name, tensor);
-                }
-            }
+            checkpoint.add(&path)?;
             checkpoint.files.push(shard);
         }
         Ok(Some(checkpoint))
     }
 
+    /// Adds the tensors of the file at `path`.
+    fn add(&mut self, path: &Path) -> Result<(), CheckpointError> {
+        let Header { object, at, bytes } = header(path).map_err(|e| wrong(path, e.to_string()))?;
+        let mut needed = at;
+        for (name, entry) in object {
+            if name == "__metadata__" {
+                continue;
+            }
+            let Entry { shape, dtype, end } = entry_of(&entry)
+                .ok_or_else(|| wrong(path, format!("`{name}` has no shape, type or place")))?;
+            needed = needed.max(at.saturating_add(end));
+            self.tensors.insert(name, (shape, dtype));
+        }
+        if bytes == needed {
+            return Ok(());
+        }
+        let problem = format!("it has {bytes} bytes, but its header asks for {needed}");
+        Err(wrong(path, problem))
+    }
+
     /// Compares the tensors with those that a configuration asks for. Copies need not be there, and
-    /// any plain type stands for another.
+    /// `F32`, `F16` and `BF16` stand for each other, since servers convert them.
     #[must_use]
     pub fn fit(&self, inventory: &Inventory) -> Fit {
         let mut used = 0;
@@ -91,7 +104,7 @@ impl Checkpoint {
                 Some((shape, _)) if *shape != tensor.shape => {
                     format!("`{name}` is {shape:?} there and {:?} here", tensor.shape)
                 }
-                Some((_, dtype)) if is_eight_bits(dtype) != (tensor.dtype == Dtype::F8E4M3) => {
+                Some((_, dtype)) if !stands_for(dtype, tensor.dtype) => {
                     format!("`{name}` is {dtype} there and {} here", tensor.dtype.name())
                 }
                 Some(_) => {
@@ -118,8 +131,11 @@ impl Checkpoint {
     }
 }
 
-fn is_eight_bits(dtype: &str) -> bool {
-    dtype == Dtype::F8E4M3.name()
+/// Whether a tensor of the type called `found` may be one of `wanted`.
+fn stands_for(found: &str, wanted: Dtype) -> bool {
+    let plain = [Dtype::F32, Dtype::F16, Dtype::Bf16];
+    let is_plain = plain.iter().any(|dtype| dtype.name() == found);
+    found == wanted.name() || plain.contains(&wanted) && is_plain
 }
 
 fn wrong(path: &Path, problem: impl Into<String>) -> CheckpointError {
@@ -148,8 +164,17 @@ fn listed(index: &Path) -> Result<BTreeSet<String>, CheckpointError> {
 }
 
 /// The header of a safetensors file.
-fn header(path: &Path) -> io::Result<Map<String, Value>> {
+struct Header {
+    object: Map<String, Value>,
+    /// Where the data begins.
+    at: u64,
+    /// Bytes of the whole file.
+    bytes: u64,
+}
+
+fn header(path: &Path) -> io::Result<Header> {
     let mut file = File::open(path)?;
+    let bytes = file.metadata()?.len();
     let mut length = [0; size_of::<u64>()];
     file.read_exact(&mut length)?;
     let length = u64::from_le_bytes(length);
@@ -157,7 +182,11 @@ fn header(path: &Path) -> io::Result<Map<String, Value>> {
         return Err(io::Error::other("it is no safetensors file"));
     }
     let text = bounded(file.take(length), length)?;
-    Ok(serde_json::from_slice(&text)?)
+    Ok(Header {
+        object: serde_json::from_slice(&text)?,
+        at: size_of::<u64>() as u64 + length,
+        bytes,
+    })
 }
 
 fn bounded(from: impl Read, most: u64) -> io::Result<Vec<u8>> {
@@ -169,8 +198,41 @@ fn bounded(from: impl Read, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn entry_of(entry: &Value) -> Option<(Vec<u64>, String)> {
+/// What a header says of a tensor.
+struct Entry {
+    shape: Vec<u64>,
+    dtype: String,
+    /// Where its data ends, from where that of all begins.
+    end: u64,
+}
+
+fn entry_of(entry: &Value) -> Option<Entry> {
     let shape = entry.get("shape")?.as_array()?;
     let shape: Option<Vec<u64>> = shape.iter().map(Value::as_u64).collect();
-    Some((shape?, entry.get("dtype")?.as_str()?.to_owned()))
+    Some(Entry {
+        shape: shape?,
+        dtype: entry.get("dtype")?.as_str()?.to_owned(),
+        end: entry.get("data_offsets")?.get(1)?.as_u64()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_types_stand_for_each_other() {
+        for (found, wanted, expected) in [
+            ("F32", Dtype::Bf16, true),
+            ("BF16", Dtype::F16, true),
+            ("I8", Dtype::Bf16, false),
+            ("F8_E5M2", Dtype::Bf16, false),
+            ("F8_E4M3", Dtype::Bf16, false),
+            ("F8_E4M3", Dtype::F8E4M3, true),
+            ("F8_E5M2", Dtype::F8E4M3, false),
+            ("BF16", Dtype::F8E4M3, false),
+        ] {
+            assert_eq!(stands_for(found, wanted), expected, "{found} {wanted:?}");
+        }
+    }
 }

@@ -3,8 +3,8 @@
 use crate::Problem;
 use serde_json::{Map, Value};
 
-/// Beyond this no dimension is meant, and products of several would overflow.
-pub(crate) const MAX_SIZE: u64 = 1 << 32;
+/// Beyond this no dimension is meant, and products of two sums of some would overflow.
+pub(crate) const MAX_SIZE: u64 = 1 << 31;
 
 /// An object of a configuration that is read by typed keys. A null counts as absent.
 #[derive(Debug, Clone)]
@@ -22,9 +22,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The same object under a name, for messages.
-    pub(crate) fn below(object: &'a Map<String, Value>, prefix: String) -> Self {
+    fn below(object: &'a Map<String, Value>, prefix: String) -> Self {
         Self { object, prefix }
+    }
+
+    /// An object that lies under `key`.
+    pub(crate) fn within(&self, key: &str, object: &'a Map<String, Value>) -> Self {
+        Self::below(object, format!("{}.", self.name(key)))
     }
 
     /// The object itself.
@@ -48,13 +52,20 @@ impl<'a> Fields<'a> {
         };
         let object = value.as_object();
         let object = object.ok_or_else(|| self.wrong(key, value, "an object"))?;
-        Ok(Fields::below(object, format!("{}.", self.name(key))))
+        Ok(self.within(key, object))
     }
 
     /// A positive integer, if the key is there.
     pub(crate) fn size(&self, key: &str) -> Result<Option<u64>, Problem> {
-        let size = |value: &Value| value.as_u64().filter(|n| (1..MAX_SIZE).contains(n));
-        self.typed(key, "a positive integer", size)
+        self.typed(key, "a positive integer", as_size)
+    }
+
+    /// One positive integer or a list of some, if the key is there.
+    pub(crate) fn sizes(&self, key: &str) -> Result<Option<Vec<u64>>, Problem> {
+        self.typed(key, "a positive integer", |value| match value {
+            Value::Array(list) if !list.is_empty() => list.iter().map(as_size).collect(),
+            value => Some(vec![as_size(value)?]),
+        })
     }
 
     /// An integer that may be zero; absent counts as zero.
@@ -125,6 +136,10 @@ impl<'a> Fields<'a> {
         let message = format!("`{name}` is `{}`, expected {expected}", short(value));
         Problem::new([name], message, format!("write {expected}"))
     }
+}
+
+fn as_size(value: &Value) -> Option<u64> {
+    value.as_u64().filter(|n| (1..MAX_SIZE).contains(n))
 }
 
 /// A value as JSON, cut to a length that fits a message.

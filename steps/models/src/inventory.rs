@@ -5,6 +5,9 @@
 use crate::{Architecture, Problem};
 use serde_json::{Map, Value};
 
+/// The most elements of a model: their bytes are counted without overflow in every type.
+const MOST_ELEMENTS: u64 = 1 << 60;
+
 /// The type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dtype {
@@ -128,6 +131,11 @@ impl Tensor {
         self.elements() * self.dtype.bytes()
     }
 
+    fn checked_elements(&self) -> Option<u64> {
+        let mut sides = self.shape.iter();
+        sides.try_fold(1, |product: u64, side| product.checked_mul(*side))
+    }
+
     /// Whether its elements are parameters that no other tensor has.
     fn counts(&self) -> bool {
         self.copy_of.is_none() && self.role != Role::Scale
@@ -159,9 +167,17 @@ impl Inventory {
     ///
     /// # Errors
     /// The first key that is missing, malformed or asks for weights that are not known; an
-    /// architecture that is not.
+    /// architecture that is not; more weights than can be counted in bytes.
     pub fn of(config: &Map<String, Value>) -> Result<Self, Problem> {
-        Architecture::of(config)?.inventory(config)
+        let inventory = Architecture::of(config)?.inventory(config)?;
+        let mut tensors = inventory.tensors.iter();
+        let sum = tensors.try_fold(0_u64, |sum, t| sum.checked_add(t.checked_elements()?));
+        if sum.is_some_and(|sum| sum <= MOST_ELEMENTS) {
+            return Ok(inventory);
+        }
+        let message = format!("the model has more than {MOST_ELEMENTS} weights");
+        let help = "write smaller sizes, fewer layers or fewer experts";
+        Err(Problem::new(["hidden_size"], message, help))
     }
 
     /// Number of parameters as publishers count them: what is shared counts once, and layers that

@@ -1,7 +1,9 @@
 //! What must divide what: shapes that no model of any architecture can have.
 //!
 //! Looks at keys by the names that most configurations use, so that it also judges architectures
-//! whose weights are not known. Every object of a configuration is judged by itself.
+//! whose weights are not known. Every object of a configuration is judged by itself, and what a base
+//! breaks already is no rule for what is derived from it: publishers name quantities alike that are
+//! not.
 
 use crate::Problem;
 use crate::derive::{LAYER_KEYS, LayerList, layer_lists};
@@ -17,15 +19,22 @@ const PER_TOKEN: &[&str] = &["num_experts_per_tok"];
 const GROUPS: &[&str] = &["n_group"];
 const CHOSEN_GROUPS: &[&str] = &["topk_group"];
 
-/// Quantities that are positive integers wherever they stand.
+/// Layers that predict further tokens.
+const PREDICTORS: &[&str] = &["num_nextn_predict_layers"];
+
+/// The most layers, and the most experts of a layer: no model has a tenth of that, and one that a
+/// slip describes must not fill the memory with names of tensors.
+const MOST: u64 = 1 << 16;
+
+/// The most experts of all layers, for the same reason.
+const MOST_EXPERTS: u64 = 1 << 20;
+
+/// Quantities that are positive integers wherever they stand, or lists of such: one for each layer,
+/// or for height and width.
 const SIZES: &[&[&str]] = &[
     HIDDEN,
     HEADS,
     KV_HEADS,
-    EXPERTS,
-    PER_TOKEN,
-    GROUPS,
-    CHOSEN_GROUPS,
     LAYER_KEYS,
     &["head_dim"],
     &["intermediate_size"],
@@ -35,6 +44,9 @@ const SIZES: &[&[&str]] = &[
     &["patch_size"],
     &["image_size"],
 ];
+
+/// Quantities that are zero where a model has none.
+const COUNTS: &[&[&str]] = &[EXPERTS, PER_TOKEN, GROUPS, CHOSEN_GROUPS];
 
 /// Tokens that stand for what is no text.
 const PLACEHOLDERS: &[&str] = &[
@@ -47,8 +59,39 @@ const PLACEHOLDERS: &[&str] = &[
 /// Finds what makes the shapes of `config`, a `config.json`, impossible; nothing if they are sound.
 #[must_use]
 pub fn impossible_shapes(config: &Map<String, Value>) -> Vec<Problem> {
+    judged(config, config)
+}
+
+/// Finds what makes the shapes of `config` impossible though those of `base`, from which it was
+/// derived, are not so in the same keys.
+pub(crate) fn newly_impossible(
+    config: &Map<String, Value>,
+    base: &Map<String, Value>,
+) -> Vec<Problem> {
+    let broken = impossible_shapes(base);
+    let is_new = |p: &Problem| !broken.iter().any(|known| known.keys == p.keys);
+    judged(config, base).into_iter().filter(is_new).collect()
+}
+
+/// Finds more layers or experts than can be listed, in `fields` and in the objects within.
+///
+/// # Errors
+/// The first key that says so.
+pub(crate) fn bounded(fields: &Fields<'_>) -> Result<(), Problem> {
     let mut problems = Vec::new();
-    judge(&Fields::new(config), &mut problems);
+    bounds(fields, &mut problems);
+    if let Some(problem) = problems.into_iter().next() {
+        return Err(problem);
+    }
+    let inner = fields.object().iter();
+    inner
+        .filter_map(|(key, value)| Some(fields.within(key, value.as_object()?)))
+        .try_for_each(|inner| bounded(&inner))
+}
+
+fn judged(config: &Map<String, Value>, base: &Map<String, Value>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    judge(&Fields::new(config), base, &mut problems);
     placeholders(config, &mut problems);
     problems
 }
@@ -87,23 +130,59 @@ impl Named {
     }
 }
 
-fn judge(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
+fn judge(fields: &Fields<'_>, base: &Map<String, Value>, problems: &mut Vec<Problem>) {
     sizes(fields, problems);
+    bounds(fields, problems);
     heads(fields, problems);
     experts(fields, problems);
-    layers(fields, problems);
+    layers(fields, base, problems);
     patches(fields, problems);
     for (key, value) in fields.object() {
         if let Value::Object(inner) = value {
-            let below = Fields::below(inner, format!("{}.", fields.name(key)));
-            judge(&below, problems);
+            let base = base.get(key).and_then(Value::as_object).unwrap_or(inner);
+            judge(&fields.within(key, inner), base, problems);
         }
     }
 }
 
 fn sizes(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
     for key in SIZES.iter().copied().flatten() {
-        problems.extend(fields.size(key).err());
+        problems.extend(fields.sizes(key).err());
+    }
+    for key in COUNTS.iter().copied().flatten() {
+        problems.extend(fields.count(key).err());
+    }
+}
+
+fn bounds(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
+    let before = problems.len();
+    for key in [LAYER_KEYS, PREDICTORS, EXPERTS].concat() {
+        if let Some(Named { key, value }) = Named::find(fields, &[key])
+            && value > MOST
+        {
+            let message = format!("`{key}` is {value}, expected at most {MOST}");
+            problems.push(Problem::new(
+                [key],
+                message,
+                format!("write at most {MOST}"),
+            ));
+        }
+    }
+    let (Some(layers), Some(experts)) = (
+        Named::find(fields, LAYER_KEYS),
+        Named::find(fields, EXPERTS),
+    ) else {
+        return;
+    };
+    let further = Named::find(fields, PREDICTORS).map_or(0, |n| n.value);
+    let all = (layers.value.saturating_add(further)).saturating_mul(experts.value);
+    if problems.len() == before && all > MOST_EXPERTS {
+        let message = format!(
+            "`{}` is {} and `{}` {}, which makes more than {MOST_EXPERTS} experts",
+            experts.key, experts.value, layers.key, layers.value
+        );
+        let help = "write fewer layers or fewer experts";
+        problems.push(Problem::new([experts.key, layers.key], message, help));
     }
 }
 
@@ -172,12 +251,12 @@ fn experts(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
 }
 
 /// Lists that depend on the number of layers.
-fn layers(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
+fn layers(fields: &Fields<'_>, base: &Map<String, Value>, problems: &mut Vec<Problem>) {
     let Some(layers) = Named::find(fields, LAYER_KEYS) else {
         return;
     };
     let n = layers.value;
-    for (key, list) in layer_lists(fields.object()) {
+    for (key, list) in layer_lists(fields.object(), base) {
         let key = fields.name(key);
         let (message, help) = match list {
             LayerList::PerLayer(length) if length as u64 != n => (
@@ -291,9 +370,13 @@ mod tests {
                  experts; write at most 4, or raise `topk_group`",
             ),
             (
-                json!({"text_config": {"num_hidden_layers": 2, "layer_types": ["a"]}}),
-                "`text_config.layer_types` has 1 entries for 2 layers; give it one entry per \
-                 layer, or mend `text_config.num_hidden_layers`",
+                json!({"num_hidden_layers": 65_537}),
+                "`num_hidden_layers` is 65537, expected at most 65536; write at most 65536",
+            ),
+            (
+                json!({"text_config": {"n_layer": 1024, "num_experts": 4096}}),
+                "`text_config.num_experts` is 4096 and `text_config.n_layer` 1024, which makes \
+                 more than 1048576 experts; write fewer layers or fewer experts",
             ),
             (
                 json!({"num_hidden_layers": 2, "mlp_only_layers": [0, 2]}),
@@ -317,6 +400,44 @@ mod tests {
         ] {
             assert_eq!(found(config.clone()), [expected], "{config}");
         }
+    }
+
+    #[test]
+    fn zero_experts_and_sizes_by_layer_or_side_are_sound() {
+        for config in [
+            json!({"num_local_experts": 0, "num_experts_per_tok": 0}),
+            json!({"num_hidden_layers": 2, "intermediate_size": [64, 128]}),
+            json!({"image_size": [448, 448], "patch_size": [14, 14]}),
+            json!({"num_hidden_layers": 26, "block_types": ["r", "r", "a"]}),
+        ] {
+            assert!(found(config.clone()).is_empty(), "{config}");
+        }
+        for config in [
+            json!({"intermediate_size": []}),
+            json!({"image_size": [448, 0]}),
+            json!({"num_experts": -1}),
+        ] {
+            assert_eq!(found(config.clone()).len(), 1, "{config}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_the_base_breaks_is_no_rule_for_what_comes_of_it() {
+        let object = |value: Value| value.as_object().expect("an object").clone();
+        let base = object(json!({
+            "hidden_size": 100, "num_attention_heads": 3, "vocab_size": {"text": 8},
+            "text_config": {"num_hidden_layers": 2, "layer_types": ["a", "b"]},
+        }));
+        let mut config = base.clone();
+        config.insert("hidden_size".to_owned(), json!(101));
+        assert_eq!(newly_impossible(&config, &base), []);
+        config["text_config"]["layer_types"] = json!(["a"]);
+        let found = newly_impossible(&config, &base);
+        let found: Vec<&str> = found.iter().map(|p| p.message.as_str()).collect();
+        assert_eq!(
+            found,
+            ["`text_config.layer_types` has 1 entries for 2 layers"]
+        );
     }
 
     #[test]

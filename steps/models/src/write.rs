@@ -109,6 +109,17 @@ pub fn write(
     recipe: &Recipe,
     go_on: &(dyn Fn(u64) -> bool + Sync),
 ) -> Result<Written, WriteError> {
+    write_by(PIECE, folder, inventory, recipe, go_on)
+}
+
+/// [`write`], `piece` elements at a time.
+fn write_by(
+    piece: u64,
+    folder: &Path,
+    inventory: &Inventory,
+    recipe: &Recipe,
+    go_on: &(dyn Fn(u64) -> bool + Sync),
+) -> Result<Written, WriteError> {
     let shards = cut(inventory, recipe.max_shard_bytes);
     let bytes = shards.iter().map(|shard| shard.bytes).sum();
     let (needed, free) = (bytes + SPARE, free_bytes(folder)?);
@@ -124,7 +135,7 @@ pub fn write(
         folder,
         inventory,
         recipe,
-        pieces: pieces(inventory, &shards),
+        pieces: pieces(piece, inventory, &shards),
         shards,
         next: AtomicUsize::new(0),
         done: AtomicU64::new(0),
@@ -151,14 +162,14 @@ struct Piece {
     elements: u64,
 }
 
-fn pieces(inventory: &Inventory, shards: &[Shard]) -> Vec<Piece> {
+fn pieces(most: u64, inventory: &Inventory, shards: &[Shard]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for (shard, content) in shards.iter().enumerate() {
         for (tensor, offset) in &content.tensors {
             let all = inventory.tensors[*tensor].elements();
             let mut from = 0;
             while from < all {
-                let elements = PIECE.min(all - from);
+                let elements = most.min(all - from);
                 pieces.push(Piece {
                     shard,
                     tensor: *tensor,
@@ -285,5 +296,51 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteE
         action,
         path,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SINGLE_FILE;
+    use serde_json::json;
+
+    /// The bytes of a checkpoint that was written `piece` elements at a time.
+    fn written(piece: u64, inventory: &Inventory) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = Recipe {
+            seed: 42,
+            std: 0.02,
+            max_shard_bytes: u64::MAX,
+            threads: NonZeroUsize::new(3),
+        };
+        write_by(piece, folder.path(), inventory, &recipe, &|_| true).unwrap();
+        std::fs::read(folder.path().join(SINGLE_FILE)).unwrap()
+    }
+
+    #[test]
+    fn every_piece_of_a_tensor_lies_where_it_belongs() {
+        let config = json!({
+            "model_type": "deepseek_v3", "hidden_size": 64, "intermediate_size": 96,
+            "moe_intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "vocab_size": 320, "n_routed_experts": 2, "num_experts_per_tok": 1,
+            "first_k_dense_replace": 1, "kv_lora_rank": 16, "qk_nope_head_dim": 8,
+            "qk_rope_head_dim": 8, "v_head_dim": 8,
+            "quantization_config": {"quant_method": "fp8", "weight_block_size": [16, 16]},
+        });
+        let inventory = Inventory::of(config.as_object().unwrap()).unwrap();
+        let shards = cut(&inventory, u64::MAX);
+        for piece in [7, 1000] {
+            let file = written(piece, &inventory);
+            for (tensor, offset) in &shards[0].tensors {
+                let tensor = &inventory.tensors[*tensor];
+                let mut whole = Vec::new();
+                Values::new(tensor, 42, 0.02).encode(0, tensor.elements(), &mut whole);
+                let at = usize::try_from(*offset).unwrap();
+                let found = &file[at..at + whole.len()];
+                assert!(found == whole, "{} by {piece}", tensor.name);
+            }
+            assert_eq!(file.len() as u64, shards[0].bytes);
+        }
     }
 }

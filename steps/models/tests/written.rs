@@ -182,7 +182,7 @@ fn the_seed_the_deviation_and_the_type_are_what_was_asked_for() {
 #[test]
 fn what_does_not_fit_on_the_disk_is_refused_before_anything_is_written() {
     let mut config = small()[0].clone();
-    config.insert("vocab_size".to_owned(), json!(4_000_000_000_u64));
+    config.insert("vocab_size".to_owned(), json!(2_000_000_000_u64));
     config.insert("hidden_size".to_owned(), json!(1 << 20));
     let inventory = Inventory::of(&config).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -192,6 +192,63 @@ fn what_does_not_fit_on_the_disk_is_refused_before_anything_is_written() {
     };
     assert!(needed > free && needed > inventory.bytes());
     assert_eq!(files(folder.path()).len(), 0);
+}
+
+#[test]
+fn models_that_cannot_be_counted_are_refused() {
+    for (kind, changes, expected) in [
+        (
+            0,
+            json!({"num_hidden_layers": 1 << 20}),
+            "`num_hidden_layers` is 1048576, expected",
+        ),
+        (
+            4,
+            json!({"num_experts": 1 << 20}),
+            "`num_experts` is 1048576, expected",
+        ),
+        (
+            8,
+            json!({"num_attention_heads": 2_000_000_000, "head_dim": 2_000_000_000}),
+            "the model has more than",
+        ),
+    ] {
+        let mut config = small()[kind].clone();
+        config.extend(self::config(changes));
+        let problem = Inventory::of(&config).unwrap_err();
+        assert!(problem.message.starts_with(expected), "{}", problem.message);
+    }
+}
+
+#[test]
+fn heads_that_are_no_embeddings_are_stored() {
+    for kind in [9, 10] {
+        let mut config = small()[kind].clone();
+        let heads = |config: &Map<String, Value>| {
+            let tensors = Inventory::of(config).unwrap().tensors.into_iter();
+            let named = tensors.filter(|t| t.name == "lm_head.weight");
+            named.map(|t| t.shape).collect::<Vec<_>>()
+        };
+        assert!(heads(&config).is_empty());
+        config.insert("tie_word_embeddings".to_owned(), json!(false));
+        assert_eq!(heads(&config), [[320, 64]]);
+    }
+}
+
+#[test]
+fn files_that_were_cut_off_are_no_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let inventory = Inventory::of(&small()[2]).unwrap();
+    write(folder.path(), &inventory, &recipe(), &|_| true).unwrap();
+    let path = folder.path().join("model.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let error = Checkpoint::read(folder.path()).unwrap_err();
+    let (is, needed) = (whole.len() - 1, whole.len());
+    assert_eq!(
+        error.problem,
+        format!("it has {is} bytes, but its header asks for {needed}")
+    );
 }
 
 #[test]

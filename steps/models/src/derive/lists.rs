@@ -5,17 +5,25 @@ use serde_json::{Map, Value};
 /// Names of the number of layers.
 pub(crate) const LAYER_KEYS: &[&str] = &["num_hidden_layers", "n_layer", "num_layers", "n_layers"];
 
-/// Lists with one entry per layer.
+/// Lists with one entry per layer, where they have as many entries as the base has layers: some
+/// publishers write a pattern that repeats, none at all, or one number for all layers instead.
 const PER_LAYER: &[&str] = &[
+    "activation_sparsity_pattern",
     "attention_layers",
     "attn_layer_types",
     "block_types",
     "compress_ratios",
+    "ffn_multipliers",
     "indexer_types",
+    "intermediate_size",
     "layer_types",
     "layers_block_type",
     "mlp_layer_types",
     "no_rope_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "num_kv_heads",
+    "num_query_heads",
 ];
 
 /// Lists of numbers of layers.
@@ -44,11 +52,20 @@ pub(crate) enum LayerList {
     Bound(u64),
 }
 
-/// Finds what depends on the number of layers in one object.
-pub(crate) fn layer_lists(config: &Map<String, Value>) -> Vec<(&str, LayerList)> {
+/// Finds what depends on the number of layers in one object, which was derived from `base`.
+pub(crate) fn layer_lists<'a>(
+    config: &'a Map<String, Value>,
+    base: &Map<String, Value>,
+) -> Vec<(&'a str, LayerList)> {
+    let is_per_layer = |key: &str| {
+        let list = base.get(key).and_then(Value::as_array);
+        list.is_some_and(|list| layers(base) == Some(list.len() as u64))
+    };
     let kind = |(key, value): (&'static str, &Value)| {
         let list = match value {
-            Value::Array(list) if PER_LAYER.contains(&key) => LayerList::PerLayer(list.len()),
+            Value::Array(list) if PER_LAYER.contains(&key) => {
+                is_per_layer(key).then_some(LayerList::PerLayer(list.len()))?
+            }
             Value::Array(list) if INDICES.contains(&key) => {
                 LayerList::Indices(list.iter().filter_map(Value::as_u64).max())
             }
@@ -97,7 +114,7 @@ fn fit_object(
     if let (Some(now), Some(before)) = (layers(config), layers(base))
         && now < before
     {
-        let lists: Vec<(String, LayerList)> = layer_lists(config)
+        let lists: Vec<(String, LayerList)> = layer_lists(config, base)
             .into_iter()
             .map(|(key, list)| (key.to_owned(), list))
             .collect();

@@ -11,7 +11,7 @@ pub(crate) use lists::{LAYER_KEYS, LayerList, layer_lists};
 pub use paths::{known_keys, look_up};
 
 use crate::fields::short;
-use crate::shapes::impossible_shapes;
+use crate::shapes::newly_impossible;
 use crate::{Architecture, Inventory, Problem};
 use serde_json::{Map, Number, Value};
 use std::collections::BTreeMap;
@@ -87,7 +87,7 @@ pub struct Derived {
 ///
 /// # Errors
 /// Every conflict between changes, every value that cannot be scaled, every shape that is
-/// impossible afterwards. Unknown keys are not among them: [`Changes::unknown`] finds those first,
+/// impossible afterwards and was not in `base`. Unknown keys are not among them: [`Changes::unknown`] finds those first,
 /// and they are passed over here.
 pub fn derive(base: &Map<String, Value>, changes: &Changes<'_>) -> Result<Derived, Vec<Problem>> {
     let mut problems = conflicts(changes);
@@ -112,7 +112,7 @@ pub fn derive(base: &Map<String, Value>, changes: &Changes<'_>) -> Result<Derive
         return Err(problems);
     }
     let notes = lists::fit(&mut config, base, &|key| is_set(changes, key));
-    let mut impossible = impossible_shapes(&config);
+    let mut impossible = newly_impossible(&config, base);
     if impossible.is_empty() {
         impossible.extend(lost(base, &config));
     }
@@ -327,6 +327,29 @@ mod tests {
                  `num_hidden_layers`"
             ]
         );
+    }
+
+    #[test]
+    fn models_as_published_are_derived_with_fewer_layers() {
+        let cut = |base: Value| {
+            let change = Change::new(json!({"num_hidden_layers": 2}), &[], &[]);
+            derive(&object(base.clone()), &change.changes())
+                .unwrap_or_else(|problems| panic!("{base}: {problems:?}"))
+        };
+        // Llama-4, Granite, RecurrentGemma and InternVL.
+        for base in [
+            json!({"num_hidden_layers": 48, "no_rope_layers": []}),
+            json!({"num_hidden_layers": 40, "num_local_experts": 0, "num_experts_per_tok": 0}),
+            json!({"num_hidden_layers": 26, "block_types": ["r", "r", "a"]}),
+            json!({"num_hidden_layers": 4, "vision_config": {"image_size": [448, 448]}}),
+        ] {
+            let derived = cut(base.clone());
+            assert_eq!(derived.notes, [""; 0], "{base}");
+        }
+        // Gemma-3n.
+        let derived = cut(json!({"num_hidden_layers": 3, "intermediate_size": [8, 16, 24]}));
+        assert_eq!(derived.config["intermediate_size"], json!([8, 16]));
+        assert_eq!(derived.notes, ["`intermediate_size` cut to 2 of 3"]);
     }
 
     #[test]

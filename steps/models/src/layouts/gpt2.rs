@@ -1,7 +1,7 @@
 //! GPT-2, and GPT-3 as far as it is public: the same layout with other figures.
 //!
 //! Names as in `openai-community/gpt2`: no prefix, matrices `[in, out]`, the head is the embedding
-//! and not stored. Masks, which some files of GPT-2 hold, are no weights and not listed.
+//! and not stored unless the configuration says otherwise. Masks, which some files of GPT-2 hold, are no weights and not listed.
 
 use super::Builder;
 use crate::fields::Fields;
@@ -33,6 +33,9 @@ pub(crate) fn tensors(fields: &Fields<'_>, dtype: Dtype) -> Result<Vec<Tensor>, 
     }
     builder.enter(Section::Text, "");
     builder.norm_with_bias("ln_f", hidden);
+    if !fields.flag("tie_word_embeddings", true)? {
+        builder.matrix("lm_head", vocab, hidden, Role::Head);
+    }
     Ok(builder.finish())
 }
 

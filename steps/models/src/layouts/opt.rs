@@ -1,7 +1,8 @@
 //! OPT: learned positions, biases everywhere, and in the small ones vectors of tokens that are
 //! narrower than the rest.
 //!
-//! Names as `transformers` writes `facebook/opt-6.7b`. The head is the embedding and not stored.
+//! Names as `transformers` writes `facebook/opt-6.7b`. The head is the embedding and not stored
+//! unless the configuration says otherwise.
 
 use super::Builder;
 use crate::fields::Fields;
@@ -40,6 +41,10 @@ pub(crate) fn tensors(fields: &Fields<'_>, dtype: Dtype) -> Result<Vec<Tensor>, 
         builder.linear("fc1", inner, hidden, Role::FeedForward, bias);
         builder.linear("fc2", hidden, inner, Role::FeedForward, bias);
         builder.norm_with_bias("final_layer_norm", hidden);
+    }
+    if !fields.flag("tie_word_embeddings", true)? {
+        builder.enter(Section::Text, "");
+        builder.matrix("lm_head", vocab, width, Role::Head);
     }
     Ok(builder.finish())
 }
