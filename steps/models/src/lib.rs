@@ -3,8 +3,8 @@
 //!
 //! Reading order: [`Problem`] (what can be wrong with a configuration), [`Inventory`] (the weights
 //! that a checkpoint on the hub has), `layouts` (how each architecture names them), `shapes` (what
-//! must divide what), [`derive`] (another configuration from one that exists), [`Checkpoint`] (what
-//! lies in a folder already), [`write`] (random checkpoints).
+//! must divide what), [`derive()`] (another configuration from one that exists), [`Checkpoint`] (what
+//! lies in a folder already), [`write()`] (random checkpoints).
 //!
 //! Nothing here computes with a model, and nothing knows plans: configurations are JSON objects as
 //! the Hugging Face hub has them.
