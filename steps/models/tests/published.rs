@@ -120,6 +120,19 @@ fn every_folder_is_known_and_says_what_it_is() {
     }
 }
 
+/// Servers need more than a configuration for these: code, and a processor's configuration.
+#[test]
+fn only_what_servers_run_as_it_is_is_said_to_run() {
+    for model in published() {
+        let readme = std::fs::read_to_string(folder().join(model.folder).join("README.md"));
+        let readme = readme.unwrap().replace('\n', " ");
+        let lacks = ["grok-1", "llava-next-video-7b"].contains(&model.folder);
+        let says = readme.contains("and servers run it with dummy ones");
+        assert_eq!(says, !lacks, "{}", model.folder);
+        assert_eq!(readme.contains("do not run it as it is"), lacks);
+    }
+}
+
 #[test]
 fn full_models_have_the_published_numbers_of_parameters() {
     for model in published() {

@@ -1,6 +1,6 @@
 //! `model.derive`: another model configuration from one that exists.
 
-use super::beside::{self, Kind, Placed};
+use super::beside::{self, GoOn, Kind, Placed};
 use super::tokenizer::{TokenizerSource, write_generated};
 use super::{failure, of_decoder, read_config, report};
 use crate::files;
@@ -8,7 +8,9 @@ use crate::kinds::Model;
 use engine::options::Parser;
 use engine::problem::{did_you_mean, nearest};
 use engine::source::Place;
-use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
+use engine::step::{
+    OutputSpec, Progress, Step, StepContext, StepError, StepKind, StepReport, StepType,
+};
 use engine::types::{Artifact, Json, Origin, Positive};
 use engine::value::Table;
 use models::{Changes, Checkpoint, Fit, Inventory, Part, decoder_layers, derive, known_keys};
@@ -19,9 +21,9 @@ use std::path::Path;
 engine::choices! {
     /// What becomes of the weights of a base that has some.
     pub enum WeightsSource {
-        /// Linked if they are those of the derived configuration, else left out.
+        /// Linked if they are those of the derived configuration and it uses most, else left out.
         Auto = "auto",
-        /// Linked; a failure if they do not fit.
+        /// Linked; a failure if they do not fit or cannot be read.
         Base = "base",
         /// Left out.
         None = "none",
@@ -52,7 +54,7 @@ engine::options! {
 impl StepType for ModelDerive {
     const NAME: &'static str = "model.derive";
     const KIND: StepKind = StepKind::Pure;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str =
         "Derives a model folder from another: fewer layers, another vocabulary, a tokenizer.";
 
@@ -107,7 +109,22 @@ impl Step for ModelDerive {
         let base = context.path(&self.base)?;
         let out = context.output("model");
         files::create_dir(&out)?;
-        Ok(StepReport::line(self.make(&base, &out)?))
+        let (step, cancel) = (self.clone(), context.cancel.clone());
+        let progress = context.progress.clone();
+        let derived = tokio::task::spawn_blocking(move || {
+            let go_on = |file: &Path, done, total| {
+                progress(Progress {
+                    doing: format!("copying `{}`", file.display()),
+                    done: Some((done, total)),
+                });
+                !*cancel.borrow()
+            };
+            step.make(&base, &out, &go_on)
+        });
+        let line = derived
+            .await
+            .map_err(|e| StepError::because("the model was not derived", e))??;
+        Ok(StepReport::line(line))
     }
 }
 
@@ -127,8 +144,8 @@ impl ModelDerive {
         }
     }
 
-    /// Derives the model in the folder `base` into the folder `out`; returns what was done.
-    fn make(&self, base: &Path, out: &Path) -> Result<String, StepError> {
+    /// Derives the model in the folder `base` into the folder `out`; returns what was done. Blocks.
+    fn make(&self, base: &Path, out: &Path, go_on: GoOn<'_>) -> Result<String, StepError> {
         let full = read_config(base)?;
         let factors = self.factors();
         let changes = self.changes(&factors);
@@ -144,11 +161,11 @@ impl ModelDerive {
             write_generated(&mut config, out)?;
         }
         let mut placed = Placed::default();
-        placed.place_all(base, out, |kind| {
+        placed.place_all(base, out, go_on, |kind| {
             kind == Kind::Other || kind == Kind::Tokenizer && is_base
         })?;
         notes.extend(placed.any().then(|| placed.phrase()));
-        notes.extend(self.link_weights(base, out, &config)?);
+        notes.extend(self.link_weights(base, out, &config, go_on)?);
         files::write_json(&out.join("config.json"), &config)?;
         Ok(summary(&config, &full, is_base, &notes))
     }
@@ -159,6 +176,7 @@ impl ModelDerive {
         base: &Path,
         out: &Path,
         config: &Map<String, Value>,
+        go_on: GoOn<'_>,
     ) -> Result<Option<String>, StepError> {
         let has_some = |(_, kind): &(String, Kind)| *kind == Kind::Weights;
         let has_some = beside::list(base)?.iter().any(has_some);
@@ -174,13 +192,18 @@ impl ModelDerive {
             }
             WeightsSource::Auto | WeightsSource::Base => {}
         }
-        match fitting(base, config)? {
-            Ok((files, idle)) => {
+        let fit = fitting(base, config).and_then(|fit| match self.weights {
+            WeightsSource::Auto if fit.is_mostly_idle() => Err(format!(
+                "{} of {} tensors have no place in the model (`weights = \"base\"` brings them)",
+                fit.idle, fit.tensors
+            )),
+            _ => Ok(fit),
+        });
+        match fit {
+            Ok(fit) => {
                 let mut placed = Placed::default();
-                for name in files {
-                    placed.place(&base.join(&name), &out.join(&name))?;
-                }
-                let beyond = match idle {
+                placed.place(&fit.files, base, out, go_on)?;
+                let beyond = match fit.idle {
                     0 => String::new(),
                     n => format!(", of which {n} tensors have no place in the model"),
                 };
@@ -192,30 +215,42 @@ impl ModelDerive {
             Err(why) if self.weights == WeightsSource::Base => Err(StepError::new(format!(
                 "the base's weights do not fit: {why}"
             ))
-            .help("make others with `model.weights`, or write `weights = \"auto\"`")),
+            .help(
+                "make others with `model.weights`, or write `weights = \"none\"` to leave them out",
+            )),
             Err(why) => Ok(Some(format!("the base's weights left out: {why}"))),
         }
     }
 }
 
-/// The files of the base's weights, and how many tensors have no place, if the rest are those of
-/// `config`; else why not.
-fn fitting(
-    base: &Path,
-    config: &Map<String, Value>,
-) -> Result<Result<(Vec<String>, usize), String>, StepError> {
-    let read = Checkpoint::read(base).map_err(|e| StepError::new(e.to_string()))?;
-    let Some(checkpoint) = read else {
-        return Ok(Err("they are no safetensors".to_owned()));
-    };
-    let inventory = match Inventory::of(config) {
-        Ok(inventory) => inventory,
-        Err(problem) => return Ok(Err(problem.message)),
-    };
-    Ok(match checkpoint.fit(&inventory) {
-        Fit::Fits { idle } => Ok((checkpoint.files, idle)),
+/// Weights of a base that a configuration can use.
+struct Fitting {
+    files: Vec<String>,
+    tensors: usize,
+    /// How many of the tensors have no place.
+    idle: usize,
+}
+
+impl Fitting {
+    /// Whether more would be carried along in vain than is used, as after cutting most layers.
+    fn is_mostly_idle(&self) -> bool {
+        self.idle > self.tensors / 2
+    }
+}
+
+/// The base's weights if they can be read and are those of `config`; else why not.
+fn fitting(base: &Path, config: &Map<String, Value>) -> Result<Fitting, String> {
+    let read = Checkpoint::read(base).map_err(|e| e.to_string())?;
+    let checkpoint = read.ok_or("they are no safetensors")?;
+    let inventory = Inventory::of(config).map_err(|problem| problem.message)?;
+    match checkpoint.fit(&inventory) {
+        Fit::Fits { idle } => Ok(Fitting {
+            tensors: checkpoint.len(),
+            files: checkpoint.files,
+            idle,
+        }),
         Fit::Differs { why } => Err(why),
-    })
+    }
 }
 
 /// How to mend a key that the base does not have.

@@ -68,12 +68,25 @@ pub(super) fn write_generated(
 
 /// Whether a folder has a tokenizer of any form.
 pub(super) fn is_in(folder: &Path) -> bool {
-    ["tokenizer.json", "tokenizer.model", "vocab.json"]
-        .iter()
-        .any(|name| folder.join(name).exists())
+    let known = |name: &str| {
+        let whole = [
+            "tokenizer.json",
+            "tokenizer.model",
+            "tekken.json",
+            "tiktoken.model",
+            "vocab.json",
+        ];
+        whole.contains(&name) || name.ends_with(".tiktoken")
+    };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return false;
+    };
+    let mut names = entries.flatten().map(|entry| entry.file_name());
+    names.any(|name| name.to_str().is_some_and(known))
 }
 
-/// Points `bos_token_id` and `eos_token_id` at the generated tokenizer's own.
+/// Points the special tokens' ids at the generated tokenizer's own, also those of the decoder where
+/// that is an object within.
 fn align_special_ids(config: &mut Map<String, Value>, tokenizer: &Value, tokenizer_config: &Value) {
     for (key, token_key) in [
         ("bos_token_id", "bos_token"),
@@ -84,10 +97,18 @@ fn align_special_ids(config: &mut Map<String, Value>, tokenizer: &Value, tokeniz
         let id = token
             .and_then(|t| tokenizer.pointer("/model/vocab")?.get(t))
             .cloned();
-        match id {
-            Some(id) => drop(config.insert(key.to_owned(), id)),
-            None => drop(config.remove(key)),
+        if let Some(Value::Object(text)) = config.get_mut("text_config") {
+            put(text, key, id.clone());
         }
+        put(config, key, id);
+    }
+}
+
+fn put(config: &mut Map<String, Value>, key: &str, id: Option<Value>) {
+    match id {
+        Some(id) => drop(config.insert(key.to_owned(), id)),
+        // The other keys keep their order.
+        None => drop(config.shift_remove(key)),
     }
 }
 
@@ -104,5 +125,39 @@ mod tests {
         align_special_ids(&mut config, &generate(64), &generate_config(128));
         let id = config["eos_token_id"].as_u64().expect("an id");
         assert!(id < 64);
+    }
+
+    #[test]
+    fn a_decoder_within_names_the_same_special_tokens() {
+        let Value::Object(mut config) = json!({
+            "text_config": {"bos_token_id": 151_643, "eos_token_id": 151_645, "width": 1},
+        }) else {
+            panic!()
+        };
+        let mut told = generate_config(128);
+        told.as_object_mut().expect("an object").remove("bos_token");
+        align_special_ids(&mut config, &generate(64), &told);
+        assert!(config["text_config"].get("bos_token_id").is_none());
+        for key in ["eos_token_id", "pad_token_id"] {
+            let text = &config["text_config"];
+            assert_eq!(text.get(key), config.get(key), "{key}");
+        }
+        assert!(config["eos_token_id"].as_u64().expect("an id") < 64);
+    }
+
+    #[test]
+    fn a_tokenizer_of_any_form_is_found() {
+        for name in [
+            "tokenizer.json",
+            "tekken.json",
+            "tiktoken.model",
+            "qwen.tiktoken",
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("tokenization_own.py"), "").unwrap();
+            assert!(!is_in(folder.path()));
+            std::fs::write(folder.path().join(name), "").unwrap();
+            assert!(is_in(folder.path()), "{name}");
+        }
     }
 }

@@ -51,7 +51,7 @@ engine::options! {
 impl StepType for ModelWeights {
     const NAME: &'static str = "model.weights";
     const KIND: StepKind = StepKind::Pure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Writes random weights for a model's configuration, as files that servers load like the hub's.";
 
     fn outputs() -> &'static [OutputSpec] {
@@ -124,7 +124,8 @@ impl ModelWeights {
             .map_err(refused)?;
         files::write_json(&out.join("config.json"), &config)?;
         let mut placed = Placed::default();
-        placed.place_all(folder, out, |kind| {
+        let copying = |_: &Path, done, total| go_on(done, total);
+        placed.place_all(folder, out, &copying, |kind| {
             matches!(kind, Kind::Tokenizer | Kind::Other)
         })?;
         let mut line = summary(&inventory, &written);

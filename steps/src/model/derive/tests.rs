@@ -68,7 +68,7 @@ impl Base {
         let out = self.path("out");
         let _ = std::fs::remove_dir_all(&out);
         std::fs::create_dir(&out).unwrap();
-        step.make(&self.path("base"), &out)
+        step.make(&self.path("base"), &out, &|_, _, _| true)
     }
 
     fn config(&self) -> Map<String, Value> {
@@ -200,6 +200,51 @@ fn weights_are_linked_where_they_fit_and_told_where_not() {
         ..step(json!({}))
     };
     assert!(!base.derive(&none).unwrap().contains("weights"));
+}
+
+#[test]
+fn weights_that_cannot_be_read_are_left_out_unless_they_were_asked_for() {
+    let index = json!({"weight_map": {"a": "model-00001-of-00001.safetensors"}}).to_string();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    for (name, text) in [
+        ("model.safetensors.index.json", index.as_str()),
+        ("model.safetensors", pointer),
+    ] {
+        let base = Base::new();
+        base.write(name, text);
+        let said = base.derive(&step(json!({}))).unwrap();
+        let start = "; the base's weights left out: could not read the weights in `";
+        assert!(said.contains(start), "{said}");
+        assert_eq!(base.names().len(), 3, "{:?}", base.names());
+        let error = base.derive(&ModelDerive {
+            weights: WeightsSource::Base,
+            ..step(json!({}))
+        });
+        let help = error.unwrap_err().help.expect("help");
+        assert!(help.contains("`weights = \"none\"`"), "{help}");
+    }
+}
+
+#[test]
+fn weights_of_which_most_would_be_idle_come_along_only_if_asked_for() {
+    let base = Base::new();
+    let mut config = read_config(&base.path("base")).unwrap();
+    config.insert("num_hidden_layers".to_owned(), 6.into());
+    config.remove("layer_types");
+    base.write("config.json", &Value::Object(config).to_string());
+    let base = base.with_weights();
+    let one = step(json!({"num_hidden_layers": 1}));
+    let said = base.derive(&one).unwrap();
+    let end = "left out: 60 of 75 tensors have no place in the model \
+               (`weights = \"base\"` brings them)";
+    assert!(said.ends_with(end), "{said}");
+    let said = base.derive(&ModelDerive {
+        weights: WeightsSource::Base,
+        ..one
+    });
+    let said = said.unwrap();
+    let end = "of which 60 tensors have no place in the model";
+    assert!(said.ends_with(end), "{said}");
 }
 
 #[test]
