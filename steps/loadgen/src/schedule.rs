@@ -44,6 +44,12 @@ impl RunPlan {
                 let (most, sessions) = (self.closed()?, Some(self.sessions()?));
                 Ok(Schedule::Closed { most, sessions })
             }
+            Load::Open {
+                rounds: Rounds::Barrier,
+                ..
+            } => Err(PlanError::Sessions(
+                "only rounds of a ready queue can wait for each other; help: give the queue an order",
+            )),
             _ if self.workload.continues() => Err(PlanError::Sessions(
                 "turns of the workload continue their conversations, which only a closed loop with sessions or an open one with a ready queue waits for",
             )),
@@ -290,6 +296,32 @@ mod tests {
 
     fn per_second(rate: f64) -> Rate {
         Rate::per_second(rate).unwrap()
+    }
+
+    #[test]
+    fn a_barrier_needs_a_ready_queue() {
+        let barrier = |ready_queue| {
+            let mut load = open(Arrivals::at(
+                Process::Constant,
+                Rate::per_second(1.0).unwrap(),
+            ));
+            if let Load::Open {
+                rounds,
+                ready_queue: queue,
+                ..
+            } = &mut load
+            {
+                (*rounds, *queue) = (Rounds::Barrier, ready_queue);
+            }
+            let stop = Stop::Requests(NonZeroU64::new(4).unwrap());
+            plan(load, stop, Reuse::Once).check()
+        };
+        let refused = barrier(None).unwrap_err().to_string();
+        assert!(
+            refused.contains("only rounds of a ready queue"),
+            "{refused}"
+        );
+        barrier(Some(ReadyOrder::Fifo)).unwrap();
     }
 
     #[test]

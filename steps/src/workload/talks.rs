@@ -71,6 +71,9 @@ pub(super) struct Sampling<'a> {
     pub(super) cycles: bool,
 }
 
+/// Of an exchange, the ids of what was said, and how many tokens the answer has.
+type Counted = (Vec<u32>, u32);
+
 /// Conversations of a workload.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
@@ -135,7 +138,7 @@ impl Sampling<'_> {
 
     /// For each exchange of each conversation the ids of what was said, and how many tokens the answer
     /// has.
-    fn count(&self, talks: &[Talk]) -> Result<Vec<Vec<(Vec<u32>, u32)>>, StepError> {
+    fn count(&self, talks: &[Talk]) -> Result<Vec<Vec<Counted>>, StepError> {
         let exchanges: Vec<&Exchange> = talks.iter().flat_map(|t| &t.exchanges).collect();
         let counted = on_all_processors(&exchanges, |exchange| {
             let ids = encode(self.tokenizer, &exchange.said)?;
@@ -155,7 +158,7 @@ impl Sample {
     fn add(
         &mut self,
         talk: &Talk,
-        lengths: Vec<(Vec<u32>, u32)>,
+        lengths: Vec<Counted>,
         sampling: &Sampling<'_>,
     ) -> Result<(), StepError> {
         self.looked_at += 1;

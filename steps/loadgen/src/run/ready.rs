@@ -41,7 +41,7 @@ enum Order {
     /// The first.
     Fifo,
     /// One that is drawn.
-    Random(ChaCha12Rng),
+    Random(Box<ChaCha12Rng>),
     /// That whose turn stands first here; each turn is told with its conversation.
     Strict(VecDeque<(u64, usize)>),
 }
@@ -222,7 +222,7 @@ impl Order {
                 let mut random = ChaCha12Rng::seed_from_u64(seed);
                 // The first stream is that of the arrivals.
                 random.set_stream(1);
-                Self::Random(random)
+                Self::Random(Box::new(random))
             }
             ReadyOrder::Strict => Self::Strict(listed(conversations)),
         }

@@ -409,3 +409,25 @@ async fn a_cap_holds_turns_back_that_were_taken() {
     );
     assert_eq!(most.load(Ordering::SeqCst), 2);
 }
+
+#[tokio::test]
+async fn rounds_wait_for_each_other_on_every_thread() {
+    let server = server_that_refuses(1);
+    let mut plan = held(server.address, turns(&["a", "b", "c"], 3, text));
+    ready(&mut plan, Process::Constant, 2000.0, ReadyOrder::Random);
+    if let Load::Open { rounds, .. } = &mut plan.load {
+        *rounds = Rounds::Barrier;
+    }
+    plan.threads.count = NonZeroU32::new(3);
+    let records = go(plan).await.records;
+    let sent = |turn| {
+        let is_sent = move |r: &&Record| r.turn == turn && r.dispatched.is_some();
+        records.iter().filter(is_sent)
+    };
+    // One conversation has ended with its first turn.
+    assert_eq!([0, 1, 2].map(|turn| sent(turn).count()), [3, 2, 2]);
+    for turn in [1, 2] {
+        let ended = sent(turn - 1).map(|r| r.done).max();
+        assert!(sent(turn).filter_map(|r| r.dispatched).min() >= ended);
+    }
+}
