@@ -2,40 +2,91 @@
 
 use crate::http::{self, Peer};
 use engine::step::{FailureClass, StepError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where servers empty their caches: SGLang and the embedded one, vLLM.
 pub(crate) const ROUTES: [&str; 2] = ["/flush_cache", "/reset_prefix_cache"];
 
-/// Empties the cache by the first of the routes that the server knows; which, or none.
+/// How long a server that is busy is asked again: what it answered last it may still be putting away.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Empties the cache by the first of the routes that the server knows; which, or none. One that is busy is
+/// asked again for a while.
 pub(crate) async fn flush(
     server: Peer<'_>,
     limit: Duration,
     key: Option<&str>,
 ) -> Result<Option<&'static str>, StepError> {
+    let began = Instant::now();
+    loop {
+        let flushed = flush_once(server, limit, key).await;
+        let is_busy = matches!(&flushed, Err(Failed::Busy(_)));
+        if !is_busy || began.elapsed() >= PATIENCE.min(limit) {
+            return flushed.map_err(Failed::told);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Why a cache was not emptied.
+enum Failed {
+    /// Something runs on the server, as it says.
+    Busy(String),
+    Step(StepError),
+}
+
+impl From<StepError> for Failed {
+    fn from(error: StepError) -> Self {
+        Self::Step(error)
+    }
+}
+
+impl Failed {
+    /// As the step's own error.
+    fn told(self) -> StepError {
+        match self {
+            Self::Busy(message) => StepError::new(message)
+                .help("nothing may run on it meanwhile")
+                .class(FailureClass::Infrastructure),
+            Self::Step(error) => error,
+        }
+    }
+}
+
+async fn flush_once(
+    server: Peer<'_>,
+    limit: Duration,
+    key: Option<&str>,
+) -> Result<Option<&'static str>, Failed> {
     for route in ROUTES {
         let (status, said) = http::post_text(server, route, String::new(), limit, key).await?;
         match status {
             // vLLM answers so, too, where something holds blocks.
             200 if is_refused(&said) => {
                 let message = format!("the server could not empty its cache by `{route}`: {said}");
-                return Err(StepError::new(message)
-                    .help("nothing may run on it meanwhile")
-                    .class(FailureClass::Infrastructure));
+                return Err(Failed::Busy(message));
             }
             200 => return Ok(Some(route)),
+            // SGLang answers so while it has requests, ended ones that it has not put away among them.
+            400 | 409 | 503 => {
+                let message = format!("the server answered {status} to `{route}`");
+                return Err(Failed::Busy(message));
+            }
             404 | 405 => {}
             401 | 403 => {
                 let message = format!("the server refuses `{route}`: status {status}");
                 return Err(StepError::new(message).help(
                     "give the key that it asks for (`api_key` of `server.reset`); a service that is not to empty its cache says `flush_cache = false`",
-                ));
+                ).into());
             }
             status => {
                 let message = format!("the server answered {status} to `{route}`");
                 return Err(StepError::new(message)
-                    .help("nothing may run on it meanwhile")
-                    .class(FailureClass::Infrastructure));
+                    .help("its own log says why")
+                    .class(FailureClass::Infrastructure)
+                    .into());
             }
         }
     }
