@@ -74,14 +74,11 @@ impl Cache {
                 .write(true)
                 .open(&path);
             let lock = lock.map_err(FetchError::io("open", &path))?;
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            match hold(&lock, &path) {
+                Ok(Hold::Ours) => break lock,
+                Ok(Hold::Stale) => {}
+                Ok(Hold::Others) => return Ok(None),
                 Err(error) => return Err(FetchError::io("lock", &path)(error.into())),
-            }
-            // Who had it may have removed it at its end: then this is a lock that nobody else sees.
-            if is_at(&lock, &path) {
-                break lock;
             }
         };
         Partial::open(&stem, lock, self.checkpoint).map(Some)
@@ -123,18 +120,36 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
+/// Whose a lock is.
+#[derive(Debug, PartialEq, Eq)]
+enum Hold {
+    Ours,
+    Others,
+    /// Who had it removed it at its end: nobody else sees it.
+    Stale,
+}
+
+fn hold(lock: &File, path: &Path) -> rustix::io::Result<Hold> {
+    match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) if is_at(lock, path) => Ok(Hold::Ours),
+        Ok(()) => Ok(Hold::Stale),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Hold::Others),
+        Err(error) => Err(error),
+    }
+}
+
 fn remove_unless_held(part: &Path) -> bool {
-    let path = part.with_extension("lock");
-    let Ok(lock) = File::options()
+    let lock = File::options()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(&path)
-    else {
-        return false;
-    };
-    // Who had it may have removed it, and somebody else may have one of the same name since.
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() || !is_at(&lock, &path) {
+        .open(part.with_extension("lock"));
+    lock.is_ok_and(|lock| remove_with(&lock, part))
+}
+
+/// Removes a part with its lock open, if that is still the lock of it.
+fn remove_with(lock: &File, part: &Path) -> bool {
+    if hold(lock, &part.with_extension("lock")) != Ok(Hold::Ours) {
         return false;
     }
     let all = ["json", "part", "lock"].map(|kind| fs::remove_file(part.with_extension(kind)));
@@ -193,5 +208,20 @@ mod tests {
         assert_eq!(left.len(), 2, "its part and its lock: {left:?}");
         drop(held);
         assert!(claim("a").is_some());
+    }
+
+    #[test]
+    fn a_lock_that_was_removed_meanwhile_removes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path(), 1).expect("a cache");
+        let claim = || cache.claim("a").expect("a folder").expect("nobody has it");
+        let first = claim();
+        let part = first.data().to_owned();
+        let old = File::open(part.with_extension("lock")).expect("a lock");
+        first.discard().expect("the disk");
+        drop(first);
+        let _second = claim();
+        assert!(!remove_with(&old, &part));
+        assert!(part.exists(), "what another works on");
     }
 }

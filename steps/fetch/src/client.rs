@@ -153,7 +153,8 @@ impl Client {
             if !status.is_redirection() {
                 return Err(refusal(&at, &response));
             }
-            at = next(&at, &response)?;
+            let location = response.headers().get(header::LOCATION);
+            at = next(&at, location.and_then(|l| l.to_str().ok()))?;
         }
         Err(Failure::Never(FetchError::Answer {
             url: shown(url),
@@ -292,15 +293,13 @@ fn value(text: &str) -> Result<HeaderValue, Failure> {
 }
 
 /// Where an answer sends the request, if that may be followed.
-fn next(from: &Url, response: &Response) -> Result<Url, Failure> {
+fn next(from: &Url, location: Option<&str>) -> Result<Url, Failure> {
     let wrong = |why: &str| {
         Failure::Never(FetchError::Answer {
             url: shown(from),
             why: why.to_owned(),
         })
     };
-    let location = response.headers().get(header::LOCATION);
-    let location = location.and_then(|l| l.to_str().ok());
     let Some(location) = location else {
         return Err(wrong("it sends elsewhere and does not say where"));
     };
@@ -316,7 +315,7 @@ fn next(from: &Url, response: &Response) -> Result<Url, Failure> {
 /// What a status means that is not one of success.
 fn refusal(url: &Url, response: &Response) -> Failure {
     let status = response.status();
-    if !matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504) {
+    if !matches!(status.as_u16(), 408 | 425 | 429 | 500..=599) {
         return Failure::Never(FetchError::Refused {
             url: shown(url),
             status: status.as_u16(),
@@ -353,6 +352,27 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn encryption_is_never_left() {
+        let followed = |from: &str, location: Option<&str>| {
+            let from = Url::parse(from).expect("an address");
+            next(&from, location).ok().map(|url| url.to_string())
+        };
+        for (from, location, expected) in [
+            ("https://h/a", Some("http://h/b"), None),
+            ("https://h/a", Some("ftp://h/b"), None),
+            ("http://h/a", Some("file:///etc/passwd"), None),
+            ("https://h/a", Some("//other/b"), Some("https://other/b")),
+            ("http://h/a/b", Some("c"), Some("http://h/a/c")),
+            ("http://h/a", Some("https://h/b"), Some("https://h/b")),
+            ("https://h/a", Some("https://["), None),
+            ("https://h/a", None, None),
+        ] {
+            let found = followed(from, location);
+            assert_eq!(found.as_deref(), expected, "{from} {location:?}");
+        }
+    }
 
     #[test]
     fn a_token_is_never_shown() {

@@ -34,6 +34,8 @@ pub(crate) struct Job {
     pub(crate) sha256: Option<Sha256>,
     /// How long it must be, bytes.
     pub(crate) size: Option<u64>,
+    /// Whether a pointer of Git LFS may come in its place; never for what a pointer stands for.
+    pub(crate) may_be_pointer: bool,
 }
 
 impl Job {
@@ -150,6 +152,7 @@ impl Downloader {
                 // Servers behind one address may have tags of their own for the same content.
                 validator: remote.validator.filter(|_| job.sha256.is_none()),
                 partial: partial.clone(),
+                expected: job.size,
                 connections: self.connections,
                 piece: self.piece,
             };
@@ -179,9 +182,22 @@ impl Downloader {
         partial: &Arc<Partial>,
         resumed: u64,
     ) -> Result<Brought, FetchError> {
+        let pointer = match job.may_be_pointer {
+            true => Pointer::at(partial.data())?,
+            false => None,
+        };
+        // What is expected is the content, which is not here yet if this is a pointer.
+        let found = partial.done();
+        let size = job.size.filter(|_| pointer.is_none());
+        if let Some(expected) = size.filter(|expected| *expected != found) {
+            partial.begin(&shown(url), None, None)?;
+            return Err(FetchError::Size {
+                name: shown(url),
+                found,
+                expected,
+            });
+        }
         let sha256 = self.digest(&job.name, partial.data()).await?;
-        // What a plan expects is the content, which is not here yet.
-        let pointer = Pointer::at(partial.data())?;
         let expected = job.sha256.filter(|_| pointer.is_none());
         if let Some(expected) = expected.filter(|expected| *expected != sha256) {
             // Nothing of it is worth anything to anyone.
@@ -210,6 +226,17 @@ impl Downloader {
             pointer,
             partial: partial.clone(),
         })
+    }
+
+    /// Finds a file again that was brought to its end a moment ago, if nobody has taken it since.
+    pub(crate) async fn again(
+        &self,
+        job: &Job,
+        sha256: Sha256,
+    ) -> Result<Option<Arc<Partial>>, FetchError> {
+        let partial = self.claim(job).await?;
+        let is_same = partial.is_whole() && self.digest(&job.name, partial.data()).await? == sha256;
+        Ok(is_same.then(|| Arc::new(partial)))
     }
 
     /// Hashes a file beside everything else, and tells how far it is.

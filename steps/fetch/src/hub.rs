@@ -68,10 +68,22 @@ pub(crate) async fn look(
     extend(&mut url, ["revision", revision])?;
     url.set_query(Some("blobs=true"));
     let answer = client.json(&url, Ask::default()).await?;
-    read(answer).map_err(|why| FetchError::Answer {
+    let found = read(answer).and_then(|found| as_asked(found, revision));
+    found.map_err(|why| FetchError::Answer {
         url: shown(&url),
         why,
     })
+}
+
+/// Makes sure that a commit that was asked for is the one that is told of.
+fn as_asked(found: Repository, revision: &str) -> Result<Repository, String> {
+    match is_commit(revision) && !found.commit.eq_ignore_ascii_case(revision) {
+        true => Err(format!(
+            "it is of the commit `{}`, and `{revision}` was asked for",
+            found.commit
+        )),
+        false => Ok(found),
+    }
 }
 
 fn read(answer: serde_json::Value) -> Result<Repository, String> {
@@ -200,6 +212,12 @@ mod tests {
         );
         assert_eq!(found.files[1].sha256, Some(digest));
         assert_eq!(found.files[0].size, Some(5));
+        let other = "f".repeat(40);
+        let found = || read(answer.clone()).expect("a repository");
+        assert!(as_asked(found(), "main").is_ok());
+        assert!(as_asked(found(), &commit.to_uppercase()).is_ok());
+        let error = as_asked(found(), &other).expect_err("another commit");
+        assert!(error.contains(commit) && error.contains(&other), "{error}");
         let mut wrong = answer.clone();
         wrong["siblings"][0]["rfilename"] = json!("../../etc/passwd");
         assert!(read(wrong).expect_err("unsafe").contains("leads out"));

@@ -17,7 +17,7 @@ use std::path::Path;
 /// The first line of every pointer.
 const VERSION: &str = "version https://git-lfs.github.com/spec/v1";
 /// No pointer is longer, bytes.
-const LONGEST: u64 = 1024;
+pub(crate) const LONGEST: u64 = 1024;
 /// The form of questions and answers.
 const JSON: &str = "application/vnd.git-lfs+json";
 

@@ -8,7 +8,8 @@
 //! Knows nothing of plans, steps or terminals.
 //!
 //! Reading order: `source` (what can be brought), `request` and `receipt` (what is asked
-//! for, and what is told of it), `fetcher` (how the one becomes the other), `download` (one
+//! for, and what is told of it), `fetcher` (how the one becomes the other), `delivery` (what
+//! came, until it is in its place), `download` (one
 //! file from one of its mirrors), `ranges` and `partial` (what of it is there, and surely so),
 //! `transfer` (its bytes), `client` (one request), then `hub`, `pypi` and `lfs` (who is asked for
 //! addresses), `unpack` and `catalogue`.
@@ -21,6 +22,8 @@ mod receipt;
 mod request;
 
 mod fetcher;
+
+mod delivery;
 
 mod local;
 
@@ -52,6 +55,7 @@ mod space;
 
 pub use cache::Cache;
 pub use client::{Client, Limits, Token};
+pub use delivery::Delivery;
 pub use digest::{Sha256, digest_file};
 pub use error::FetchError;
 pub use fetcher::Fetcher;

@@ -11,6 +11,9 @@ use crate::transfer::broke_down;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// How many names an error tells.
+const TOLD: usize = 8;
+
 impl Downloader {
     /// Copies a file or a folder of this machine.
     pub(crate) async fn copy(
@@ -24,7 +27,7 @@ impl Downloader {
             found.push(PathBuf::from(from.file_name().unwrap_or_default()));
         } else {
             walk(from, Path::new(""), &mut found)?;
-            found.retain(|path| request.files.wants(&path.to_string_lossy()));
+            choose(from, request, &mut found)?;
         }
         if let (Some(_), n @ (0 | 2..)) = (request.sha256, found.len()) {
             return Err(several(n));
@@ -87,22 +90,52 @@ impl Downloader {
     }
 }
 
-/// Lists the files below a folder, in the order of their names; links are left out.
+/// Leaves the files that are wanted.
+fn choose(from: &Path, request: &Request, found: &mut Vec<PathBuf>) -> Result<(), FetchError> {
+    let names: Vec<String> = found
+        .iter()
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect();
+    let none = |wanted: &str| FetchError::NoFile {
+        place: from.display().to_string(),
+        wanted: wanted.to_owned(),
+        has: names.iter().take(TOLD).cloned().collect(),
+    };
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    if let Some(idle) = request.files.idle(&all) {
+        return Err(none(idle));
+    }
+    found.retain(|path| request.files.wants(&path.to_string_lossy()));
+    match found.is_empty() {
+        true => Err(none("*")),
+        false => Ok(()),
+    }
+}
+
+/// Lists the files below a folder, in the order of their names. A link to a file is that file: folders of
+/// the hub's own cache hold nothing else. Links to folders may go round in circles and are refused.
 fn walk(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), FetchError> {
     let folder = root.join(below);
     let entries = fs::read_dir(&folder).map_err(FetchError::io("read", &folder))?;
-    let mut entries: Vec<_> = entries.flatten().collect();
+    let entries: Result<Vec<_>, _> = entries.collect();
+    let mut entries = entries.map_err(FetchError::io("read", &folder))?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = below.join(entry.file_name());
-        match entry
-            .file_type()
-            .map_err(FetchError::io("read", &root.join(&path)))?
-        {
-            kind if kind.is_dir() => walk(root, &path, found)?,
-            kind if kind.is_file() => found.push(path),
-            _ => {}
+        let whole = root.join(&path);
+        let kind = entry.file_type().map_err(FetchError::io("read", &whole))?;
+        if kind.is_dir() {
+            walk(root, &path, found)?;
+            continue;
         }
+        let meant = fs::metadata(&whole).map_err(FetchError::io("read", &whole))?;
+        if !meant.is_file() {
+            let name = whole.display();
+            return Err(FetchError::Request(format!(
+                "`{name}` is neither a file nor a folder nor a link to a file"
+            )));
+        }
+        found.push(path);
     }
     Ok(())
 }

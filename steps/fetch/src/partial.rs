@@ -58,6 +58,17 @@ struct State {
     about: Option<About>,
     done: Ranges,
     unsaved: u64,
+    /// How often it began anew: notes of an earlier beginning name bytes that are gone.
+    beginnings: u64,
+}
+
+impl State {
+    fn begin_anew(&mut self) {
+        *self = Self {
+            beginnings: self.beginnings + 1,
+            ..Self::default()
+        };
+    }
 }
 
 impl Partial {
@@ -81,7 +92,7 @@ impl Partial {
             .map(|found| State {
                 about: Some(found.about),
                 done: found.done,
-                unsaved: 0,
+                ..State::default()
             });
         Ok(Self {
             data,
@@ -114,6 +125,18 @@ impl Partial {
         self.state().done.missing(size, piece)
     }
 
+    /// Whether all its bytes are there, and it is known how many that are.
+    pub(crate) fn is_whole(&self) -> bool {
+        let state = self.state();
+        let size = state.about.as_ref().map(|about| about.size);
+        size == Some(state.done.total())
+    }
+
+    /// How many bytes are written between two syncs.
+    pub(crate) fn checkpoint(&self) -> u64 {
+        self.checkpoint
+    }
+
     pub(crate) fn data(&self) -> &Path {
         &self.data
     }
@@ -134,7 +157,7 @@ impl Partial {
         validator: Option<Validator>,
     ) -> Result<(), FetchError> {
         let mut state = self.state();
-        *state = State::default();
+        state.begin_anew();
         remove(&self.notes)?;
         sync_folder(&self.notes)?;
         let emptied = self
@@ -171,35 +194,46 @@ impl Partial {
     /// # Errors
     /// If the disk does not let it.
     pub(crate) fn save(&self) -> Result<(), FetchError> {
-        let (about, done) = {
-            let mut state = self.state();
-            if state.unsaved == 0 {
-                return Ok(());
-            }
-            state.unsaved = 0;
-            let Some(about) = state.about.clone() else {
-                return Ok(());
-            };
-            // What is written from here on is not named, and need not be synced by this.
-            (about, state.done.clone())
+        match self.unsaved() {
+            Some((beginning, notes)) => self.note(beginning, &notes),
+            None => Ok(()),
+        }
+    }
+
+    /// What is to be noted, and since which beginning it is true.
+    fn unsaved(&self) -> Option<(u64, Notes)> {
+        let mut state = self.state();
+        if std::mem::take(&mut state.unsaved) == 0 {
+            return None;
+        }
+        // What is written from here on is not named, and need not be synced by this.
+        let notes = Notes {
+            form: FORM,
+            about: state.about.clone()?,
+            done: state.done.clone(),
         };
+        Some((state.beginnings, notes))
+    }
+
+    /// Syncs the bytes and writes their notes, unless the file began anew since.
+    fn note(&self, beginning: u64, notes: &Notes) -> Result<(), FetchError> {
         self.file
             .sync_data()
             .map_err(FetchError::io("sync", &self.data))?;
-        let notes = Notes {
-            form: FORM,
-            about,
-            done,
-        };
         let aside = self.notes.with_extension("aside");
-        let text = serde_json::to_vec(&notes).map_err(io::Error::other);
+        let text = serde_json::to_vec(notes).map_err(io::Error::other);
         let written = text.and_then(|text| {
             let mut file = File::create(&aside)?;
             io::Write::write_all(&mut file, &text)?;
             file.sync_all()
         });
         written.map_err(FetchError::io("write", &aside))?;
+        let state = self.state();
+        if state.beginnings != beginning {
+            return remove(&aside);
+        }
         fs::rename(&aside, &self.notes).map_err(FetchError::io("write", &self.notes))?;
+        drop(state);
         sync_folder(&self.notes)
     }
 
@@ -213,12 +247,24 @@ impl Partial {
             .map_err(FetchError::io("sync", &self.data))?;
         if fs::rename(&self.data, to).is_err() {
             // Another file system.
-            fs::copy(&self.data, to).map_err(FetchError::io("write", to))?;
-            File::open(to)
-                .and_then(|f| f.sync_all())
-                .map_err(FetchError::io("sync", to))?;
+            copy(&self.data, to)?;
         }
         self.discard()
+    }
+
+    /// Puts the finished file to `to` too, which must not exist. Blocks for the disk.
+    ///
+    /// # Errors
+    /// If the disk does not let it.
+    pub(crate) fn lend(&self, to: &Path) -> Result<(), FetchError> {
+        self.file
+            .sync_all()
+            .map_err(FetchError::io("sync", &self.data))?;
+        if fs::hard_link(&self.data, to).is_err() {
+            // Another file system.
+            copy(&self.data, to)?;
+        }
+        Ok(())
     }
 
     /// Removes it with its notes.
@@ -226,12 +272,20 @@ impl Partial {
     /// # Errors
     /// If the disk does not let it.
     pub(crate) fn discard(&self) -> Result<(), FetchError> {
-        *self.state() = State::default();
+        let mut state = self.state();
+        state.begin_anew();
         remove(&self.notes)?;
+        drop(state);
         remove(&self.data)?;
         // Last: whoever finds it gone begins with nothing.
         remove(&self.lock)
     }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), FetchError> {
+    fs::copy(from, to).map_err(FetchError::io("write", to))?;
+    let synced = File::open(to).and_then(|file| file.sync_all());
+    synced.map_err(FetchError::io("sync", to))
 }
 
 fn read_notes(path: &Path) -> Option<Notes> {
@@ -328,6 +382,14 @@ mod tests {
         drop(partial);
         let partial = claim(&cache);
         assert_eq!(partial.done(), 0);
+        partial.begin("u", Some(4), None).expect("room");
+        partial.write(0, b"four").expect("room");
+        let (beginning, notes) = partial.unsaved().expect("something to note");
+        partial.begin("u", Some(4), None).expect("room");
+        partial.note(beginning, &notes).expect("room");
+        drop(partial);
+        let partial = claim(&cache);
+        assert_eq!(partial.done(), 0, "notes of bytes that are gone");
         partial.begin("u", None, None).expect("room");
         partial.write(0, b"five!").expect("room");
         partial.save().expect("nothing to note");

@@ -7,6 +7,7 @@
 //! | `pypi:PROJECT==VERSION[/WHEEL]` | a wheel of a Python package index |
 //! | `file:PATH` | a file or folder of this machine |
 
+use crate::digest::Sha256;
 use crate::names::safe_path;
 use reqwest::Url;
 use std::fmt;
@@ -138,6 +139,21 @@ impl Source {
             }
         }
         Ok(source)
+    }
+}
+
+impl Source {
+    /// Says what is brought so that two that differ are told apart and no signature is told: where an
+    /// address goes on with a `?`, what follows is there as its SHA-256.
+    pub fn fingerprint(&self) -> String {
+        let Self::Web(urls) = self else {
+            return self.to_string();
+        };
+        let one = |url: &Url| match url.query() {
+            Some(query) => format!("{}?sha256:{}", shown(url), Sha256::of(query.as_bytes())),
+            None => shown(url),
+        };
+        urls.iter().map(one).collect::<Vec<_>>().join(" ")
     }
 }
 

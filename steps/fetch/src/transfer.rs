@@ -7,11 +7,13 @@
 
 use crate::client::{Ask, Bound, Client};
 use crate::error::FetchError;
+use crate::lfs;
 use crate::partial::Partial;
 use crate::patience::{Failure, Patience};
 use crate::progress::{Meter, Phase, Progress};
 use crate::remote::{Extent, Validator, check_coding, parse_range, text};
 use crate::source::shown;
+use crate::space;
 use reqwest::{Response, StatusCode, Url, header};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -42,6 +44,8 @@ pub(crate) struct Transfer {
     /// What must stay the same; `None` where a digest says it better in the end.
     pub(crate) validator: Option<Validator>,
     pub(crate) partial: Arc<Partial>,
+    /// How long it should be, bytes, where the server does not say how long it is.
+    pub(crate) expected: Option<u64>,
     pub(crate) connections: u32,
     /// The most bytes that are asked for at once.
     pub(crate) piece: u64,
@@ -248,14 +252,17 @@ impl Transfer {
         if self.validator.is_some() && now != self.validator {
             return Err(Failure::Changed);
         }
-        let mut at = 0;
+        let (mut at, mut room) = (0, 0);
         while let Some(chunk) = self.client.chunk(&mut response).await? {
             let chunk = chunk.as_ref();
-            if size.is_some_and(|size| at + chunk.len() as u64 > size) {
-                return Err(Failure::Changed);
+            let end = at + chunk.len() as u64;
+            match size {
+                Some(size) if end > size => return Err(Failure::Changed),
+                Some(_) => {}
+                None => room = self.bound(end, room)?,
             }
             self.partial.write(at, chunk)?;
-            at += chunk.len() as u64;
+            at = end;
         }
         match size {
             Some(size) if at < size => Err(Failure::again(format!(
@@ -263,6 +270,26 @@ impl Transfer {
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// Keeps what has no known length from going on for ever; returns up to where there is room.
+    fn bound(&self, end: u64, room: u64) -> Result<u64, FetchError> {
+        // Instead of something short a pointer may come.
+        let most = self.expected.map(|expected| expected.max(lfs::LONGEST));
+        if let (Some(expected), Some(_)) = (self.expected, most.filter(|most| end > *most)) {
+            return Err(FetchError::Size {
+                name: shown(&self.url),
+                found: end,
+                expected,
+            });
+        }
+        if end <= room {
+            return Ok(room);
+        }
+        let data = self.partial.data();
+        let more = self.partial.checkpoint().max(end - room);
+        space::ensure(data.parent().unwrap_or(data), more)?;
+        Ok(room + more)
     }
 }
 

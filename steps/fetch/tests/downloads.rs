@@ -8,8 +8,8 @@
 mod hostile;
 
 use fetch::{
-    Cache, Client, FetchError, Fetcher, Limits, Options, Phase, Pin, Receipt, RepoKind, Request,
-    Selection, Sha256, Source, Token,
+    Cache, Client, Delivery, FetchError, Fetcher, Limits, Options, Phase, Pin, Receipt, RepoKind,
+    Request, Selection, Sha256, Source, Token,
 };
 use hostile::{Asked, Length, Luck, Reply, Server, ranged};
 use std::path::PathBuf;
@@ -31,6 +31,8 @@ struct World {
     hub: Option<String>,
     index: Option<String>,
     lfs: Option<String>,
+    /// Bytes between two syncs.
+    checkpoint: u64,
     token: Option<(String, String)>,
     phases: Arc<Mutex<Vec<Phase>>>,
 }
@@ -48,12 +50,24 @@ impl World {
             hub: None,
             index: None,
             lfs: None,
+            checkpoint: 16 << 10,
             token: None,
             phases: Arc::default(),
         }
     }
 
     fn fetch(&self, request: &Request) -> Result<Receipt, FetchError> {
+        let (runtime, fetcher) = self.fetcher();
+        runtime.block_on(fetcher.fetch(request, &self.target()))
+    }
+
+    fn bring(&self, request: &Request) -> Result<Delivery, FetchError> {
+        let (runtime, fetcher) = self.fetcher();
+        runtime.block_on(fetcher.bring(request, &self.target()))
+    }
+
+    /// One with an empty folder to bring things into.
+    fn fetcher(&self) -> (tokio::runtime::Runtime, Fetcher) {
         let mut options = Options::usual(|_| None).expect("the public ones");
         options.piece = PIECE;
         for (set, url) in [
@@ -72,7 +86,8 @@ impl World {
             Token::bearer(token, &url.parse().expect("an address")).expect("a token")
         });
         let client = Client::new(self.limits.clone(), token).expect("a client");
-        let cache = Cache::open(&self.folder.path().join("cache"), 16 << 10).expect("a cache");
+        let cache =
+            Cache::open(&self.folder.path().join("cache"), self.checkpoint).expect("a cache");
         let phases = self.phases.clone();
         let fetcher = Fetcher::new(client, cache, options, move |progress| {
             phases.lock().expect("no panic").push(progress.phase);
@@ -82,8 +97,7 @@ impl World {
             std::fs::remove_dir_all(&into).expect("an old folder");
         }
         std::fs::create_dir_all(&into).expect("a folder");
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(fetcher.fetch(request, &into))
+        (tokio::runtime::Runtime::new().expect("a runtime"), fetcher)
     }
 
     fn target(&self) -> PathBuf {
@@ -644,6 +658,147 @@ fn files_of_a_repository_that_are_done_wait_for_the_others() {
 }
 
 #[test]
+fn a_content_that_a_repository_has_twice_comes_once() {
+    let whole = content(22);
+    let served = whole.clone();
+    let store = Server::start(move |asked, _| ranged(&served, "\"1\"", asked));
+    let files = vec![
+        ("a.bin", whole.clone()),
+        ("b/c.bin", whole.clone()),
+        ("d.txt", b"text".to_vec()),
+    ];
+    let hub = hub(files, store.url(""));
+    let mut world = World::new();
+    world.hub = Some(hub.url(""));
+    // Whoever waits for itself waits for nothing else.
+    world.limits.busy = Duration::ZERO;
+    let source = Source::parse("hf:o/n", RepoKind::Dataset).expect("a source");
+    let receipt = world.fetch(&Request::of(source)).expect("all three");
+    assert!(world.read("a.bin") == whole && world.read("b/c.bin") == whole);
+    let paths: Vec<_> = receipt.files.iter().map(|f| f.path.to_str()).collect();
+    assert_eq!(paths, [Some("a.bin"), Some("b/c.bin"), Some("d.txt")]);
+    let sent: usize = store.asked()[1..]
+        .iter()
+        .filter_map(|a| a.range(SIZE))
+        .map(|r| r.len())
+        .sum();
+    assert_eq!(sent, SIZE, "each byte once");
+    assert_eq!(world.left(), 0);
+}
+
+#[test]
+fn more_files_than_can_be_held_open_come_too() {
+    let mut files = Vec::new();
+    for i in 0..130u32 {
+        let name: &str = Box::leak(format!("{i:03}.txt").into_boxed_str());
+        files.push((name, i.to_string().into_bytes()));
+    }
+    let hub = hub(files, String::new());
+    let mut world = World::new();
+    world.hub = Some(hub.url(""));
+    let source = Source::parse("hf:o/n", RepoKind::Dataset).expect("a source");
+    let receipt = world.fetch(&Request::of(source)).expect("all");
+    assert_eq!(receipt.files.len(), 130);
+    for i in [0, 77, 129] {
+        let name = format!("{i:03}.txt");
+        assert_eq!(receipt.files[i].path.to_str(), Some(name.as_str()));
+        assert_eq!(world.read(&name), i.to_string().into_bytes());
+    }
+    assert_eq!(world.left(), 0);
+}
+
+#[test]
+fn what_has_no_known_length_is_bounded_all_the_same() {
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    for sent in [100, 2000, SIZE] {
+        let hub = Server::start(move |asked, _| {
+            match asked.target.starts_with("/api/") {
+            true => Reply::new(
+                200,
+                serde_json::json!({ "sha": commit, "siblings": [{ "rfilename": "a", "size": 5000 }] })
+                    .to_string(),
+            ),
+            false => Reply::new(200, content(23)[..sent].to_vec()).length(Length::Chunked),
+        }
+        });
+        let mut world = World::new();
+        world.hub = Some(hub.url(""));
+        let source = Source::parse("hf:o/n", RepoKind::Dataset).expect("a source");
+        match world.fetch(&Request::of(source)).expect_err("another size") {
+            FetchError::Size {
+                found, expected, ..
+            } => {
+                assert_eq!(expected, 5000);
+                assert!(found < 10_000, "it went on to {found}");
+            }
+            other => panic!("{other}"),
+        }
+    }
+    // Where nothing says how long it is, each checkpoint looks for room.
+    let server = Server::start(|_, _| Reply::new(200, content(24)).length(Length::Chunked));
+    let mut world = World::new();
+    world.checkpoint = u64::MAX / 4;
+    let error = world.fetch(&one(&server)).expect_err("no room");
+    assert!(matches!(error, FetchError::Space { .. }), "{error}");
+}
+
+#[test]
+fn what_a_pointer_stands_for_is_no_pointer() {
+    let text = |oid: Sha256| {
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {SIZE}\n")
+    };
+    let oid = Sha256::of(b"the content");
+    // Of no known length, so that only its digest gives it away.
+    let served = text(Sha256::of(b"another content"));
+    let store = Server::start(move |_, _| {
+        Reply::new(200, served.clone().into_bytes()).length(Length::Chunked)
+    });
+    let (href, pointer) = (store.url("/object"), text(oid));
+    let git = Server::start(move |asked, _| match asked.target.as_str() {
+        "/data.bin" => ranged(pointer.as_bytes(), "\"p\"", asked),
+        _ => {
+            let answer = serde_json::json!({ "objects": [{ "oid": oid, "size": SIZE,
+                "actions": { "download": { "href": href } } }] });
+            Reply::new(200, answer.to_string())
+        }
+    });
+    let mut world = World::new();
+    world.lfs = Some(git.url("/info/lfs"));
+    let error = world.fetch(&one(&git)).expect_err("a pointer again");
+    assert!(
+        matches!(error, FetchError::Size { .. } | FetchError::Digest { .. }),
+        "{error}"
+    );
+    assert!(!world.target().join("data.bin").exists());
+}
+
+#[test]
+fn a_delivery_stays_for_the_next_try_until_it_is_settled() {
+    let whole = content(25);
+    let served = whole.clone();
+    let server = Server::start(move |asked, _| ranged(&served, "\"1\"", asked));
+    let world = World::new();
+    drop(world.bring(&one(&server)).expect("a file"));
+    let before = server.asked().len();
+    let delivery = world.bring(&one(&server)).expect("a file");
+    assert_eq!(server.asked().len(), before + 1, "whether it is the same");
+    assert!(std::fs::read(delivery.path(0)).expect("a file") == whole);
+    delivery.settle().expect("the disk");
+    assert_eq!(world.left(), 0);
+}
+
+#[test]
+fn a_commit_that_the_hub_does_not_answer_with_is_refused() {
+    let hub = hub(vec![("a", b"a".to_vec())], String::new());
+    let mut world = World::new();
+    world.hub = Some(hub.url(""));
+    let other = "f".repeat(40);
+    let source = Source::parse(&format!("hf:o/n@{other}"), RepoKind::Dataset).expect("a source");
+    let error = world.fetch(&Request::of(source)).expect_err("another");
+    assert!(error.to_string().contains(&other), "{error}");
+}
+
+#[test]
 fn an_address_without_encryption_is_not_followed_from_one_with_it() {
     // What a proxy or a redirect may do to a token is decided by origins alone.
     let server = Server::start(|_, _| Reply::new(301, "").with("Location", "ftp://elsewhere/x"));
@@ -750,11 +905,39 @@ fn files_and_folders_of_this_machine_are_copied() {
     std::fs::create_dir_all(from.join("sub")).expect("a folder");
     std::fs::write(from.join("a.json"), "{}").expect("a file");
     std::fs::write(from.join("sub/b.csv"), "1,2").expect("a file");
-    std::os::unix::fs::symlink("/etc/hostname", from.join("link")).expect("a link");
+    let blob = world.folder.path().join("blob");
+    std::fs::write(&blob, "blob").expect("a file");
+    let link = |to: &std::path::Path| {
+        let _ = std::fs::remove_file(from.join("link"));
+        std::os::unix::fs::symlink(to, from.join("link")).expect("a link");
+    };
+    link(&blob);
     let folder = Request::of(Source::File(from.clone()));
     let receipt = world.fetch(&folder).expect("a folder");
-    assert_eq!(receipt.files.len(), 2, "links are left out: {receipt:?}");
+    assert_eq!(receipt.files.len(), 3, "{receipt:?}");
+    assert_eq!(world.read("link"), b"blob");
     assert_eq!(world.read("sub/b.csv"), b"1,2");
+    assert!(!world.target().join("link").is_symlink());
+    for (pattern, named) in [("*.parquet", "a.json"), ("b.json", "sub/b.csv")] {
+        let absent = Request {
+            files: Selection::one(pattern),
+            ..folder.clone()
+        };
+        let error = world.fetch(&absent).expect_err("none");
+        assert!(error.to_string().contains(pattern), "{error}");
+        assert!(error.help().expect("a mend").contains(named), "{error}");
+    }
+    // Links that lead to a folder or nowhere are named, not left out.
+    for to in [world.folder.path().to_owned(), from.join("nowhere")] {
+        link(&to);
+        let error = world.fetch(&folder).expect_err("a link").to_string();
+        assert!(error.contains("from/link"), "{error}");
+    }
+    link(&blob);
+    let empty = world.folder.path().join("empty");
+    std::fs::create_dir(&empty).expect("a folder");
+    let error = world.fetch(&Request::of(Source::File(empty)));
+    assert!(matches!(error, Err(FetchError::NoFile { .. })), "{error:?}");
     let file = Request::of(Source::File(from.join("a.json")));
     world.fetch(&pinned(file.clone(), b"{}")).expect("a file");
     assert!(world.fetch(&pinned(file, b"[]")).is_err());
@@ -780,13 +963,15 @@ fn files_and_folders_of_this_machine_are_copied() {
 
 #[test]
 fn a_small_wheel_comes_from_the_real_index() {
-    let world = World::new().tries(2);
+    let world = World::new().tries(1);
     let options = Options::usual(|name| std::env::var(name).ok()).expect("addresses");
     let mut world = World {
         index: Some(options.index.to_string()),
         ..world
     };
-    world.limits.idle = Duration::from_secs(20);
+    // Whoever does not reach it should not wait for it.
+    world.limits.idle = Duration::from_secs(3);
+    world.limits.connect = Duration::from_secs(2);
     let source = Source::parse("pypi:six==1.17.0", RepoKind::Dataset).expect("a source");
     match world.fetch(&Request::of(source)) {
         Ok(receipt) => {
@@ -800,6 +985,7 @@ fn a_small_wheel_comes_from_the_real_index() {
             let limits = fetch::UnpackLimits::default();
             let out = fetch::unpack(
                 &wheel,
+                "six.whl",
                 &into,
                 &Selection::one("six.py"),
                 limits,

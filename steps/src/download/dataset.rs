@@ -1,7 +1,7 @@
 //! `dataset.fetch`: a file or a folder from a hub, a server, a package index or this machine.
 
 use super::options::{Connections, DataSource, Digest, check_revision, check_token};
-use super::{How, Record, at, blocking, summary};
+use super::{How, Record, at, blocking, failed, summary};
 use crate::files;
 use engine::options::Parser;
 use engine::source::Place;
@@ -9,9 +9,9 @@ use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepRepor
 use engine::types::{Positive, Text};
 use engine::value::Table;
 use fetch::{
-    Receipt, RepoKind, Request, Selection, Source, UnpackLimits, Unpacked, archive_kind, unpack,
+    Delivery, RepoKind, Request, Selection, Source, UnpackLimits, Unpacked, archive_kind, unpack,
 };
-use std::fs;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 engine::options! {
@@ -127,8 +127,9 @@ impl Step for DatasetFetch {
             connections: self.connections.0.get(),
             lfs: self.lfs.as_deref(),
         };
-        let receipt = how.bring(context, &self.request()?, &into).await?;
-        let unpacked = self.place(context, &into, &receipt).await?;
+        let mut delivery = how.bring(context, &self.request()?, &into).await?;
+        let unpacked = self.place(context, &mut delivery).await?;
+        let receipt = delivery.settle().map_err(failed)?;
         let mut record = Record::of(&receipt);
         if let DataSource::Named(dataset) = &self.source {
             record.name = Some(dataset.name);
@@ -192,53 +193,56 @@ impl DatasetFetch {
         }
     }
 
-    /// Puts what was brought to where others look for it, taken apart if need be.
+    /// Puts what was brought to where others look for it, taken apart if need be. Archives come first and
+    /// stay among what is under way until all is done: a failure here must not cost the download.
     async fn place(
         &self,
         context: &StepContext,
-        from: &Path,
-        receipt: &Receipt,
+        delivery: &mut Delivery,
     ) -> Result<Unpacked, StepError> {
         let to = context.output("data");
-        let paths: Vec<&PathBuf> = receipt.files.iter().map(|file| &file.path).collect();
+        let files = delivery.receipt().files.iter();
+        let paths: Vec<PathBuf> = files.map(|file| file.path.clone()).collect();
         let is_archive =
             |path: &Path| self.unpack && archive_kind(&path.to_string_lossy()).is_some();
         if let [one] = paths.as_slice()
             && !is_archive(one)
         {
-            rename(&from.join(one), &to)?;
+            delivery.place(0, &to).await.map_err(failed)?;
             return Ok(Unpacked::default());
         }
+        // One archive is the data set; of several each has a folder.
+        let below = |path: &PathBuf| match (is_archive(path), paths.len()) {
+            (true, 1) => PathBuf::new(),
+            (true, _) => stem(path),
+            (false, _) => path.clone(),
+        };
+        let targets: Vec<PathBuf> = paths.iter().map(below).collect();
+        check_apart(&paths, &targets)?;
         files::create_dir(&to)?;
-        let mut all = Unpacked::default();
-        for path in &paths {
-            let archive = from.join(path);
-            if !is_archive(path) {
-                let target = to.join(path);
-                files::create_dir(target.parent().unwrap_or(&to))?;
-                rename(&archive, &target)?;
-                continue;
-            }
-            // One archive is the data set; of several each has a folder.
-            let inside = if paths.len() == 1 {
-                to.clone()
-            } else {
-                to.join(stem(path))
-            };
+        let all = paths.iter().zip(&targets).enumerate();
+        let (archives, others): (Vec<_>, Vec<_>) = all.partition(|(_, (path, _))| is_archive(path));
+        let mut taken = Unpacked::default();
+        for (i, (path, below)) in archives {
+            let inside = to.join(below);
             files::create_dir(&inside)?;
-            let taken = self
-                .take_apart(context, &archive, &inside, paths.len() == 1)
-                .await?;
-            all.files.extend(taken.files);
-            all.bytes += taken.bytes;
+            let archive = (path.as_path(), delivery.path(i));
+            let more = self.take_apart(context, archive, &inside, paths.len() == 1);
+            let more = more.await?;
+            taken.files.extend(more.files);
+            taken.bytes += more.bytes;
         }
-        Ok(all)
+        for (i, (_, below)) in others {
+            delivery.place(i, &to.join(below)).await.map_err(failed)?;
+        }
+        Ok(taken)
     }
 
+    /// Takes an archive apart, which is called `name` and lies elsewhere.
     async fn take_apart(
         &self,
         context: &StepContext,
-        archive: &Path,
+        (name, archive): (&Path, &Path),
         into: &Path,
         is_alone: bool,
     ) -> Result<Unpacked, StepError> {
@@ -253,38 +257,27 @@ impl DatasetFetch {
             ..UnpackLimits::default()
         };
         // Patterns have chosen the archive already where there was more to choose from.
-        let select = if is_alone && !self.chose_archive(archive) {
+        let name = name.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.into_owned();
+        let select = if is_alone && !self.chose_archive(&name) {
             self.selection()
         } else {
             Selection::all()
         };
-        let (from, to) = (archive.to_owned(), into.to_owned());
-        let name = archive
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let work =
-            move |told: &mut dyn FnMut(u64) -> bool| unpack(&from, &to, &select, limits, told);
-        let taken = blocking(context, work, name).await?;
-        fs::remove_file(archive).map_err(|e| {
-            StepError::because(format!("could not remove `{}`", archive.display()), e)
-        })?;
-        Ok(taken)
+        let (from, to, called) = (archive.to_owned(), into.to_owned(), name.clone());
+        let work = move |told: &mut dyn FnMut(u64) -> bool| {
+            unpack(&from, &called, &to, &select, limits, told)
+        };
+        blocking(context, work, name).await
     }
 
     /// Whether the patterns are those that chose this archive from a repository.
-    fn chose_archive(&self, archive: &Path) -> bool {
-        let name = archive
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+    fn chose_archive(&self, name: &str) -> bool {
         let from_several = match &self.source {
             DataSource::Named(dataset) => !dataset.part.take.is_empty(),
             DataSource::Given { source, .. } => matches!(source, Source::Hub(_)),
         };
-        from_several && !self.files.is_empty() && self.selection().wants(&name)
+        from_several && !self.files.is_empty() && self.selection().wants(name)
     }
 }
 
@@ -296,16 +289,47 @@ fn stem(path: &Path) -> PathBuf {
     PathBuf::from(stem.unwrap_or(&text).to_owned())
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), StepError> {
-    fs::rename(from, to).map_err(|e| {
-        let what = format!("could not move `{}` to `{}`", from.display(), to.display());
-        StepError::because(what, e)
-    })
+/// Refuses files of one source that would lie in the same place.
+fn check_apart(paths: &[PathBuf], targets: &[PathBuf]) -> Result<(), StepError> {
+    let mut taken = HashMap::new();
+    for (path, target) in paths.iter().zip(targets) {
+        let Some(other) = taken.insert(target, path) else {
+            continue;
+        };
+        let (one, two) = (other.display(), path.display());
+        let error = format!(
+            "`{one}` and `{two}` would both become `{}`",
+            target.display()
+        );
+        return Err(StepError::new(error).help(
+            "choose one of them by `files`, or leave archives as they are: `unpack = false`",
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_would_lie_in_the_same_place_are_refused() {
+        let of = |names: [&str; 2]| {
+            let paths = names.map(PathBuf::from);
+            let targets = paths.clone().map(|path| stem(&path));
+            check_apart(&paths, &targets)
+        };
+        for names in [["a.zip", "a.tar"], ["t.json", "t.json.gz"]] {
+            let error = of(names).expect_err("one place");
+            assert!(names.iter().all(|name| error.to_string().contains(name)));
+            assert!(
+                error
+                    .help
+                    .is_some_and(|help| help.contains("unpack = false"))
+            );
+        }
+        assert!(of(["a.zip", "b.zip"]).is_ok());
+    }
 
     #[test]
     fn folders_of_archives_have_their_names() {

@@ -14,8 +14,8 @@ use crate::files;
 use engine::step::{FailureClass, StepContext, StepError};
 use engine::types::Text;
 use fetch::{
-    Cache, Client, FetchError, Fetcher, Hub, Limits, Options, Pin, Progress, Receipt, Request,
-    Token,
+    Cache, Client, Delivery, FetchError, Fetcher, Hub, Limits, Options, Pin, Progress, Receipt,
+    Request, Token,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -61,16 +61,16 @@ struct How<'a> {
 }
 
 impl How<'_> {
-    /// Brings a source into a folder; stops when the step should.
+    /// Brings a source, with `into` for what has to lie somewhere meanwhile; stops when the step should.
     async fn bring(
         &self,
         context: &StepContext,
         request: &Request,
         into: &Path,
-    ) -> Result<Receipt, StepError> {
+    ) -> Result<Delivery, StepError> {
         let fetcher = self.fetcher(context)?;
         tokio::select! {
-            receipt = fetcher.fetch(request, into) => receipt.map_err(failed),
+            delivery = fetcher.bring(request, into) => delivery.map_err(failed),
             () = context.cancelled() => {
                 let error = StepError::new("interrupted; what has come is kept for the next run");
                 Err(error.class(FailureClass::Interrupted))

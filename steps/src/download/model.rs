@@ -1,7 +1,7 @@
 //! `model.download`: a repository of the hub as a model's folder.
 
 use super::options::{Connections, ModelSource, check_revision, check_token};
-use super::{How, Record, at, summary};
+use super::{How, Record, at, failed, summary};
 use crate::files;
 use engine::options::Parser;
 use engine::source::Place;
@@ -80,7 +80,8 @@ impl Step for ModelDownload {
             connections: self.connections.0.get(),
             lfs: None,
         };
-        let receipt = how.bring(context, &request, &into).await?;
+        let delivery = how.bring(context, &request, &into).await?;
+        let receipt = delivery.place_all(&into).await.map_err(failed)?;
         Record::of(&receipt).write(&context.output("fetch.json"))?;
         Ok(StepReport::line(summary(&receipt, 0)))
     }

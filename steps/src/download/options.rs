@@ -76,6 +76,11 @@ impl OptionType for DataSource {
                 source: Source::File(file),
                 ..
             } => walk.file(path, file),
+            // What follows a `?` can be a signature, and this is written down.
+            Self::Given {
+                source: source @ Source::Web(_),
+                ..
+            } => walk.value(path, &source.fingerprint()),
             Self::Given { texts, .. } => walk.value(path, &texts.join(" ")),
         }
     }
@@ -336,6 +341,11 @@ mod tests {
         assert_ne!(
             walked(&given("https://h/a?x=1")),
             walked(&given("https://h/a?x=2"))
+        );
+        let signed = walked(&given("https://h/a?Signature=secret"));
+        assert!(
+            signed[0].starts_with("x=https://h/a?sha256:") && !signed[0].contains("secret"),
+            "{signed:?}"
         );
         assert_eq!(walked(&given("file:/a/b")), ["x: /a/b"]);
     }

@@ -4,6 +4,7 @@
 //! occur twice, and more files or bytes than is allowed are refused before or while they are written, and
 //! every file is made anew: nothing that exists is written through.
 
+mod gauge;
 mod tape;
 mod zipped;
 
@@ -11,6 +12,7 @@ use crate::error::FetchError;
 use crate::names::{Selection, safe_path};
 use crate::space;
 use flate2::read::MultiGzDecoder;
+use gauge::{End, Gauge, Gauged, LONGEST_RECORD};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -78,46 +80,46 @@ pub fn archive_kind(name: &str) -> Option<ArchiveKind> {
     }
 }
 
-/// Takes the chosen files of an archive out into a folder; `told` hears how many bytes are out and says
-/// whether to go on. Blocks for the disk.
+/// Takes the chosen files of an archive out into a folder; `name` says what sort of archive the file is, and
+/// `told` hears how many bytes are out and says whether to go on. Blocks for the disk.
 ///
 /// # Errors
 /// [`FetchError::Archive`] says what is wrong with it; what was taken out before stays in the folder.
 /// [`FetchError::NoFile`] if a pattern of the selection matches nothing.
 pub fn unpack(
     archive: &Path,
+    name: &str,
     into: &Path,
     select: &Selection,
     limits: UnpackLimits,
     told: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Unpacked, FetchError> {
-    let name = archive
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
     let file = File::open(archive).map_err(FetchError::io("read", archive))?;
     let length = file
         .metadata()
         .map_err(FetchError::io("read", archive))?
         .len();
+    let most = limits
+        .bytes
+        .min(length.saturating_mul(limits.ratio).max(ALWAYS));
+    let gauge = Gauge::new(most, told);
     let mut out = Out {
-        archive,
+        archive: name,
         into,
         select,
-        most: limits
-            .bytes
-            .min(length.saturating_mul(limits.ratio).max(ALWAYS)),
+        most,
         limits,
         seen: HashSet::new(),
         taken: Unpacked::default(),
-        told,
+        gauge: &gauge,
     };
     let file = BufReader::with_capacity(CHUNK, file);
-    match archive_kind(&name) {
+    match archive_kind(name) {
         Some(ArchiveKind::Zip) => zipped::take(file, &mut out)?,
-        Some(ArchiveKind::Tar) => tape::take(file, &mut out)?,
-        Some(ArchiveKind::TarGz) => tape::take(MultiGzDecoder::new(file), &mut out)?,
+        Some(ArchiveKind::Tar) => tape::take(Gauged::new(file, &gauge), &mut out)?,
+        Some(ArchiveKind::TarGz) => {
+            tape::take(Gauged::new(MultiGzDecoder::new(file), &gauge), &mut out)?
+        }
         Some(ArchiveKind::Gz) => {
             let inner = name[..name.len() - ".gz".len()].to_owned();
             out.file(&inner, 0, &mut MultiGzDecoder::new(file))?;
@@ -129,7 +131,7 @@ pub fn unpack(
 
 /// Where files go, and what keeps them in bounds.
 struct Out<'a> {
-    archive: &'a Path,
+    archive: &'a str,
     into: &'a Path,
     select: &'a Selection,
     limits: UnpackLimits,
@@ -137,15 +139,37 @@ struct Out<'a> {
     most: u64,
     seen: HashSet<PathBuf>,
     taken: Unpacked,
-    told: &'a mut dyn FnMut(u64) -> bool,
+    gauge: &'a Gauge<'a>,
 }
 
 impl Out<'_> {
     fn refuse(&self, why: impl Into<String>) -> FetchError {
         FetchError::Archive {
-            path: self.archive.to_owned(),
+            path: self.archive.into(),
             why: why.into(),
         }
+    }
+
+    /// Says why an archive cannot be read on.
+    fn broken(&self, error: &dyn std::fmt::Display) -> FetchError {
+        match self.gauge.end() {
+            None => self.refuse(format!("it is damaged: {error}")),
+            Some(End::Stopped) => {
+                let stopped = io::Error::from(io::ErrorKind::Interrupted);
+                FetchError::io("read", Path::new(self.archive))(stopped)
+            }
+            Some(End::TooLarge) => self.too_large(),
+            Some(End::LongRecord) => self.refuse(format!(
+                "a name or a record in it has more than {LONGEST_RECORD} bytes"
+            )),
+        }
+    }
+
+    fn too_large(&self) -> FetchError {
+        self.refuse(format!(
+            "it becomes more than {} bytes, which is the limit for one of its size",
+            self.most
+        ))
     }
 
     /// Makes a path of an entry's name, if it may have it.
@@ -192,10 +216,7 @@ impl Out<'_> {
         if self.taken.bytes.saturating_add(more) <= self.most {
             return Ok(());
         }
-        Err(self.refuse(format!(
-            "it becomes more than {} bytes, which is the limit for one of its size",
-            self.most
-        )))
+        Err(self.too_large())
     }
 
     fn copy(&mut self, from: &mut dyn Read, file: &mut File, to: &Path) -> Result<(), FetchError> {
@@ -204,15 +225,14 @@ impl Out<'_> {
             let n = match from.read(&mut chunk) {
                 Ok(0) => return Ok(()),
                 Ok(n) => n,
-                Err(error) => return Err(self.refuse(format!("it is damaged: {error}"))),
+                Err(error) => return Err(self.broken(&error)),
             };
             self.fits(n as u64)?;
             file.write_all(&chunk[..n])
                 .map_err(FetchError::io("write", to))?;
             self.taken.bytes += n as u64;
-            if !(self.told)(self.taken.bytes) {
-                let stopped = io::Error::from(io::ErrorKind::Interrupted);
-                return Err(FetchError::io("write", to)(stopped));
+            if !self.gauge.out(self.taken.bytes) {
+                return Err(self.broken(&"it was stopped"));
             }
         }
     }
@@ -234,7 +254,7 @@ impl Out<'_> {
             has.sort();
             has.truncate(8);
             return Err(FetchError::NoFile {
-                place: self.archive.display().to_string(),
+                place: self.archive.to_owned(),
                 wanted: wanted.to_owned(),
                 has,
             });

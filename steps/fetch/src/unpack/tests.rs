@@ -26,7 +26,7 @@ impl World {
         fs::write(&archive, bytes).expect("an archive");
         let into = self.0.path().join("into");
         fs::create_dir_all(&into).expect("a folder");
-        let taken = unpack(&archive, &into, select, limits, &mut |_| true);
+        let taken = unpack(&archive, name, &into, select, limits, &mut |_| true);
         let mut beside: Vec<_> = fs::read_dir(self.0.path())
             .expect("a folder")
             .flatten()
@@ -294,6 +294,89 @@ fn it_stops_when_it_is_told_to() {
     let archive = folder.path().join("x.gz");
     fs::write(&archive, gzipped(b"{}")).expect("an archive");
     let (select, limits) = all();
-    let error = unpack(&archive, folder.path(), &select, limits, &mut |_| false);
+    let error = unpack(
+        &archive,
+        "x.gz",
+        folder.path(),
+        &select,
+        limits,
+        &mut |_| false,
+    );
     assert!(matches!(error, Err(FetchError::Io { .. })), "{error:?}");
+}
+
+#[test]
+fn what_nobody_wants_and_what_only_describes_is_bounded_too() {
+    let zeros = vec![0; 40 << 20];
+    let unwanted = tape(&[
+        ("a", EntryType::Regular, &zeros),
+        ("b", EntryType::Regular, b"x"),
+    ]);
+    let (_, limits) = all();
+    let error = World::new()
+        .unpack(
+            "x.tar.gz",
+            &gzipped(&unwanted),
+            &Selection::one("b"),
+            limits,
+        )
+        .expect_err("too much");
+    assert!(error.to_string().contains("which is the limit"), "{error}");
+    let long = vec![b'a'; 2 << 20];
+    for kind in [
+        EntryType::GNULongName,
+        EntryType::GNULongLink,
+        EntryType::XHeader,
+    ] {
+        let described = tape(&[("x", kind, &long), ("b", EntryType::Regular, b"x")]);
+        for (name, bytes) in [
+            ("x.tar", described.clone()),
+            ("x.tar.gz", gzipped(&described)),
+        ] {
+            let error = World::new().unpack(name, &bytes, &Selection::all(), limits);
+            let error = error.expect_err(name).to_string();
+            assert!(
+                error.contains("more than 1048576 bytes"),
+                "{kind:?}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn it_stops_too_while_it_reads_what_nobody_wants() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let archive = folder.path().join("it");
+    let bytes = tape(&[("a", EntryType::Regular, &[0; 1 << 20])]);
+    fs::write(&archive, gzipped(&bytes)).expect("an archive");
+    let mut asked = 0;
+    let select = Selection::one("b");
+    let limits = UnpackLimits::default();
+    let error = unpack(
+        &archive,
+        "x.tar.gz",
+        folder.path(),
+        &select,
+        limits,
+        &mut |_| {
+            asked += 1;
+            asked < 5
+        },
+    );
+    assert!(matches!(error, Err(FetchError::Io { .. })), "{error:?}");
+    assert_eq!(asked, 5);
+}
+
+#[test]
+fn a_checksum_after_the_end_of_an_archive_is_held_to() {
+    let (select, limits) = all();
+    let mut bytes = gzipped(&tape(&[("a", EntryType::Regular, b"one")]));
+    World::new()
+        .unpack("x.tar.gz", &bytes, &select, limits)
+        .expect("as it was made");
+    let at = bytes.len() - 8;
+    bytes[at] ^= 1;
+    let error = World::new().unpack("x.tar.gz", &bytes, &select, limits);
+    let error = error.expect_err("another checksum").to_string();
+    assert!(error.contains("damaged"), "{error}");
 }
