@@ -208,19 +208,9 @@ impl Downloader {
                 expected,
             });
         }
-        let bytes = partial.done();
-        // A server need not say how long an answer is, and whoever names the file has.
-        if let Some(expected) = job.size.filter(|size| pointer.is_none() && *size != bytes) {
-            partial.begin(&shown(url), None, None)?;
-            return Err(FetchError::Size {
-                name: shown(url),
-                found: bytes,
-                expected,
-            });
-        }
         Ok(Brought {
             url: url.clone(),
-            bytes,
+            bytes: partial.done(),
             resumed,
             sha256,
             pointer,

@@ -219,13 +219,6 @@ impl Fetcher {
         (self.downloader.watch)(Progress::of(&source.repository, Phase::Asking));
         let endpoint = &self.options.hub;
         let found = hub::look(&self.downloader.client, endpoint, source).await?;
-        let asked = source.revision.as_deref().filter(|r| hub::is_commit(r));
-        if let Some(asked) = asked.filter(|asked| !asked.eq_ignore_ascii_case(&found.commit)) {
-            return Err(FetchError::Answer {
-                url: shown(endpoint),
-                why: format!("asked for commit {asked}, it answers with {}", found.commit),
-            });
-        }
         let chosen = choose(source, &found, &request.files)?;
         let is_one = chosen.len() == 1;
         if request.sha256.is_some() && !is_one {
