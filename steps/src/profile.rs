@@ -16,13 +16,11 @@ use engine::step::{
 };
 use engine::types::{Artifact, Lease};
 use loadgen::{
-    Generation, HttpVersion, Limits, Load, NoObserver, Protocol, Record, Request, Reuse, RunPlan,
-    Stop, Timeouts, Workload,
+    Generation, HttpVersion, Load, NoObserver, Protocol, Record, Request, RunPlan, Stop, Workload,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroU64};
-use std::sync::Arc;
 
 /// Fewer steps than this in a window carry no median worth believing.
 const FEW_STEPS: usize = 5;
@@ -224,25 +222,21 @@ impl Window {
         } else {
             NonZeroU32::new(self.batch).unwrap_or(NonZeroU32::MIN)
         };
-        Ok(RunPlan {
-            workload: Arc::new(
-                Workload::new(self.requests).map_err(|e| StepError::new(e.to_string()))?,
-            ),
-            load: Load::closed(concurrency),
-            stop: Stop::Requests(n_requests),
-            reuse: Reuse::Once,
-            target: target(
-                endpoint,
-                Protocol::Completions,
-                HttpVersion::One,
-                Generation::default(),
-                None,
-            )?,
-            timeouts: Timeouts::default(),
-            limits: Limits::default(),
-            threads: loadgen::Threads::default(),
-            event_time: loadgen::EventTime::Read,
-        })
+        let workload = Workload::new(self.requests).map_err(|e| StepError::new(e.to_string()))?;
+        let target = target(
+            endpoint,
+            Protocol::Completions,
+            HttpVersion::One,
+            Generation::default(),
+            None,
+        )?;
+        let stop = Stop::Requests(n_requests);
+        Ok(RunPlan::new(
+            workload,
+            Load::closed(concurrency),
+            stop,
+            target,
+        ))
     }
 }
 

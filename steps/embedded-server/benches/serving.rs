@@ -20,15 +20,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use embedded_server::flags::ServerFlags;
 use embedded_server::serve;
-use loadgen::{
-    EventTime, Generation, HttpVersion, Limits, NoObserver, Prompt, Protocol, Request, Reuse,
-    RunPlan, Stop, Target, Threads, Timeouts, Trust, Workload,
-};
+use loadgen::{Load, NoObserver, Prompt, Protocol, Request, RunPlan, Stop, Target, Workload};
 
 /// Tokens of each prompt.
 const INPUT: u32 = 32;
@@ -165,44 +161,24 @@ fn client(port: u16, streams: u32) {
 }
 
 fn plan(port: u16, streams: u32) -> RunPlan {
-    let request = |i: u32| Request {
-        id: format!("r{i}"),
-        conversation: None,
-        turn: 0,
-        continues: false,
-        arrival: None,
-        model: None,
-        prompt: Prompt::Tokens((0..INPUT).map(|at| (i * 31 + at * 7) % 1000).collect()),
-        input_tokens: INPUT,
-        cacheable_tokens: None,
-        output_tokens: NonZeroU32::new(OUTPUT).expect("tokens"),
-        slo: None,
-        group: None,
+    let tokens = NonZeroU32::new(OUTPUT).expect("tokens");
+    let request = |i: u32| {
+        let prompt = (0..INPUT).map(|at| (i * 31 + at * 7) % 1000);
+        Request::new(
+            format!("r{i}"),
+            Prompt::Tokens(prompt.collect()),
+            INPUT,
+            tokens,
+        )
     };
     let n = streams * WAVES;
-    RunPlan {
-        workload: Arc::new(Workload::new((0..n).map(request).collect()).expect("requests")),
-        load: loadgen::Load::closed(NonZeroU32::new(streams).expect("streams")),
-        stop: Stop::Requests(NonZeroU64::new(n.into()).expect("requests")),
-        reuse: Reuse::Once,
-        target: Target {
-            address: format!("http://127.0.0.1:{port}")
-                .parse()
-                .expect("an address"),
-            trust: Trust::default(),
-            model: "default".into(),
-            protocol: Protocol::Completions,
-            http: HttpVersion::One,
-            api_key: None,
-            generation: Generation::default(),
-            tells_objectives: false,
-            extra: serde_json::Map::new(),
-        },
-        timeouts: Timeouts::default(),
-        limits: Limits::default(),
-        threads: Threads::default(),
-        event_time: EventTime::Read,
-    }
+    let workload = Workload::new((0..n).map(request).collect()).expect("requests");
+    let load = Load::closed(NonZeroU32::new(streams).expect("streams"));
+    let stop = Stop::Requests(NonZeroU64::new(n.into()).expect("requests"));
+    let address = format!("http://127.0.0.1:{port}");
+    let address = address.parse().expect("an address");
+    let target = Target::new(address, "default", Protocol::Completions);
+    RunPlan::new(workload, load, stop, target)
 }
 
 /// A server in a process of its own.

@@ -132,8 +132,8 @@ pub enum EventTime {
     #[default]
     Read,
     /// The kernel's, when it received the packet. As it no longer matters when a socket is read,
-    /// what comes in is read together, at most every millisecond: that costs less, and holds up
-    /// the next request of a closed loop so long.
+    /// what comes in is read together, so often that the next request of a closed loop is held up for
+    /// a small share of the time to a first token at most: that costs less.
     Kernel,
 }
 
@@ -257,6 +257,22 @@ pub enum PlanError {
 }
 
 impl RunPlan {
+    /// A plan that goes through the workload once, by the client's own clock, with the usual limits.
+    #[must_use]
+    pub fn new(workload: Workload, load: Load, stop: Stop, target: Target) -> Self {
+        Self {
+            workload: Arc::new(workload),
+            load,
+            stop,
+            reuse: Reuse::Once,
+            target,
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            threads: Threads::default(),
+            event_time: EventTime::default(),
+        }
+    }
+
     /// Checks what can be checked before a run, the same as [`crate::run`] does first.
     ///
     /// # Errors

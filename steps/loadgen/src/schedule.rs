@@ -228,48 +228,22 @@ impl Schedule {
 mod tests {
     use std::num::NonZeroU32;
 
-    use serde_json::{Map, Value};
+    use serde_json::Value;
 
     use super::*;
-    use crate::{
-        Generation, Limits, Process, Prompt, Protocol, Request, Target, Timeouts, Trust, Workload,
-    };
+    use crate::{Process, Prompt, Protocol, Request, Target, Workload};
 
     fn plan(load: Load, stop: Stop, reuse: Reuse) -> RunPlan {
         let request = |i: u32| Request {
-            id: i.to_string(),
-            conversation: None,
-            turn: 0,
-            continues: false,
             arrival: Some(Duration::from_secs(u64::from(i))),
-            model: None,
-            prompt: Prompt::Text("x".into()),
-            input_tokens: 1,
-            cacheable_tokens: None,
-            output_tokens: NonZeroU32::MIN,
-            slo: None,
-            group: None,
+            ..Request::new(i.to_string(), Prompt::Text("x".into()), 1, NonZeroU32::MIN)
         };
+        let workload = Workload::new((0..4).map(request).collect()).unwrap();
+        let address = "http://127.0.0.1:1".parse().unwrap();
+        let target = Target::new(address, "m", Protocol::Completions);
         RunPlan {
-            workload: Arc::new(Workload::new((0..4).map(request).collect()).unwrap()),
-            load,
-            stop,
             reuse,
-            target: Target {
-                address: "http://127.0.0.1:1".parse().unwrap(),
-                trust: Trust::default(),
-                model: "m".into(),
-                protocol: Protocol::Completions,
-                http: crate::HttpVersion::One,
-                api_key: None,
-                generation: Generation::default(),
-                tells_objectives: false,
-                extra: Map::new(),
-            },
-            timeouts: Timeouts::default(),
-            limits: Limits::default(),
-            threads: crate::Threads::default(),
-            event_time: crate::EventTime::Read,
+            ..RunPlan::new(workload, load, stop, target)
         }
     }
 

@@ -92,6 +92,24 @@ pub struct Target {
     pub extra: Map<String, Value>,
 }
 
+impl Target {
+    /// A server that is asked over HTTP/1.1, without a key, for answers of their exact lengths.
+    #[must_use]
+    pub fn new(address: Address, model: impl Into<String>, protocol: Protocol) -> Self {
+        Self {
+            address,
+            trust: Trust::default(),
+            model: model.into(),
+            protocol,
+            http: HttpVersion::default(),
+            api_key: None,
+            generation: Generation::default(),
+            tells_objectives: false,
+            extra: Map::new(),
+        }
+    }
+}
+
 /// How long to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -150,17 +168,8 @@ mod tests {
 
     #[test]
     fn a_secret_is_never_shown() {
-        let target = Target {
-            address: "http://h".parse().unwrap(),
-            trust: Trust::default(),
-            model: "m".into(),
-            protocol: Protocol::Chat,
-            http: HttpVersion::One,
-            api_key: Some(Secret::new("hush")),
-            generation: Generation::default(),
-            tells_objectives: false,
-            extra: Map::new(),
-        };
+        let mut target = Target::new("http://h".parse().unwrap(), "m", Protocol::Chat);
+        target.api_key = Some(Secret::new("hush"));
         let shown = format!("{target:?}");
         assert!(shown.contains("[redacted]") && !shown.contains("hush"));
     }

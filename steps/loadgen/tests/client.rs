@@ -15,53 +15,30 @@ use std::{
 };
 
 use loadgen::{
-    Arrivals, Class, Ended, EventTime, Generation, Limits, Load, Metrics, NoObserver, Observer,
-    ObserverError, Outcome, Process, Progress, Prompt, Protocol, Rate, Record, Request, Reuse,
-    Rounds, Run, RunError, RunPlan, Secret, Stop, Target, Timeouts, Trust, Workload, run,
+    Arrivals, Class, Ended, EventTime, Limits, Load, Metrics, NoObserver, Observer, ObserverError,
+    Outcome, Process, Progress, Prompt, Protocol, Rate, Record, Request, Reuse, Rounds, Run,
+    RunError, RunPlan, Secret, Stop, Target, Workload, run,
 };
 use server::{DONE, FINISH, HEAD, Server, Then, USAGE, chunk, good, piece, until_closed, write};
 
 /// `n` requests for two tokens each, from one user, with timeouts that nothing reaches.
 fn plan(address: impl std::fmt::Display, n: u32) -> RunPlan {
-    let request = |i: u32| Request {
-        id: format!("r{i}"),
-        conversation: None,
-        turn: 0,
-        continues: false,
-        arrival: None,
-        model: None,
-        prompt: Prompt::Tokens(vec![1, 2, i]),
-        input_tokens: 3,
-        cacheable_tokens: None,
-        output_tokens: NonZeroU32::new(2).unwrap(),
-        slo: None,
-        group: Some("g".into()),
+    let request = |i: u32| {
+        let prompt = Prompt::Tokens(vec![1, 2, i]);
+        let request = Request::new(format!("r{i}"), prompt, 3, NonZeroU32::new(2).unwrap());
+        Request {
+            group: Some("g".into()),
+            ..request
+        }
     };
-    RunPlan {
-        workload: Arc::new(Workload::new((0..n).map(request).collect()).unwrap()),
-        load: Load::closed(NonZeroU32::MIN),
-        stop: Stop::Requests(NonZeroU64::new(u64::from(n)).unwrap()),
-        reuse: Reuse::Once,
-        target: Target {
-            address: format!("http://{address}").parse().unwrap(),
-            trust: Trust::default(),
-            model: "m".into(),
-            protocol: Protocol::Completions,
-            http: loadgen::HttpVersion::One,
-            api_key: None,
-            generation: Generation::default(),
-            tells_objectives: false,
-            extra: serde_json::Map::new(),
-        },
-        timeouts: Timeouts::default(),
-        limits: Limits::default(),
-        // On a large machine there would be several, each with connections of its own.
-        threads: loadgen::Threads {
-            count: Some(NonZeroU32::MIN),
-            ..loadgen::Threads::default()
-        },
-        event_time: EventTime::Read,
-    }
+    let workload = Workload::new((0..n).map(request).collect()).unwrap();
+    let stop = Stop::Requests(NonZeroU64::new(u64::from(n)).unwrap());
+    let address = format!("http://{address}").parse().unwrap();
+    let target = Target::new(address, "m", Protocol::Completions);
+    let mut plan = RunPlan::new(workload, Load::closed(NonZeroU32::MIN), stop, target);
+    // On a large machine there would be several, each with connections of its own.
+    plan.threads.count = Some(NonZeroU32::MIN);
+    plan
 }
 
 async fn go(plan: RunPlan) -> Run {

@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 use loadgen::{
-    Arrivals, Class, Ended, EventTime, Generation, HttpVersion, Limits, Load, OfflineServer,
-    Outcome, Piece, Process, Prompt, Protocol, Rate, ReadyOrder, Request, Reuse, Rounds, Run,
-    RunPlan, Stop, Target, Threads, Timeouts, Told, Trust, Workload, run_offline,
+    Arrivals, Class, Ended, Load, OfflineServer, Outcome, Piece, Process, Prompt, Protocol, Rate,
+    ReadyOrder, Request, Reuse, Rounds, Run, RunPlan, Stop, Target, Told, Workload, run_offline,
 };
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -93,27 +92,11 @@ fn plan(load: Load, requests: u64) -> RunPlan {
         let prompt = Prompt::Text(format!("prompt {i}"));
         Request::new(format!("r{i}"), prompt, 2, NonZeroU32::new(3).unwrap())
     };
-    RunPlan {
-        workload: Arc::new(Workload::new((0..requests).map(request).collect()).unwrap()),
-        load,
-        stop: Stop::Requests(NonZeroU64::new(requests).unwrap()),
-        reuse: Reuse::Once,
-        target: Target {
-            address: "http://127.0.0.1:1".parse().unwrap(),
-            trust: Trust::default(),
-            model: "m".into(),
-            protocol: Protocol::Completions,
-            http: HttpVersion::One,
-            api_key: None,
-            generation: Generation::default(),
-            tells_objectives: false,
-            extra: serde_json::Map::new(),
-        },
-        timeouts: Timeouts::default(),
-        limits: Limits::default(),
-        threads: Threads::default(),
-        event_time: EventTime::Read,
-    }
+    let workload = Workload::new((0..requests).map(request).collect()).unwrap();
+    let stop = Stop::Requests(NonZeroU64::new(requests).unwrap());
+    let address = "http://127.0.0.1:1".parse().unwrap();
+    let target = Target::new(address, "m", Protocol::Completions);
+    RunPlan::new(workload, load, stop, target)
 }
 
 fn play(plan: RunPlan, server: &mut Paced) -> Run {

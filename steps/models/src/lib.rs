@@ -4,7 +4,8 @@
 //! Reading order: [`Problem`] (what can be wrong with a configuration), [`Inventory`] (the weights
 //! that a checkpoint on the hub has), `layouts` (how each architecture names them), `shapes` (what
 //! must divide what), [`derive()`] (another configuration from one that exists), [`Checkpoint`] (what
-//! lies in a folder already), [`write()`] (random checkpoints).
+//! lies in a folder already), [`write()`] (random checkpoints), [`noise`] (what random weights are
+//! made of, here and in servers that make them up).
 //!
 //! Nothing here computes with a model, and nothing knows plans: configurations are JSON objects as
 //! the Hugging Face hub has them.
@@ -25,6 +26,7 @@ mod derive;
 
 mod checkpoint;
 
+pub mod noise;
 mod shards;
 mod values;
 mod write;

@@ -4,6 +4,7 @@
 //! threads. Only integer operations and single roundings of IEEE 754 are used, so that every
 //! machine has the same values. Knows no file.
 
+use crate::noise::{bits, key, normal};
 use crate::{Dtype, Role, Tensor};
 
 /// The greatest finite number of eight bits.
@@ -56,7 +57,7 @@ impl Values {
     pub(crate) fn encode(self, from: u64, n: u64, into: &mut Vec<u8>) {
         match self.fill {
             Fill::Constant(value) => self.round(n, into, |_| value),
-            Fill::Bell { key, std } => self.round(n, into, |i| std * bell(key, from + i)),
+            Fill::Bell { key, std } => self.round(n, into, |i| std * normal(bits(key, from + i))),
         }
     }
 
@@ -79,33 +80,6 @@ fn put<const N: usize>(n: u64, into: &mut Vec<u8>, bytes: impl Fn(u64) -> [u8; N
     for (i, element) in (0..).zip(elements) {
         *element = bytes(i);
     }
-}
-
-/// The key of the tensor called `name`. FNV-1a: 64-bit offset basis and prime.
-fn key(seed: u64, name: &str) -> u64 {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    mix(seed ^ mix(hash))
-}
-
-/// Roughly standard normal, within 3.47: the sum of four uniform 16-bit parts, whose mean is
-/// `2 * 65535` and whose variance is four twelfths of `65536^2`.
-#[inline]
-fn bell(key: u64, index: u64) -> f32 {
-    // An odd multiplier keeps distinct indices distinct before mixing.
-    let bits = mix(key.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-    let sum = (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);
-    (sum as f32 - 2.0 * 65_535.0) * (1.732_050_8 / 65_536.0)
-}
-
-/// A bijection in which every bit depends on every other (the finaliser of SplitMix64: Steele,
-/// Lea and Flood, 2014).
-#[inline]
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 /// Rounds a finite number to the upper half of its bits, ties to even.

@@ -115,15 +115,11 @@ pub(crate) fn target(
         .cloned()
         .ok_or_else(|| StepError::new("the server did not say which model it serves"))?;
     Ok(Target {
-        address,
         trust: Peer::of(endpoint).trust()?,
-        model,
-        protocol,
         http,
         api_key,
         generation,
-        tells_objectives: false,
-        extra: serde_json::Map::new(),
+        ..Target::new(address, model, protocol)
     })
 }
 

@@ -7,9 +7,8 @@ use crate::http::{self, Peer};
 use embedded_server::{ExecutorKind, ServeError, ServerOptions, Trace};
 use engine::step::{FailureClass, StepContext, StepError};
 use loadgen::{
-    ClientError, Ended, EventTime, Generation, HttpVersion, Limits, Load, NoObserver, Prompt,
-    Protocol, Request, Reuse, Run, RunPlan, Stop, Target, Threads, Timeouts, Trust, Truth,
-    Workload,
+    ClientError, Ended, EventTime, HttpVersion, Limits, Load, NoObserver, Prompt, Protocol,
+    Request, Reuse, Run, RunPlan, Stop, Target, Threads, Timeouts, Truth, Workload,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -78,23 +77,16 @@ impl Rehearsal {
     fn plan(self, at: SocketAddr) -> Result<RunPlan, StepError> {
         let requests = self.requests.iter().map(in_known_words).collect();
         let workload = Workload::new(requests).map_err(|e| StepError::new(e.to_string()))?;
+        let address = format!("http://{at}").parse();
+        let address = address.map_err(|e: loadgen::AddressError| StepError::new(e.to_string()))?;
         Ok(RunPlan {
             workload: Arc::new(workload),
             load: self.load,
             stop: self.stop,
             reuse: self.reuse,
             target: Target {
-                address: format!("http://{at}")
-                    .parse()
-                    .map_err(|e: loadgen::AddressError| StepError::new(e.to_string()))?,
-                trust: Trust::default(),
-                model: "default".to_owned(),
-                protocol: Protocol::Completions,
                 http: self.http,
-                api_key: None,
-                generation: Generation::default(),
-                tells_objectives: false,
-                extra: serde_json::Map::new(),
+                ..Target::new(address, "default", Protocol::Completions)
             },
             timeouts: Timeouts::default(),
             limits: Limits::default(),

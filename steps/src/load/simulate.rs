@@ -27,9 +27,8 @@ use engine::step::{
 use engine::types::{Artifact, Json, Nested, Positive};
 use engine::value::{Key, Kind, Table};
 use loadgen::{
-    Ended, EventTime, Generation, HttpVersion, Limits, Metrics, Observer, OfflineServer,
-    OutputLength, Piece, Protocol, Reuse, RunPlan, Target, Threads, Thresholds, Timeouts, Told,
-    Trust, Workload,
+    Ended, EventTime, Generation, Limits, Metrics, Observer, OfflineServer, OutputLength, Piece,
+    Protocol, Reuse, RunPlan, Target, Threads, Thresholds, Timeouts, Told, Workload,
 };
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -151,18 +150,13 @@ impl LoadSimulate {
                 ReuseChoice::Cycle => Reuse::Cycle,
             },
             target: Target {
-                address,
-                trust: Trust::default(),
-                model: model.to_owned(),
-                protocol: self.protocol.into(),
-                http: HttpVersion::One,
-                api_key: None,
                 generation: Generation {
                     length: OutputLength::Exact,
                     temperature: 0.0,
                 },
                 tells_objectives: self.send_objectives,
                 extra: self.extra_body.0.clone(),
+                ..Target::new(address, model, self.protocol.into())
             },
             timeouts: Timeouts {
                 request: self.request_timeout,

@@ -7,11 +7,10 @@ use engine::step::{
 };
 use engine::types::{Lease, Text};
 use loadgen::{
-    Generation, Limits, Load, Observer, ObserverError, Prompt, Record, Request, Reuse, RunPlan,
-    Secret, Stop, Timeouts, Workload,
+    Generation, Load, Observer, ObserverError, Prompt, Record, Request, RunPlan, Secret, Stop,
+    Workload,
 };
 use std::num::{NonZeroU32, NonZeroU64};
-use std::sync::Arc;
 use std::time::Duration;
 
 engine::options! {
@@ -87,26 +86,17 @@ impl Step for LoadWarm {
             .map(|k| context.text(k).map(Secret::new))
             .transpose()?;
         let endpoint = context.endpoint(&self.server)?;
-        let plan = RunPlan {
-            workload: Arc::new(self.workload()?),
-            load: Load::closed(self.concurrency),
-            stop: Stop::Requests(NonZeroU64::from(self.requests)),
-            reuse: Reuse::Once,
-            target: target(
-                endpoint,
-                self.protocol.into(),
-                self.http.into(),
-                Generation::default(),
-                api_key,
-            )?,
-            timeouts: Timeouts {
-                request: self.request_timeout,
-                ..Timeouts::default()
-            },
-            limits: Limits::default(),
-            threads: loadgen::Threads::default(),
-            event_time: loadgen::EventTime::Read,
-        };
+        let target = target(
+            endpoint,
+            self.protocol.into(),
+            self.http.into(),
+            Generation::default(),
+            api_key,
+        )?;
+        let load = Load::closed(self.concurrency);
+        let stop = Stop::Requests(NonZeroU64::from(self.requests));
+        let mut plan = RunPlan::new(self.workload()?, load, stop, target);
+        plan.timeouts.request = self.request_timeout;
         let run = loadgen::run(plan, &mut Follow(context), context.cancelled()).await;
         let run = run.map_err(|e| StepError::new(e.to_string()))?;
         let failed: Vec<&Record> = run.records.iter().filter(|r| !r.completed()).collect();

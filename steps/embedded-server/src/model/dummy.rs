@@ -3,6 +3,8 @@
 //! Being a function rather than a stream, a tensor can be filled in any order by any number of
 //! threads, and dropping layers from a model leaves the others as they were.
 
+use models::noise;
+
 /// A distribution of made-up weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Distribution {
@@ -32,12 +34,8 @@ pub(super) struct DummyTensor {
 
 impl DummyTensor {
     pub(super) fn new(seed: u64, name: &str, distribution: Distribution, role: Role) -> Self {
-        // FNV-1a: 64-bit offset basis and prime.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
         DummyTensor {
-            key: mix(seed ^ mix(hash)),
+            key: noise::key(seed, name),
             distribution,
             role,
         }
@@ -46,17 +44,14 @@ impl DummyTensor {
     /// Element `index` of the tensor, row-major.
     #[inline]
     pub(super) fn value(self, index: usize) -> f32 {
-        // An odd multiplier keeps distinct indices distinct before mixing.
-        let bits = mix(self
-            .key
-            .wrapping_add((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let bits = noise::bits(self.key, index as u64);
         match self.distribution {
             Distribution::Small => {
                 // The upper 24 bits: as many as an f32 holds.
                 ((bits >> 40) as f32 / (1_u32 << 23) as f32 - 1.0) * 1e-3
             }
             Distribution::Scaled => {
-                let deviation = 0.02 * normal(bits);
+                let deviation = 0.02 * noise::normal(bits);
                 if self.role == Role::Gain {
                     1.0 + deviation
                 } else {
@@ -65,23 +60,6 @@ impl DummyTensor {
             }
         }
     }
-}
-
-/// Roughly standard normal: the sum of four uniform 16-bit parts, whose mean is `2 * 65535` and
-/// whose variance is four twelfths of `65536^2`.
-#[inline]
-fn normal(bits: u64) -> f32 {
-    let sum = (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);
-    (sum as f32 - 2.0 * 65_535.0) * (1.732_050_8 / 65_536.0)
-}
-
-/// A bijection in which every bit depends on every other (the finaliser of SplitMix64: Steele,
-/// Lea and Flood, 2014).
-#[inline]
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]

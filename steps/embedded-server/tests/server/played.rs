@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
-use std::sync::Arc;
 
 use embedded_server::{AnswerOutcome, AnswerTrace, ExecutorKind, Fault, ServerOptions, Trace};
 use loadgen::{
-    EventTime, Generation, HttpVersion, Limits, Load, NoObserver, Prompt, Protocol, Record,
-    Request, Reuse, Run, RunPlan, Stop, Target, Timeouts, Trust, Truth, Workload,
+    HttpVersion, Load, NoObserver, Prompt, Protocol, Record, Request, Run, RunPlan, Stop, Target,
+    Truth, Workload,
 };
 
 use crate::fixture::Server;
@@ -148,48 +147,31 @@ pub(crate) async fn play(play: &Play) -> Played {
 
 /// The plan of a load on the server at `address`.
 pub(crate) fn plan(play: &Play, address: &str) -> RunPlan {
-    let request = |i: u32| Request {
-        id: format!("r{i:04}"),
-        conversation: None,
-        turn: 0,
-        continues: false,
-        arrival: None,
-        model: None,
-        prompt: match play.protocol {
+    let request = |i: u32| {
+        let prompt = match play.protocol {
             Protocol::Chat => Prompt::Text(format!("bäba bebe {i}")),
             // Some begin alike, and find that in the cache.
             _ => Prompt::Tokens((0..40).map(|n| 7 + n + (i % 5)).collect()),
-        },
-        input_tokens: 40,
-        cacheable_tokens: None,
-        output_tokens: NonZeroU32::new(TOKENS).unwrap(),
-        slo: None,
-        group: None,
+        };
+        Request::new(
+            format!("r{i:04}"),
+            prompt,
+            40,
+            NonZeroU32::new(TOKENS).unwrap(),
+        )
     };
     let mut extra = serde_json::Map::new();
     if play.counts_on {
         let counts = serde_json::json!({ "include_usage": true, "continuous_usage_stats": true });
         extra.insert("stream_options".to_owned(), counts);
     }
-    RunPlan {
-        workload: Arc::new(Workload::new((0..play.requests).map(request).collect()).unwrap()),
-        load: Load::closed(NonZeroU32::new(play.users).unwrap()),
-        stop: Stop::Requests(NonZeroU64::new(play.requests.into()).unwrap()),
-        reuse: Reuse::Once,
-        target: Target {
-            address: address.parse().unwrap(),
-            trust: Trust::default(),
-            model: "tiny".into(),
-            protocol: play.protocol,
-            http: play.http,
-            api_key: None,
-            generation: Generation::default(),
-            tells_objectives: false,
-            extra,
-        },
-        timeouts: Timeouts::default(),
-        limits: Limits::default(),
-        threads: loadgen::Threads::default(),
-        event_time: EventTime::Read,
-    }
+    let workload = Workload::new((0..play.requests).map(request).collect()).unwrap();
+    let load = Load::closed(NonZeroU32::new(play.users).unwrap());
+    let stop = Stop::Requests(NonZeroU64::new(play.requests.into()).unwrap());
+    let target = Target {
+        http: play.http,
+        extra,
+        ..Target::new(address.parse().unwrap(), "tiny", play.protocol)
+    };
+    RunPlan::new(workload, load, stop, target)
 }

@@ -3,14 +3,12 @@
 use super::load::{Load, Outcome};
 use super::processes::{Served, Watched, itself};
 use loadgen::{
-    Arrivals, ClientError, Ended, EventTime, Generation, Limits, NoObserver, Process, Prompt,
-    Protocol, Rate, Record, Request, Reuse, Rounds, Run, RunInfo, RunPlan, Stop, Target, Threads,
-    Timeouts, Truth, Workload,
+    Arrivals, ClientError, Ended, EventTime, NoObserver, Process, Prompt, Protocol, Rate, Record,
+    Request, Rounds, Run, RunInfo, RunPlan, Stop, Target, Truth, Workload,
 };
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::process::Stdio;
-use std::sync::Arc;
 
 /// Runs the load and writes info and records to standard output.
 pub(crate) fn client((port, load): &(u16, Load), event_time: EventTime) {
@@ -31,56 +29,32 @@ pub(crate) fn client((port, load): &(u16, Load), event_time: EventTime) {
 
 fn plan(port: u16, load: &Load, event_time: EventTime) -> RunPlan {
     let filler = "word ".repeat(31);
-    let request = |i: u64| Request {
-        id: format!("r{i}"),
-        conversation: None,
-        turn: 0,
-        continues: false,
-        arrival: None,
-        model: None,
-        prompt: Prompt::Text(format!("r{i} {filler}")),
-        input_tokens: 32,
-        cacheable_tokens: None,
-        output_tokens: NonZeroU32::new(load.tokens as u32).expect("tokens"),
-        slo: None,
-        group: None,
+    let tokens = NonZeroU32::new(load.tokens as u32).expect("tokens");
+    let request = |i: u64| {
+        let prompt = Prompt::Text(format!("r{i} {filler}"));
+        Request::new(format!("r{i}"), prompt, 32, tokens)
     };
+    let workload = Workload::new((0..load.requests).map(request).collect()).expect("requests");
+    let when = match load.rate {
+        0 => loadgen::Load::closed(NonZeroU32::new(load.streams as u32).expect("streams")),
+        rate => loadgen::Load::Open {
+            arrivals: Arrivals::at(
+                Process::Constant,
+                Rate::per_second(rate as f64).expect("a rate"),
+            ),
+            seed: 0,
+            max_in_flight: None,
+            ready_queue: None,
+            rounds: Rounds::Overlap,
+        },
+    };
+    let stop = Stop::Requests(NonZeroU64::new(load.requests).expect("requests"));
+    let address = format!("http://127.0.0.1:{port}");
+    let address = address.parse().expect("an address");
+    let target = Target::new(address, "m", Protocol::Completions);
     RunPlan {
-        workload: Arc::new(
-            Workload::new((0..load.requests).map(request).collect()).expect("requests"),
-        ),
-        load: match load.rate {
-            0 => loadgen::Load::closed(NonZeroU32::new(load.streams as u32).expect("streams")),
-            rate => loadgen::Load::Open {
-                arrivals: Arrivals::at(
-                    Process::Constant,
-                    Rate::per_second(rate as f64).expect("a rate"),
-                ),
-                seed: 0,
-                max_in_flight: None,
-                ready_queue: None,
-                rounds: Rounds::Overlap,
-            },
-        },
-        stop: Stop::Requests(NonZeroU64::new(load.requests).expect("requests")),
-        reuse: Reuse::Once,
-        target: Target {
-            address: format!("http://127.0.0.1:{port}")
-                .parse()
-                .expect("an address"),
-            trust: loadgen::Trust::default(),
-            model: "m".into(),
-            protocol: Protocol::Completions,
-            http: loadgen::HttpVersion::One,
-            api_key: None,
-            generation: Generation::default(),
-            tells_objectives: false,
-            extra: serde_json::Map::new(),
-        },
-        timeouts: Timeouts::default(),
-        limits: Limits::default(),
-        threads: Threads::default(),
         event_time,
+        ..RunPlan::new(workload, when, stop, target)
     }
 }
 

@@ -138,7 +138,6 @@ fn merge(into: &mut Map<String, Value>, extra: &Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Generation, Trust};
 
     fn rendered(protocol: Protocol, prompt: Prompt, extra: Value) -> Value {
         let (target, request) = asked(protocol, prompt, extra);
@@ -147,15 +146,8 @@ mod tests {
 
     fn asked(protocol: Protocol, prompt: Prompt, extra: Value) -> (Target, Request) {
         let target = Target {
-            address: "http://h".parse().unwrap(),
-            trust: Trust::default(),
-            model: "m".into(),
-            protocol,
-            http: crate::HttpVersion::One,
-            api_key: None,
-            generation: Generation::default(),
-            tells_objectives: false,
             extra: extra.as_object().unwrap().clone(),
+            ..Target::new("http://h".parse().unwrap(), "m", protocol)
         };
         let line = json!({ "id": "a", "text": "x", "input_tokens": 1, "output_tokens": 7 });
         let mut request: Request = serde_json::from_value(line).unwrap();
