@@ -313,7 +313,7 @@ impl Fleet {
     }
 
     /// Says what went wrong.
-    pub(crate) fn tell(&self, what: &str) {
+    pub(crate) fn tell_trouble(&self, what: &str) {
         (self.on_failure)(what);
     }
 

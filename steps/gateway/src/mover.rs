@@ -149,7 +149,7 @@ async fn leave(fleet: &Fleet, model: &Model, reason: Reason) {
         Ok(moved) => {
             let ended = now();
             model.queue.become_(ModelState::Off);
-            tell(fleet, model, what, [began, ended], moved);
+            keep_move(fleet, model, what, [began, ended], moved);
         }
         Err(MoveError::Stopping) => model.queue.become_(ModelState::Active),
         Err(error @ (MoveError::Undrained { .. } | MoveError::Busy(_))) => {
@@ -202,13 +202,14 @@ async fn come(fleet: &Fleet, model: &Model, reason: Reason) {
         Ok(moved) => {
             let ended = now();
             model.queue.become_(ModelState::Active);
-            tell(fleet, model, what, [began, ended], moved);
+            keep_move(fleet, model, what, [began, ended], moved);
         }
         Err(error) => give_up(fleet, model, what, began, &error).await,
     }
 }
 
-fn tell(
+/// Keeps a move that is done, for whoever asks.
+fn keep_move(
     fleet: &Fleet,
     model: &Model,
     (direction, reason): (Way, Reason),
@@ -263,7 +264,7 @@ fn note(
         error: error.to_string(),
     });
     let words = format!("{what}: {error}");
-    fleet.tell(&words);
+    fleet.tell_trouble(&words);
     words
 }
 
@@ -276,7 +277,7 @@ fn give_up_waiting(fleet: &Fleet) {
         let name = &model.name;
         let why = reasons.join("; ");
         let reason = format!("model `{name}` finds no room on the device: {why}");
-        fleet.tell(&reason);
+        fleet.tell_trouble(&reason);
         model.break_(Broken {
             reason,
             holds_device: false,

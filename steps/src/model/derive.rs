@@ -258,7 +258,7 @@ fn mend(config: &Map<String, Value>, part: Part, key: &str) -> String {
     let known = known_keys(config);
     let meant = meant(&known, key);
     match part {
-        Part::Set => format!("{meant}; write `\"+{key}\"` to add a key"),
+        Part::Set => format!("{meant} (`\"+{key}\"` adds a key)"),
         Part::Unset | Part::Scale => meant,
     }
 }

@@ -215,14 +215,8 @@ fn scaled(key: &str, value: &Value, factor: f64) -> Result<Value, Problem> {
         let message = format!(
             "`{key}`, {number}, times {factor} is {product}, expected a whole number above 0"
         );
-        let near = (whole.max(1.0), number.as_f64().unwrap_or(1.0));
-        let help = format!(
-            "{} is near: write `{key} = {}` in `set`, or a factor of {}",
-            near.0,
-            near.0,
-            near.0 / near.1
-        );
-        return wrong(message, help);
+        let help = "write the number itself in `set`, or a factor that makes a whole one";
+        return wrong(message, help.to_owned());
     }
     let whole = whole as i64;
     Ok(whole.into())

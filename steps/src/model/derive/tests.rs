@@ -254,7 +254,7 @@ fn what_is_wrong_at_run_time_is_said_with_its_mend() {
     assert_eq!(error.message, "the base has no key `hidden_sise`");
     assert_eq!(
         error.help.unwrap(),
-        "did you mean `hidden_size`?; write `\"+hidden_sise\"` to add a key"
+        "did you mean `hidden_size`? (`\"+hidden_sise\"` adds a key)"
     );
     let mut scaled = step(json!({}));
     scaled.scale = BTreeMap::from([("num_attention_heads".to_owned(), Positive(1.25))]);
