@@ -374,8 +374,8 @@ mod tests {
         assert_eq!(
             wrong(&Change::new(json!({}), &[], scale)),
             [
-                "`hidden_size`, 896, times 0.3 is 268.8, expected a whole number above 0; 269 is \
-                 near: write `hidden_size = 269` in `set`, or a factor of 0.3002232142857143",
+                "`hidden_size`, 896, times 0.3 is 268.8, expected a whole number above 0; write \
+                 the number itself in `set`, or a factor that makes a whole one",
                 "`layer_types` is `[\"a\",\"b\",\"c\",\"d\"]`, which has no multiples; write its \
                  new value in `set`: `layer_types = …`",
             ]
