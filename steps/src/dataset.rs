@@ -3,7 +3,9 @@
 use crate::files;
 use crate::kinds::Model;
 use crate::workload::prompts::{PromptForm, Prompts, load_tokenizer};
-use crate::workload::{OUTPUT, check_ratio, check_tokens, ideal_text, made, tokens_text, write};
+use crate::workload::{
+    OUTPUT, check_ratio, check_tokens, ideal_text, made, tokens_text, write, write_beside,
+};
 use embedded_server::tokenizer::Tokenizer;
 use engine::options::Parser;
 use engine::source::Place;
@@ -153,14 +155,15 @@ impl StepType for DatasetFile {
 impl Step for DatasetFile {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let path = context.path(&self.path)?;
+        let mut images = None;
         let mut requests = match (self.format, &self.model, self.output_tokens) {
             (FileFormat::Lines, Some(model), Some(output)) => {
                 read_lines(&path, &load_tokenizer(&context.path(model)?)?, output)?
             }
-            _ => Workload::read(&path)
-                .map_err(|e| StepError::new(e.to_string()))?
-                .requests()
-                .to_vec(),
+            _ => {
+                let read = Workload::read(&path).map_err(|e| StepError::new(e.to_string()))?;
+                images.insert(read).requests().to_vec()
+            }
         };
         if let Some(most) = self.requests {
             requests.truncate(most.get() as usize);
@@ -169,7 +172,7 @@ impl Step for DatasetFile {
             requests.iter_mut().for_each(|r| r.output_tokens = output);
         }
         count_prefixes(&mut requests);
-        let workload = write(context, requests)
+        let workload = write_beside(context, images.as_ref(), requests)
             .map_err(|e| StepError::because(format!("`{}`", path.display()), e))?;
         Ok(StepReport::line(format!(
             "{} requests of {} in{}",

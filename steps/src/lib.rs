@@ -70,6 +70,7 @@ pub fn library() -> Library {
         .step::<workload::WorkloadSharegpt>()
         .step::<workload::WorkloadUltrachat>()
         .step::<workload::WorkloadLoogle>()
+        .step::<workload::WorkloadNextqa>()
         .step::<workload::WorkloadChat>()
         .step::<workload::WorkloadTrace>()
         .step::<workload::WorkloadMultiModel>()

@@ -16,4 +16,6 @@ mod published;
 mod runs;
 mod schema;
 mod simulated;
+mod videos;
+mod with_ffmpeg;
 mod with_sharegpt;

@@ -56,7 +56,11 @@ pub use run::{
 };
 pub use slo::Slo;
 pub use sse::{SseError, SseEvent, SseParser};
-pub use target::{Generation, HttpVersion, Limits, OutputLength, Secret, Target, Timeouts};
+pub use target::{
+    Generation, HttpVersion, IMAGE_TOKEN, Limits, OutputLength, Secret, Target, Timeouts,
+};
 pub use trust::{Trust, TrustError};
 pub use verdict::{Check, Grade, Note, Reason, Thresholds, Verdict, client_error, judge};
-pub use workload::{Prefixes, Prompt, Request, Workload, WorkloadError};
+pub use workload::{
+    ImageError, Images, Prefixes, Prompt, Request, Workload, WorkloadError, image_name,
+};

@@ -97,6 +97,13 @@ impl From<ProtocolChoice> for Protocol {
     }
 }
 
+/// What stands for an image in the texts of SGLang's own protocol.
+pub(crate) fn image_token(asked: Option<&String>) -> String {
+    asked
+        .map_or(loadgen::IMAGE_TOKEN, String::as_str)
+        .to_owned()
+}
+
 /// Whom to ask: the address and model of a leased server.
 pub(crate) fn target(
     endpoint: &Endpoint,

@@ -145,6 +145,8 @@ mod tests {
             in_flight_area_ns: 30_000_000,
             in_flight_peak: 1,
             unused_arrivals: 0,
+            images: 0,
+            image_bytes: 0,
             is_offline: false,
         }
     }

@@ -11,8 +11,8 @@ use super::records::RecordFiles;
 use super::timeline::{self, Timeline};
 use super::truth::{self, CausalityChoice, ServerTrace};
 use super::{
-    EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, target, told_facts,
-    verdict,
+    EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, image_token, target,
+    told_facts, verdict,
 };
 use crate::breakdown;
 use crate::files;
@@ -79,6 +79,8 @@ with_load! {
         /// Whether requests say by when they have to be answered: `slo`, their longest end-to-end latency
         /// in seconds, which servers of several models know.
         send_objectives: bool = false;
+        /// What stands for each image in the texts of the protocol `sglang`; `<image>` if absent.
+        image_token: Option<String>;
         /// Merged into every request's body.
         extra_body: Json = Json::default();
         /// Sent as a bearer token; write `${secret.NAME}`.
@@ -207,6 +209,7 @@ impl LoadTest {
         )?;
         target.extra.clone_from(&self.extra_body.0);
         target.tells_objectives = self.send_objectives;
+        target.image_token = image_token(self.image_token.as_ref());
         let whole = NonZeroU64::new(workload.requests().len() as u64).unwrap_or(NonZeroU64::MIN);
         let stop = stop(self.duration, self.requests.unwrap_or(whole), &self.stages);
         let reuse = match self.reuse {
@@ -360,6 +363,7 @@ pub(super) fn measured(
             .iter()
             .map(note_text)
             .chain(unused_text(info))
+            .chain(images_text(info))
             .collect(),
         target,
         details,
@@ -373,6 +377,15 @@ fn unused_text(info: &loadgen::RunInfo) -> Option<String> {
             "{} arrivals found no conversation ready and passed unused: the offered rate is that of the others",
             info.unused_arrivals
         )
+    })
+}
+
+/// What is to be said of images that were held in memory.
+fn images_text(info: &loadgen::RunInfo) -> Option<String> {
+    (info.images > 0).then(|| {
+        let mib = info.image_bytes as f64 / f64::from(1 << 20);
+        let n = info.images;
+        format!("{n} images were encoded before the load, and held {mib:.1} MiB while it lasted")
     })
 }
 

@@ -25,7 +25,7 @@ use engine::value::Table;
 use installer::{Installer, InstallerChoice, Wanted};
 use interpreter::Interpreter;
 use named::{LOCK, Named, Sources};
-use runner::Runner;
+pub(crate) use runner::{Failure, Runner};
 use std::path::{Path, PathBuf};
 
 engine::options! {

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A summary is expected to be as long as so many characters of the document.
 const SUMMARY: usize = 1024;
@@ -90,6 +91,7 @@ impl Record {
             return Ok(vec![Exchange {
                 said: behind("Please summarize the input"),
                 answered: document.chars().take(SUMMARY).collect(),
+                images: Arc::default(),
             }]);
         }
         let n = match questions {
@@ -104,6 +106,7 @@ impl Record {
                     false => question,
                 },
                 answered,
+                images: Arc::default(),
             })
             .collect())
     }

@@ -15,6 +15,7 @@ use engine::value::Table;
 use serde::Deserialize;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What prompts for a bare model end with, behind which an answer follows.
 const ASSISTANT: &str = "Assistant:";
@@ -165,6 +166,7 @@ pub(super) fn pairs(mut texts: impl Iterator<Item = String>) -> impl Iterator<It
         Some(Exchange {
             said: texts.next()?,
             answered: texts.next()?,
+            images: Arc::default(),
         })
     })
 }

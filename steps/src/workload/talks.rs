@@ -9,6 +9,8 @@ use embedded_server::tokenizer::Tokenizer;
 use engine::step::StepError;
 use loadgen::{Prefixes, Prompt, Request};
 use std::num::NonZeroU32;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Conversations whose texts are counted together.
@@ -19,6 +21,17 @@ const TOGETHER: usize = 256;
 pub(super) struct Exchange {
     pub(super) said: String,
     pub(super) answered: String,
+    /// What was shown before it was said.
+    pub(super) images: Arc<[Image]>,
+}
+
+/// An image of a workload.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Image {
+    /// Its name there.
+    pub(super) name: String,
+    /// What stands for it where lengths are counted: ids that no text and no other image has.
+    pub(super) ids: Range<u32>,
 }
 
 /// A conversation as the data set has it.
@@ -71,7 +84,7 @@ pub(super) struct Sampling<'a> {
     pub(super) cycles: bool,
 }
 
-/// Of an exchange, the ids of what was said, and how many tokens the answer has.
+/// Of an exchange, the ids of what was shown and said, and how many tokens the answer has.
 type Counted = (Vec<u32>, u32);
 
 /// Conversations of a workload.
@@ -101,6 +114,8 @@ struct Turn {
     /// Which of its conversation: where others were left out, there are holes.
     number: u32,
     said: String,
+    images: Arc<[Image]>,
+    /// Of its images and of what was said.
     ids: Vec<u32>,
     output: NonZeroU32,
 }
@@ -141,7 +156,9 @@ impl Sampling<'_> {
     fn count(&self, talks: &[Talk]) -> Result<Vec<Vec<Counted>>, StepError> {
         let exchanges: Vec<&Exchange> = talks.iter().flat_map(|t| &t.exchanges).collect();
         let counted = on_all_processors(&exchanges, |exchange| {
-            let ids = encode(self.tokenizer, &exchange.said)?;
+            let shown = exchange.images.iter().flat_map(|image| image.ids.clone());
+            let mut ids: Vec<u32> = shown.collect();
+            ids.extend(encode(self.tokenizer, &exchange.said)?);
             let output = match self.output {
                 Some(output) => output.get(),
                 None => count(encode(self.tokenizer, &exchange.answered)?.len()),
@@ -170,6 +187,7 @@ impl Sample {
                 Fit::Fits => turns.push(Turn {
                     number,
                     said: exchange.said.clone(),
+                    images: Arc::clone(&exchange.images),
                     ids,
                     // Answers without a token are not asked for.
                     output: NonZeroU32::new(output).unwrap_or(NonZeroU32::MIN),
@@ -295,6 +313,7 @@ impl Turn {
         let prompt = Prompt::Text(self.said.clone());
         Request {
             cacheable_tokens: Some(cacheable),
+            images: self.images.iter().map(|image| image.name.clone()).collect(),
             ..Request::new(id, prompt, count(self.ids.len()), self.output)
         }
     }
@@ -351,6 +370,7 @@ mod tests {
         let exchange = |(said, answered): &(usize, usize)| Exchange {
             said: words(*said, if name == "a" { "baba" } else { "babe" }),
             answered: words(*answered, "babi"),
+            images: Arc::default(),
         };
         Talk {
             name: name.to_owned(),

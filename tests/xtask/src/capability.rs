@@ -68,6 +68,14 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
         },
     },
     Capability {
+        tests: "frames of real videos",
+        filter: "with_ffmpeg",
+        source: Source::Debian {
+            programs: &["ffmpeg"],
+            package: "ffmpeg",
+        },
+    },
+    Capability {
         tests: "views of results beside the peers' own arithmetic",
         filter: "with_peers_code",
         source: Source::Pypi {
@@ -244,7 +252,7 @@ mod tests {
             "skipped: the report's browser tests: no chromium (apt-get install chromium)"
         );
         assert_eq!(
-            CAPABILITIES[1].skipped(),
+            CAPABILITIES[2].skipped(),
             "skipped: views of results beside the peers' own arithmetic: no clients of vLLM and SGLang from PyPI (python3 steps/loadgen/tests/arithmetic/fetch.py)"
         );
     }
