@@ -42,8 +42,8 @@ pub use calibration::{ClientError, Distortion, Truth};
 pub use causality::{Causality, Link, Margin};
 pub use client::{Address, AddressError};
 pub use metrics::{
-    Better, Breakdown, By, Counts, Definition, Distribution, Metrics, Part, Second, SloResults,
-    Summary, Throughput, Window, WindowKind,
+    Better, Breakdown, By, Counts, Definition, Distribution, Metrics, Moment, Part, Second,
+    SloResults, Summary, Throughput, Window, WindowKind, moments,
 };
 pub use plan::{
     EventTime, Load, PlanError, ReadyOrder, Reuse, Rounds, RunPlan, Stop, Think, Threads,
