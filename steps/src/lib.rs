@@ -94,6 +94,7 @@ pub fn library() -> Library {
         .step::<plot::PlotBars>()
         .step::<plot::PlotHeatmap>()
         .step::<plot::PlotTimeline>()
+        .step::<plot::PlotTelemetry>()
         .step::<report::ReportPage>()
         .step::<shell::ShellRun>()
 }

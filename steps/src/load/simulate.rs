@@ -8,7 +8,7 @@ use super::arrivals::{
     ArrivalChoice, LoadOptions, ReadyChoice, StageOptions, ThinkChoice, with_load,
 };
 use super::records::RecordFiles;
-use super::test::{OUTPUTS, ReuseChoice, conclude, measured, stop};
+use super::test::{PLAYED_OUTPUTS, ReuseChoice, conclude, measured, stop};
 use super::timeline::{Timeline, Window};
 use super::{ProtocolChoice, told_facts};
 use crate::kinds::Workload as WorkloadKind;
@@ -72,7 +72,7 @@ impl StepType for LoadSimulate {
     const SUMMARY: &'static str = "Plays a load to the built-in server in made-up time: exact, repeatable, and minutes in seconds.";
 
     fn outputs() -> &'static [OutputSpec] {
-        OUTPUTS
+        PLAYED_OUTPUTS
     }
 
     fn identity(&self) -> Vec<(String, String)> {

@@ -8,6 +8,7 @@ use super::calibration::{Calibration, Measurement};
 use super::counters;
 use super::recompute::write_views;
 use super::records::RecordFiles;
+use super::telemetry::{self, TelemetryChoice, TelemetryOptions};
 use super::timeline::{self, Timeline};
 use super::truth::{self, CausalityChoice, ServerTrace};
 use super::{
@@ -103,11 +104,22 @@ with_load! {
         event_time: EventTimeChoice = EventTimeChoice::Read;
         /// The version of HTTP; with TLS the server has to choose 2, without it is spoken unasked.
         http: HttpChoice = HttpChoice::One;
+        /// What is read of the server and of its machine during the load, as series in time.
+        telemetry: TelemetryChoice = TelemetryChoice::Automatic;
+        /// Time between two readings, from 100 ms to an hour.
+        telemetry_interval: Duration = Duration::from_secs(1);
+        /// Series of the server's metrics that are kept besides, by its own names, such as
+        /// `sglang:queue_time_seconds`. Of a histogram that means its sum and its count; its buckets are called
+        /// `…_bucket`.
+        telemetry_series: Vec<String> = Vec::new();
     }
 }
 
+/// What a load leaves that was played in made-up time: all but telemetry, which nobody could read then.
+pub(super) const PLAYED_OUTPUTS: &[OutputSpec] = OUTPUTS.split_at(OUTPUTS.len() - 1).0;
+
 /// What a load leaves.
-pub(super) const OUTPUTS: &[OutputSpec] = &[
+const OUTPUTS: &[OutputSpec] = &[
     OutputSpec {
         name: "result",
         file: "result.json",
@@ -138,12 +150,18 @@ pub(super) const OUTPUTS: &[OutputSpec] = &[
         kind: "timeline",
         doc: "How each model of the server fared, and which came and went; empty if the server tells none.",
     },
+    OutputSpec {
+        name: "telemetry",
+        file: "telemetry",
+        kind: "telemetry",
+        doc: "The server's metrics and its GPUs during the load, as Parquet files on the clock of the records; without rows where nothing was told.",
+    },
 ];
 
 impl StepType for LoadTest {
     const NAME: &'static str = "load.test";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const SUMMARY: &'static str =
         "Measures a server under an open or closed load, with every request recorded.";
 
@@ -173,10 +191,19 @@ impl StepType for LoadTest {
             );
             parser.wrong::<()>(&at("temperature"), message, "out of range", "0 is greedy");
         }
+        self.telemetry().check(&at("telemetry_interval"), parser);
     }
 }
 
 impl LoadTest {
+    fn telemetry(&self) -> TelemetryOptions<'_> {
+        TelemetryOptions {
+            choice: self.telemetry,
+            interval: self.telemetry_interval,
+            further: &self.telemetry_series,
+        }
+    }
+
     fn threads(&self) -> Threads {
         Threads {
             count: self.client_threads,
@@ -256,12 +283,15 @@ impl Step for LoadTest {
         let simulated = simulated(&target).map(str::to_owned);
         let simulated = simulated.as_deref();
         let mut files = RecordFiles::create(context.output("records"), context, simulated)?;
+        let watch = self.telemetry().begin(endpoint).await?;
         let run = loadgen::run(plan, &mut files, context.cancelled()).await;
         let run = run.map_err(|e| StepError::new(e.to_string()))?;
         files.finish()?;
         if run.info.ended == Ended::Interrupted {
             return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
         }
+        let telemetry = watch.end(&run.info, &run.records).await;
+        telemetry::write(&telemetry, &context.output("telemetry"), simulated)?;
         let counted = counters::since(counted, endpoint, &run.records).await;
         let causality = match trace {
             Some(trace) => Some(trace.causality(&run).await?),
@@ -278,11 +308,13 @@ impl Step for LoadTest {
         );
         let judged = truth::judged(judged, causality.as_ref());
         let judged = applied::judged(judged, &target);
+        let judged = counters::judged(judged, counted.as_ref(), &run.records);
         let mut result = measured(&run.info, &metrics, &judged, error.as_ref(), target)?;
         let note = calibrated.and_then(|calibrated| calibrated.note(&run.records));
         result.notes.extend(note);
         truth::describe(causality.as_ref(), &mut result);
         counters::describe(counted.as_ref(), &mut result);
+        telemetry::describe(&telemetry, &run.info, &run.records, &mut result);
         let timeline = Timeline::read(endpoint, &run.info).await?;
         conclude(context, &run, (&metrics, &judged), result, &timeline)
     }
@@ -319,7 +351,8 @@ pub(super) fn conclude(
     write_views(&context.output("views"), &run.info, &run.records, simulated)?;
     let path = context.output("breakdown.parquet");
     breakdown::write(&path, metrics, &run.records, simulated)?;
-    let figures = figures(metrics);
+    let mut figures = figures(metrics);
+    figures.extend(telemetry::figures_of(&result));
     Ok(StepReport {
         summary: Some(crate::figures::line(&figures)),
         verdict: Some(verdict(judged)),

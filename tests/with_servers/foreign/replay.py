@@ -2,13 +2,15 @@
 
     python3 replay.py HOW [flags of the server]
 
-HOW is `serves`, `deaf` (healthy, and never makes a token) or `dies` (with the last line of `--last-words`).
+HOW is `serves`, `deaf` (healthy, and never makes a token), `stuck` (slow, and tells no metrics any more once it has
+load) or `dies` (with the last line of `--last-words`).
 Whatever flags say is what it tells that it applied, except those that `--ignores NAME=VALUE` names.
 """
 
 import http.server
 import json
 import sys
+import time
 
 
 def flags(words):
@@ -40,6 +42,7 @@ sglang:cached_tokens_total{cache_source="device",model_name="replayed"} %d.0
 sglang:generation_tokens_total{model_name="replayed"} %d.0
 """
 COUNTS = [0, 0, 0]
+LOADED = []
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -62,6 +65,8 @@ class Server(http.server.BaseHTTPRequestHandler):
             "/metrics": METRICS % tuple(COUNTS),
         }
         path = self.path.split("?")[0]
+        if HOW == "stuck" and LOADED and path == "/metrics":
+            time.sleep(600)
         self.say(200 if path in answers else 404, answers.get(path, "no"))
 
     def do_POST(self):
@@ -84,6 +89,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         if not asked.get("stream"):
             choice = {"index": 0, "text": " a" * tokens, "finish_reason": "length"}
             return self.say(200, {"choices": [choice], "usage": usage})
+        LOADED.append(True)
+        if HOW == "stuck":
+            time.sleep(0.4)
         events = [
             {"choices": [{"index": 0, "text": " a", "finish_reason": "length" if i + 1 == tokens else None}]}
             for i in range(tokens)

@@ -3,6 +3,7 @@
 
 use crate::http::{self, Peer};
 use serde_json::{Map, Value};
+use telemetry::exposition::{self, Limits};
 
 /// A place where a server tells something of itself.
 #[derive(Debug, Clone, Copy)]
@@ -53,17 +54,10 @@ async fn json(server: Peer<'_>, path: &str) -> Option<Value> {
 
 /// The labels of a series by their names, as text.
 fn labels(text: &str, series: &str) -> Map<String, Value> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix(series));
-    let labels = lines.find_map(|rest| rest.strip_prefix('{')?.rsplit_once('}'));
-    let Some((labels, _)) = labels else {
-        return Map::new();
-    };
-    let pairs = labels.split("\",").filter_map(|pair| {
-        let (name, value) = pair.split_once("=\"")?;
-        let value = value.trim_end_matches('"');
-        Some((name.trim().to_owned(), value.into()))
-    });
-    pairs.collect()
+    let found = exposition::read(text, &[series].into(), &Limits::default());
+    let first = found.ok().and_then(|found| found.series.into_iter().next());
+    let labels = first.into_iter().flat_map(|series| series.labels);
+    labels.map(|(name, value)| (name, value.into())).collect()
 }
 
 #[cfg(test)]

@@ -35,8 +35,6 @@ const PORT: &str = "{port}";
 pub(crate) const ASKED: &str = "asked";
 /// The fact that says what was not applied; absent where everything was.
 pub(crate) const DIFFERENCES: &str = "differences";
-/// The fact that names where counters are told.
-pub(crate) const METRICS: &str = "metrics";
 /// Facts that such a server brings besides `url`.
 const FACTS: &[&str] = &["port", "model", "version", "environment"];
 
@@ -374,11 +372,7 @@ async fn probe(nature: &Nature, endpoint: &Endpoint) -> Probe {
     if !found.is_empty() {
         facts.insert(DIFFERENCES.to_owned(), found);
     }
-    if let Ok((200, text)) = http::get_text(server, "/metrics").await
-        && text.contains("# TYPE")
-    {
-        facts.insert(METRICS.to_owned(), "/metrics".to_owned());
-    }
+    facts.extend(super::metrics(server, None).await);
     Probe::Ready(facts)
 }
 
