@@ -86,7 +86,9 @@ fn again(world: &World, then: &Value) {
         to.to_str().expect("a path"),
     ]);
     assert_eq!(finished.code(), 0, "{}", finished.said());
-    let now = json(&to.join("load/0/result.json"));
+    let mut runs = fs::read_dir(&to).expect("a folder").flatten();
+    let run = runs.next().expect("a run").path();
+    let now = json(&run.join("load/0/result.json"));
     let telemetry = |result: &Value| result["details"]["telemetry"].clone();
     assert_eq!(telemetry(&now), telemetry(then));
     for name in ["server_running_mean", "server_readings", "telemetry_cpu_ms"] {

@@ -40,18 +40,14 @@ pub(crate) fn chart(heading: String, telemetry: &Telemetry) -> Option<TimelineCh
     )
 }
 
-/// How it was read, in a sentence.
+/// How it was read, in two sentences.
 pub(crate) fn said(how: &How) -> String {
     let every = format!("every {} s", format_number(how.interval_s));
     let server = match &how.server {
-        Some(at) => format!("The server's metrics were read at `{at}` {every}"),
-        None => format!("The server tells no metrics; what else there is was read {every}"),
+        Some(at) => format!("The server's metrics were read at {at} {every}."),
+        None => format!("The server tells no metrics; what else there is was read {every}."),
     };
-    let cpu = format_number(how.cpu_ms);
-    format!(
-        "{server}, which took {cpu} ms of a processor. GPUs that were read: {}.",
-        how.gpus
-    )
+    format!("{server} GPUs that were read: {}.", how.gpus)
 }
 
 fn notes(telemetry: &Telemetry, how: &How) -> Vec<String> {
@@ -126,8 +122,10 @@ fn server_rows(scrapes: &[Scrape]) -> Vec<TimelineRow> {
     let cache = TimelineRow::new(Axis::new("key-value cache in use", "%"), times, cache);
     let [tokens, hits] = rate_rows(&groups);
     let told = |row: &TimelineRow| row.values.iter().flatten().any(Option::is_some);
-    let rows = [requests, tokens, cache, hits];
-    rows.into_iter().filter(told).collect()
+    // A cache that nothing ever used is none, such as that of a server that only keeps a stated pace.
+    let used = |row: &TimelineRow| row.values.iter().flatten().flatten().any(|v| *v > 0.0);
+    let rows = [requests, tokens].into_iter().filter(told);
+    rows.chain([cache, hits].into_iter().filter(used)).collect()
 }
 
 /// Output tokens per second, and what was found in the prefix cache of what was looked for, between the last
@@ -167,8 +165,6 @@ fn rate_rows(groups: &[&[Scrape]]) -> [TimelineRow; 2] {
         pairs.iter().map(server).collect(),
     ];
     let hits: Vec<Option<f64>> = pairs.iter().map(hits).collect();
-    let is_found = hits.iter().flatten().any(|share| *share > 0.0);
-    let hits = if is_found { hits } else { Vec::new() };
     [
         TimelineRow::new(Axis::new("output tokens", "1/s"), times.clone(), tokens),
         TimelineRow::new(

@@ -1,7 +1,7 @@
 //! `plot.telemetry`: a load over time, as its client, its server and GPUs have it.
 
 use super::during::{chart, csv, said};
-use super::timeline::{check_loads, choose, headed, subtitle};
+use super::timeline::{check_loads, choose, doubts, headed, subtitle};
 use super::{OUTPUT, write_chart};
 use crate::files;
 use crate::kinds::Measured;
@@ -15,6 +15,7 @@ use engine::step::{
 };
 use engine::types::{Json, Samples};
 use engine::value::Table;
+use std::collections::BTreeSet;
 
 engine::options! {
     /// Options of `plot.telemetry`.
@@ -97,13 +98,17 @@ pub(crate) fn together(
     heading: String,
     loads: &[(&Sample, &Telemetry)],
 ) -> Result<Chart, StepError> {
+    let how = loads
+        .iter()
+        .filter_map(|(_, telemetry)| telemetry.how.as_ref());
+    let said: BTreeSet<String> = how.map(said).collect();
+    let said = said.into_iter().collect::<Vec<_>>().join(" ");
     if let [(sample, telemetry)] = loads {
-        let chart = one(heading, sample, telemetry)?;
-        return Ok(chart.into());
+        return Ok(one(heading, sample, telemetry)?.note(said).into());
     }
     let samples: Vec<&Sample> = loads.iter().map(|(sample, _)| *sample).collect();
     let headings = headed(&samples).into_iter();
-    let mut panels = Panels::new(heading);
+    let mut panels = Panels::new(heading).subtitle(said);
     for (heading, (sample, telemetry)) in headings.zip(loads) {
         panels = panels.panel(one(heading, sample, telemetry)?);
     }
@@ -117,8 +122,5 @@ fn one(
 ) -> Result<TimelineChart, StepError> {
     let chart = chart(heading, telemetry).ok_or_else(|| StepError::new("nothing was read"))?;
     let chart = chart.subtitle(subtitle(sample)?);
-    let said = telemetry.how.as_ref().map(said);
-    let chart = said.into_iter().fold(chart, TimelineChart::note);
-    let doubt = super::timeline::doubts(sample);
-    Ok(doubt.into_iter().fold(chart, TimelineChart::note))
+    Ok(doubts(sample).into_iter().fold(chart, TimelineChart::note))
 }

@@ -21,7 +21,7 @@ pub(super) struct Choice {
 pub(super) fn of(endpoint: &Endpoint) -> Choice {
     let none = |said: &str| Choice {
         chosen: None,
-        said: format!("none: {said}"),
+        said: format!("none, as {said}"),
     };
     if !is_here(endpoint) {
         return none("the server is on another machine");
@@ -39,7 +39,7 @@ pub(super) fn of(endpoint: &Endpoint) -> Choice {
     match chosen.is_empty() {
         true => none(said),
         false => Choice {
-            said: format!("{} of them: {said}", chosen.len()),
+            said: format!("{}, as {said}", chosen.len()),
             chosen: Some((Box::new(nvml), chosen)),
         },
     }
@@ -60,7 +60,7 @@ fn choose(
         (true, false) if gpus.is_empty() => (gpus, "NVML tells of none"),
         (true, false) => (
             gpus,
-            "all that are seen, as it is not told which the server uses",
+            "it is not told which the server uses, and these are all",
         ),
     }
 }
@@ -126,11 +126,11 @@ mod tests {
         let said = |url: &str| of(&Endpoint::new(url, std::collections::BTreeMap::new())).said;
         assert_eq!(
             said("http://example.org:8000"),
-            "none: the server is on another machine"
+            "none, as the server is on another machine"
         );
         assert_ne!(
             said("http://127.0.0.1:8000"),
-            "none: the server is on another machine"
+            "none, as the server is on another machine"
         );
     }
 }
