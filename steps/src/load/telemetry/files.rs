@@ -2,7 +2,7 @@
 //! `series.parquet`. They are there without rows where nothing was read.
 
 use super::super::quantities::{Quantity, Told};
-use super::{Answered, Further, GpuReading, GpuSeries, How, Scrape, Telemetry};
+use super::{Answered, Further, GpuReading, GpuSeries, How, Of, Scrape, Telemetry};
 use crate::files;
 use engine::step::StepError;
 use loadgen::Moment;
@@ -15,7 +15,7 @@ const GPUS: &str = "gpus.parquet";
 const SERIES: &str = "series.parquet";
 
 /// What a GPU tells, by the names of its columns.
-const TOLD: [(&str, fn(&Reading) -> Option<u64>); 9] = [
+const TOLD: [(&str, Of); 9] = [
     ("sm_clock_mhz", |r| r.sm_clock_mhz),
     ("memory_clock_mhz", |r| r.memory_clock_mhz),
     ("power_mw", |r| r.power_mw),

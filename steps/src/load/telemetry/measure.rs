@@ -4,13 +4,13 @@
 //! tokens that the client received in the same time, so that nothing is extrapolated.
 
 use super::super::quantities::Quantity;
-use super::{GpuSeries, How, Scrape, Telemetry};
+use super::{GpuSeries, How, Of, Scrape, Telemetry};
 use crate::result::{Definition, MeasuredFile};
 use engine::step::Figure;
 use loadgen::{Record, RunInfo, moments};
 use serde_json::Value;
 use std::time::Duration;
-use telemetry::{Energy, EnergyPoint, Reading, energy};
+use telemetry::{Energy, EnergyPoint, energy};
 
 /// Readings that a comparison of requests needs.
 const ENOUGH: usize = 10;
@@ -153,9 +153,6 @@ fn definition(name: &str) -> Option<Definition> {
 
 /// A name and its value, where there is one.
 type Measured = (&'static str, Option<f64>);
-
-/// Something that a GPU tells.
-type Of = fn(&Reading) -> Option<u64>;
 
 /// The series from the load's beginning to its end.
 struct Within<'a> {
@@ -390,7 +387,7 @@ fn made_up_gpu(index: u32) -> GpuSeries {
         answered: made_up_instant(i) + 1_000,
         reading: match (index, i) {
             (1, 5) => Err("GPU 1 tells nothing".to_owned()),
-            _ => Ok(Reading {
+            _ => Ok(telemetry::Reading {
                 sm_clock_mhz: Some(1_000 + u64::from(i) * 100),
                 power_mw: Some(200_000),
                 energy_mj: (index == 0).then_some(7_000 + u64::from(i) * 300_000),
@@ -398,7 +395,7 @@ fn made_up_gpu(index: u32) -> GpuSeries {
                 throttle: Some(telemetry::Throttle(if i == 4 { 0x4 } else { 0 })),
                 memory_used: Some(1 << 30),
                 busy_percent: Some(90),
-                ..Reading::default()
+                ..telemetry::Reading::default()
             }),
         },
     };

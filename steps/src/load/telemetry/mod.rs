@@ -195,6 +195,9 @@ pub(crate) struct GpuSeries {
     pub(crate) readings: Vec<GpuReading>,
 }
 
+/// Something that a GPU tells.
+type Of = fn(&Reading) -> Option<u64>;
+
 /// What a GPU told at an instant.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GpuReading {
