@@ -77,6 +77,8 @@ pub fn library() -> Library {
         .service::<server::ServerEmbedded>()
         .service::<server::ServerSglang>()
         .service::<server::ServerVllm>()
+        .service::<server::ServerLmdeploy>()
+        .service::<server::ServerTrtllm>()
         .service::<server::ServerExternal>()
         .service::<server::ServerCommand>()
         .service::<multimodel::Controller>()

@@ -15,6 +15,8 @@ mod multimodel;
 mod other_servers;
 mod parts;
 mod quickstart;
+mod ranks;
+mod replayed;
 mod resetting;
 mod scripted;
 mod searching;

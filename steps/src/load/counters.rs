@@ -25,17 +25,31 @@ struct Counter {
     series: &'static [&'static str],
 }
 
-/// Counts of what is in prompts, in the cache, and in answers. Names are those of SGLang, vLLM and llama.cpp.
+/// SGLang's count of prompt tokens.
+const SGLANG_PROMPTS: &str = "sglang:prompt_tokens_total";
+
+/// Counts of what is in prompts, in the cache, and in answers. Names are those of SGLang, vLLM, LMDeploy,
+/// TensorRT-LLM and llama.cpp.
 const COUNTERS: &[Counter] = &[
     Counter {
         name: "server_prompt_tokens",
         formula: "prompt tokens that the server counted during the load",
-        series: &["sglang:prompt_tokens_total", "vllm:prompt_tokens_total"],
+        series: &[
+            SGLANG_PROMPTS,
+            "vllm:prompt_tokens_total",
+            "lmdeploy:prompt_tokens_total",
+            "trtllm_prompt_tokens_total",
+        ],
     },
     Counter {
         name: "server_cached_tokens",
         formula: "prompt tokens that the server counted as found in its prefix cache during the load",
-        series: &["sglang:cached_tokens_total", "vllm:prefix_cache_hits_total"],
+        series: &[
+            "sglang:cached_tokens_total",
+            "vllm:prefix_cache_hits_total",
+            "lmdeploy:cached_tokens_total",
+            "trtllm_prompt_cached_tokens_total",
+        ],
     },
     Counter {
         name: "server_output_tokens",
@@ -43,6 +57,8 @@ const COUNTERS: &[Counter] = &[
         series: &[
             "sglang:generation_tokens_total",
             "vllm:generation_tokens_total",
+            "lmdeploy:generation_tokens_total",
+            "trtllm_generation_tokens_total",
             "llamacpp:tokens_predicted_total",
         ],
     },
@@ -110,7 +126,7 @@ fn counts(text: &str) -> Counts {
         .filter_map(|c| Some((c.name.to_owned(), c.series.iter().find_map(|s| sum(s))?)))
         .collect();
     // Before anything was found in the cache SGLang has no such series.
-    if counts.contains_key("server_prompt_tokens") {
+    if sum(SGLANG_PROMPTS).is_some() {
         counts
             .entry("server_cached_tokens".to_owned())
             .or_insert(0.0);
@@ -176,6 +192,14 @@ vllm:prefix_cache_hits_created{engine=\"0\"} 1.7e9
 vllm:prompt_tokens_total{engine=\"0\"} 72.0
 vllm:generation_tokens_total 4.0
 ";
+    const LMDEPLOY: &str = "lmdeploy:prompt_tokens_total{engine=\"0\",model_name=\"m\"} 72.0
+lmdeploy:generation_tokens_total{engine=\"0\",model_name=\"m\"} 4.0
+lmdeploy:cached_tokens_total{engine=\"0\",model_name=\"m\"} 16.0
+";
+    const TRTLLM: &str = "trtllm_prompt_tokens_total{engine_type=\"undefined\"} 48.0
+trtllm_generation_tokens_total{engine_type=\"undefined\"} 6.0
+trtllm_prompt_cached_tokens_total{engine_type=\"undefined\"} 24.0
+";
 
     fn of(text: &str) -> Vec<(String, f64)> {
         counts(text).into_iter().collect()
@@ -194,6 +218,8 @@ vllm:generation_tokens_total 4.0
     fn each_server_s_own_names_become_ours() {
         assert_eq!(of(SGLANG), expected(35.0, 12.0, 80.0));
         assert_eq!(of(VLLM), expected(32.0, 4.0, 72.0));
+        assert_eq!(of(LMDEPLOY), expected(16.0, 4.0, 72.0));
+        assert_eq!(of(TRTLLM), expected(24.0, 6.0, 48.0));
         assert_eq!(of("# nothing\nprocess_cpu_seconds_total 1\n"), []);
     }
 

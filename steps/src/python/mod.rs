@@ -249,3 +249,9 @@ pub(crate) fn folder(artifact: &Path) -> Result<(PathBuf, String), StepError> {
     let folder = Cache::of_user()?.folder(&named);
     Ok((folder, named.short_lock().to_owned()))
 }
+
+/// The version of a package of an environment, if its lock has that package.
+pub(crate) fn version_of(artifact: &Path, package: &str) -> Option<String> {
+    let named = Named::read(artifact).ok()?;
+    named.version_of(package).map(str::to_owned)
+}

@@ -9,17 +9,17 @@ use serde_json::{Map, Value};
 pub(super) enum Source {
     /// JSON at this path.
     Json(&'static str),
-    /// The labels of this series among its metrics.
+    /// The labels of this series among its metrics, where it tells them.
     Labels(&'static str),
     /// What `/v1/models` says of the model.
     Models,
 }
 
-/// Everything that the sources tell, of those that answer; earlier ones win.
-pub(super) async fn told(server: Peer<'_>, sources: &[Source]) -> Value {
+/// Everything that the sources tell, of those that answer; earlier ones win. Its metrics are at `metrics`.
+pub(super) async fn told(server: Peer<'_>, sources: &[Source], metrics: &str) -> Value {
     let mut all = Map::new();
     for source in sources {
-        for (name, value) in source.read(server).await {
+        for (name, value) in source.read(server, metrics).await {
             all.entry(name).or_insert(value);
         }
     }
@@ -27,10 +27,10 @@ pub(super) async fn told(server: Peer<'_>, sources: &[Source]) -> Value {
 }
 
 impl Source {
-    async fn read(self, server: Peer<'_>) -> Map<String, Value> {
+    async fn read(self, server: Peer<'_>, metrics: &str) -> Map<String, Value> {
         let body = match self {
             Self::Labels(series) => {
-                let text = http::get_text(server, "/metrics").await;
+                let text = http::get_text(server, metrics).await;
                 return text.map_or_else(|_| Map::new(), |(_, text)| labels(&text, series));
             }
             Self::Json(path) => json(server, path).await,
