@@ -27,6 +27,8 @@ kinds! {
     DeviceProfile = "device profile";
     /// An environment of locked Python packages, see `env.python`.
     PythonEnvironment = "python environment";
+    /// A program `llama-server`, see `env.llama_cpp`.
+    LlamaServer = "llama-server";
     /// A folder of whatever a command wrote.
     Files = "files";
     /// A server that speaks the OpenAI protocol.

@@ -18,6 +18,7 @@ pub mod figures;
 mod files;
 mod http;
 
+mod llama_cpp;
 mod python;
 
 // The families, in the order in which a plan uses them.
@@ -57,6 +58,7 @@ use engine::library::Library;
 pub fn library() -> Library {
     Library::default()
         .step::<python::EnvPython>()
+        .step::<llama_cpp::EnvLlamaCpp>()
         .step::<model::ModelDerive>()
         .step::<model::ModelWeights>()
         .step::<download::ModelDownload>()
@@ -77,6 +79,8 @@ pub fn library() -> Library {
         .service::<server::ServerEmbedded>()
         .service::<server::ServerSglang>()
         .service::<server::ServerVllm>()
+        .service::<server::ServerTransformers>()
+        .service::<server::ServerLlamaCpp>()
         .service::<server::ServerExternal>()
         .service::<server::ServerCommand>()
         .service::<multimodel::Controller>()

@@ -22,5 +22,7 @@ mod truth;
 mod twin;
 mod unhealthy;
 mod with_foreign_client;
+mod with_real_llama_cpp;
 mod with_real_servers;
+mod with_real_transformers;
 mod world;

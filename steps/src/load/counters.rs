@@ -18,11 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long that is waited for at a time.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A count by our name: what it is, and the series that tell it, of which the first that is there counts.
+/// A count by our name: what it is, and the series that tell it, of which the first that is there counts;
+/// some are the sum of several, which have to be there all.
 struct Counter {
     name: &'static str,
     formula: &'static str,
-    series: &'static [&'static str],
+    series: &'static [&'static [&'static str]],
 }
 
 /// Counts of what is in prompts, in the cache, and in answers. Names are those of SGLang, vLLM and llama.cpp.
@@ -30,20 +31,32 @@ const COUNTERS: &[Counter] = &[
     Counter {
         name: "server_prompt_tokens",
         formula: "prompt tokens that the server counted during the load",
-        series: &["sglang:prompt_tokens_total", "vllm:prompt_tokens_total"],
+        series: &[
+            &["sglang:prompt_tokens_total"],
+            &["vllm:prompt_tokens_total"],
+            // Its first leaves out what the second counts.
+            &[
+                "llamacpp:prompt_tokens_total",
+                "llamacpp:prompt_tokens_cached_total",
+            ],
+        ],
     },
     Counter {
         name: "server_cached_tokens",
         formula: "prompt tokens that the server counted as found in its prefix cache during the load",
-        series: &["sglang:cached_tokens_total", "vllm:prefix_cache_hits_total"],
+        series: &[
+            &["sglang:cached_tokens_total"],
+            &["vllm:prefix_cache_hits_total"],
+            &["llamacpp:prompt_tokens_cached_total"],
+        ],
     },
     Counter {
         name: "server_output_tokens",
         formula: "tokens that the server counted as made during the load",
         series: &[
-            "sglang:generation_tokens_total",
-            "vllm:generation_tokens_total",
-            "llamacpp:tokens_predicted_total",
+            &["sglang:generation_tokens_total"],
+            &["vllm:generation_tokens_total"],
+            &["llamacpp:tokens_predicted_total"],
         ],
     },
 ];
@@ -105,9 +118,10 @@ fn counts(text: &str) -> Counts {
         let values = text.lines().filter_map(|line| value_of(line, series));
         values.fold(None, |sum: Option<f64>, v| Some(sum.unwrap_or(0.0) + v))
     };
+    let total = |all: &&[&str]| all.iter().map(|series| sum(series)).sum::<Option<f64>>();
     let mut counts: Counts = COUNTERS
         .iter()
-        .filter_map(|c| Some((c.name.to_owned(), c.series.iter().find_map(|s| sum(s))?)))
+        .filter_map(|c| Some((c.name.to_owned(), c.series.iter().find_map(total)?)))
         .collect();
     // Before anything was found in the cache SGLang has no such series.
     if counts.contains_key("server_prompt_tokens") {
@@ -125,7 +139,10 @@ fn value_of(line: &str, series: &str) -> Option<f64> {
         Some(labels) => labels.rsplit_once('}')?.1,
         None => rest.strip_prefix(' ')?,
     };
-    value.split_whitespace().next()?.parse().ok()
+    let value = value.split_whitespace().next()?;
+    // It tells six digits: what is as large as to need an exponent is rounded, and says nothing of a load.
+    let is_rounded = series.starts_with("llamacpp:") && value.contains('e');
+    value.parse().ok().filter(|_| !is_rounded)
 }
 
 /// Puts the counts into a result.
@@ -177,6 +194,11 @@ vllm:prompt_tokens_total{engine=\"0\"} 72.0
 vllm:generation_tokens_total 4.0
 ";
 
+    const LLAMA_CPP: &str = "llamacpp:prompt_tokens_total 39
+llamacpp:prompt_tokens_cached_total 21
+llamacpp:tokens_predicted_total 10
+";
+
     fn of(text: &str) -> Vec<(String, f64)> {
         counts(text).into_iter().collect()
     }
@@ -194,7 +216,15 @@ vllm:generation_tokens_total 4.0
     fn each_server_s_own_names_become_ours() {
         assert_eq!(of(SGLANG), expected(35.0, 12.0, 80.0));
         assert_eq!(of(VLLM), expected(32.0, 4.0, 72.0));
+        assert_eq!(of(LLAMA_CPP), expected(21.0, 10.0, 60.0));
         assert_eq!(of("# nothing\nprocess_cpu_seconds_total 1\n"), []);
+    }
+
+    #[test]
+    fn a_rounded_count_is_none() {
+        let rounded = LLAMA_CPP.replace(" 39", " 1.23457e+06");
+        let told: Vec<String> = of(&rounded).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(told, ["server_cached_tokens", "server_output_tokens"]);
     }
 
     #[test]

@@ -11,15 +11,15 @@ use super::records::RecordFiles;
 use super::timeline::{self, Timeline};
 use super::truth::{self, CausalityChoice, ServerTrace};
 use super::{
-    EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, target, told_facts,
-    verdict,
+    EXACT_LENGTH, EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, target,
+    told_facts, verdict,
 };
 use crate::breakdown;
 use crate::files;
 use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::result::{Definition, MeasuredFile, Row, simulated};
-use crate::server::known::ASKED;
+use crate::server::known::{ASKED, LOG};
 use crate::server::own;
 use engine::options::Parser;
 use engine::service::Endpoint;
@@ -205,7 +205,8 @@ impl LoadTest {
             generation,
             api_key,
         )?;
-        target.extra.clone_from(&self.extra_body.0);
+        // The plan has the last word.
+        target.extra.extend(self.extra_body.0.clone());
         target.tells_objectives = self.send_objectives;
         let whole = NonZeroU64::new(workload.requests().len() as u64).unwrap_or(NonZeroU64::MIN);
         let stop = stop(self.duration, self.requests.unwrap_or(whole), &self.stages);
@@ -431,7 +432,11 @@ fn cached(metrics: &Metrics) -> Option<[(&'static str, f64); 2]> {
 /// What the server says of itself.
 async fn server_info(endpoint: &Endpoint) -> Result<Value, StepError> {
     let answer = http::get(Peer::of(endpoint), "/server_info").await?;
-    Ok(answer.body)
+    // A refusal may be an object, too.
+    Ok(match answer.status {
+        200 => answer.body,
+        _ => Value::Null,
+    })
 }
 
 /// What the server says of itself, kept with the result.
@@ -450,6 +455,8 @@ fn describe(endpoint: &Endpoint, info: Option<Value>) -> BTreeMap<String, String
                 http::CA_CERTIFICATES,
                 timeline::FACT,
                 ASKED,
+                LOG,
+                EXACT_LENGTH,
             ]
             .contains(&k.as_str())
         })

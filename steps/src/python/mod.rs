@@ -11,6 +11,9 @@ mod mend;
 mod named;
 mod runner;
 
+pub(crate) use cache::{lock, user_cache};
+pub(crate) use runner::{Failure, Runner};
+
 use crate::files;
 use crate::kinds::{Files, PythonEnvironment};
 use cache::Cache;
@@ -25,7 +28,6 @@ use engine::value::Table;
 use installer::{Installer, InstallerChoice, Wanted};
 use interpreter::Interpreter;
 use named::{LOCK, Named, Sources};
-use runner::Runner;
 use std::path::{Path, PathBuf};
 
 engine::options! {
@@ -112,12 +114,7 @@ impl StepType for EnvPython {
 #[async_trait::async_trait]
 impl Step for EnvPython {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let runner = Runner {
-            supervisor: context.supervisor.clone(),
-            label: context.node.clone(),
-            logs: context.logs.clone(),
-            secrets: context.resolved.secrets.clone(),
-        };
+        let runner = Runner::of(context);
         tokio::select! {
             built = self.build(context, &runner) => built,
             () = context.cancelled() => {
@@ -239,6 +236,27 @@ pub(crate) async fn ready(
         Some(_) => error,
         None => error.help("run the step of the environment anew (`--fresh`)"),
     })?;
+    Ok(cache.folder(&named))
+}
+
+/// The folder of an environment of programs that a step needs for its own work, on this Python.
+pub(crate) async fn tools(
+    requirements: &[&str],
+    python: &str,
+    runner: &Runner,
+) -> Result<PathBuf, StepError> {
+    let cache = Cache::of_user()?;
+    let installer = Installer::find(InstallerChoice::Automatic)?;
+    let python = interpreter::find(python, &installer, runner).await?;
+    let wanted = Wanted {
+        requirements: requirements.iter().map(|r| (*r).to_owned()).collect(),
+        constraints: Vec::new(),
+        overrides: Vec::new(),
+    };
+    let sources = Sources::default();
+    let lock = installer.lock(&wanted, &sources, &python, runner).await?;
+    let named = Named::new(lock, &python, sources);
+    cache.provide(&named, &python, &installer, runner).await?;
     Ok(cache.folder(&named))
 }
 

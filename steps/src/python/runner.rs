@@ -2,7 +2,7 @@
 //! their own.
 
 use engine::process::{Exit, ProcessSpec, STDOUT_LOG, Supervisor, log_tail, telling_log};
-use engine::step::StepError;
+use engine::step::{StepContext, StepError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,16 +50,26 @@ pub(crate) struct Runner {
 
 /// Why a program brought nothing.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     /// How it ended; nothing if it ran for too long.
-    pub(super) exit: Option<Exit>,
+    pub(crate) exit: Option<Exit>,
     /// The last lines that it said.
-    pub(super) said: Vec<String>,
+    pub(crate) said: Vec<String>,
     /// Where it said more.
-    pub(super) log: Option<PathBuf>,
+    pub(crate) log: Option<PathBuf>,
 }
 
 impl Runner {
+    /// One that runs programs for a step.
+    pub(crate) fn of(context: &StepContext) -> Self {
+        Self {
+            supervisor: context.supervisor.clone(),
+            label: context.node.clone(),
+            logs: context.logs.clone(),
+            secrets: context.resolved.secrets.clone(),
+        }
+    }
+
     /// The folder of the program called `name` here.
     pub(super) fn folder(&self, name: &str) -> PathBuf {
         self.logs.join(name)
@@ -70,7 +80,7 @@ impl Runner {
     ///
     /// # Errors
     /// It cannot be started; or it ended otherwise than with status 0, or ran longer than `limit`.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         name: &str,
         argv: Vec<String>,

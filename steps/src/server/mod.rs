@@ -11,7 +11,7 @@ pub(crate) mod own;
 pub(crate) use command::ServerCommand;
 pub(crate) use embedded::{SchedulePolicy, ServerEmbedded, SwapPolicy, WritePolicy};
 pub(crate) use external::ServerExternal;
-pub(crate) use known::{ServerSglang, ServerVllm};
+pub(crate) use known::{ServerLlamaCpp, ServerSglang, ServerTransformers, ServerVllm};
 
 use crate::http::{self, Peer};
 use engine::service::{Endpoint, Probe};

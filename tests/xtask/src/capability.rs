@@ -99,6 +99,22 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
             what: "uv",
         },
     },
+    Capability {
+        tests: "Transformers' real server, which their first run installs (minutes)",
+        filter: "with_real_transformers",
+        source: Source::Pypi {
+            script: "tests/with_servers/foreign/serving.py",
+            what: "uv",
+        },
+    },
+    Capability {
+        tests: "real llama.cpp, which their first run compiles (minutes)",
+        filter: "with_real_llama_cpp",
+        source: Source::Pypi {
+            script: "tests/with_servers/foreign/llama_cpp.py",
+            what: "source of llama.cpp",
+        },
+    },
 ];
 
 impl Capability {

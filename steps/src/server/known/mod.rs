@@ -7,11 +7,16 @@
 
 mod applied;
 mod asked;
+mod llama_cpp;
+mod served;
 mod sglang;
 mod token;
+mod transformers;
 mod vllm;
 
+pub(crate) use llama_cpp::ServerLlamaCpp;
 pub(crate) use sglang::ServerSglang;
+pub(crate) use transformers::{LOG, ServerTransformers};
 pub(crate) use vllm::ServerVllm;
 
 use super::{child_environment, flags, port};
