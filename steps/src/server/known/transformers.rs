@@ -274,7 +274,9 @@ fn exact_length() -> Value {
 /// What its log tells that it applied: of models that it cannot batch it serves one request after the other.
 fn applied(log: &str) -> Value {
     let mut requests = log.lines().filter_map(|line| line.split_once(BATCHED));
-    let last = requests.next_back().and_then(|(_, of)| of.rsplit_once("CB: "));
+    let last = requests
+        .next_back()
+        .and_then(|(_, of)| of.rsplit_once("CB: "));
     match last.map(|(_, is_batched)| is_batched.trim()) {
         Some("True") => json!({ "continuous_batching": true }),
         Some("False") => json!({ "continuous_batching": false }),
