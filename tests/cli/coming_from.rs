@@ -19,6 +19,8 @@ enum Here {
     Run(Vec<String>),
     /// An option or output of a step or service.
     Named(Of),
+    /// A parameter of a plan.
+    Param { name: String, plan: String },
     /// A measured value.
     Value(String),
     /// A flag of `benchwright server`.
@@ -44,6 +46,10 @@ fn read(column: &str) -> Here {
     let kind = column.split(' ').next().unwrap_or_default();
     match (kind, &names[..]) {
         ("flag", [flag, of]) if of == "benchwright server" => Here::Flag(flag.clone()),
+        ("parameter", [name, plan]) => Here::Param {
+            name: name.clone(),
+            plan: plan.clone(),
+        },
         ("value", [name, of]) if of == "load.test" => Here::Value(name.clone()),
         ("option" | "output", [name, of]) => Here::Named(Of {
             list: format!("{kind}s"),
@@ -142,6 +148,13 @@ fn every_line_names_what_is_there() {
                 assert!(
                     names.contains(&name),
                     "no `{name}` in {list} of `{of}`: {names:?}"
+                );
+            }
+            Here::Param { name, plan } => {
+                let text = std::fs::read_to_string(root.join(&plan)).expect("a plan");
+                assert!(
+                    text.contains(&format!("\n{name} = {{ type = ")),
+                    "no parameter `{name}` in `{plan}`"
                 );
             }
             Here::Value(name) => {

@@ -18,6 +18,7 @@ mod quickstart;
 mod resetting;
 mod scripted;
 mod searching;
+mod smoke;
 mod truth;
 mod twin;
 mod unhealthy;
