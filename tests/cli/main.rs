@@ -17,3 +17,4 @@ mod runs;
 mod schema;
 mod simulated;
 mod with_sharegpt;
+mod with_tokenizers;

@@ -2,11 +2,11 @@
 //! cache's client.
 
 use super::OUTPUT;
-use super::prompts::load_tokenizer;
 use super::published::{Making, check_output};
 use super::python_literal;
 use super::records::{Damaged, Whole, read};
 use super::talks::{Exchange, Limits, Sample, Sampling, Talk};
+use super::tokens::Counter;
 use crate::kinds::Model;
 use engine::options::Parser;
 use engine::source::Place;
@@ -148,12 +148,12 @@ impl WorkloadLoogle {
 #[async_trait::async_trait]
 impl Step for WorkloadLoogle {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let tokenizer = load_tokenizer(&context.path(&self.model)?)?;
+        let counter = Counter::load(&context.path(&self.model)?)?;
         context.doing("reading documents");
         let (talks, whole) = self.talks(&context.path(&self.source)?)?;
         let making = Making {
             sampling: Sampling {
-                tokenizer: &tokenizer,
+                counter,
                 wanted: self.documents,
                 limits: Limits {
                     least_input: 4,

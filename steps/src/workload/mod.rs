@@ -10,6 +10,8 @@ mod random_ids;
 mod shared_prefix;
 
 // Conversations that were held, out of published data sets.
+pub(crate) mod tokens;
+
 mod records;
 mod talks;
 

