@@ -27,6 +27,8 @@ kinds! {
     DeviceProfile = "device profile";
     /// An environment of locked Python packages, see `env.python`.
     PythonEnvironment = "python environment";
+    /// Where replicas of a checkpoint lie.
+    ReplicaSet = "replicas";
     /// A folder of whatever a command wrote.
     Files = "files";
     /// A server that speaks the OpenAI protocol.

@@ -39,6 +39,8 @@ mod checks;
 
 mod profile;
 
+mod checkpoint;
+
 mod fit;
 
 mod plot;
@@ -89,9 +91,15 @@ pub fn library() -> Library {
         .step::<load::LoadSearch>()
         .step::<load::LoadSimulate>()
         .step::<profile::ProfilePhases>()
+        .step::<checkpoint::CheckpointConvert>()
+        .step::<checkpoint::CheckpointReplicate>()
+        .step::<checkpoint::CheckpointVerify>()
+        .step::<checkpoint::StorageCeiling>()
+        .step::<checkpoint::CheckpointLoad>()
         .step::<fit::ModelFitLatency>()
         .step::<plot::PlotLines>()
         .step::<plot::PlotBars>()
+        .step::<plot::PlotEcdf>()
         .step::<plot::PlotHeatmap>()
         .step::<plot::PlotTimeline>()
         .step::<report::ReportPage>()

@@ -10,6 +10,7 @@ mod folder;
 #[path = "../../steps/fetch/tests/hostile/mod.rs"]
 mod hostile;
 mod inputs;
+mod loading;
 mod locks;
 mod new;
 mod published;

@@ -37,5 +37,5 @@ pub use derive::{Changes, Derived, Part, decoder_layers, derive, known_keys, loo
 pub use inventory::{Dtype, Experts, Inventory, Role, Section, Tensor};
 pub use problem::Problem;
 pub use shapes::impossible_shapes;
-pub use shards::{INDEX_FILE, SINGLE_FILE};
+pub use shards::{INDEX_FILE, SINGLE_FILE, safetensors_head};
 pub use write::{Recipe, WriteError, Written, free_bytes, write};

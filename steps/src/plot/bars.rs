@@ -1,6 +1,6 @@
 //! `plot.bars`: measured values by category.
 
-use super::points::{Points, title};
+use super::points::{Points, SpreadChoice, title};
 use super::{OUTPUT, write_chart};
 use crate::kinds::Measured;
 use charts::{BarChart, BarSeries, Chart, Reading};
@@ -30,6 +30,8 @@ engine::options! {
         arrangement: ArrangementChoice = ArrangementChoice::Grouped;
         /// Whether bars lie instead of standing: for many or long categories.
         horizontal: bool = false;
+        /// What the whisker of a bar spans.
+        spread: SpreadChoice = SpreadChoice::Range;
         /// The title; made from `y` and `x` if absent.
         title: Option<String>;
     }
@@ -75,7 +77,7 @@ impl PlotBars {
         let mut categories: Vec<String> = Vec::new();
         let mut columns: Vec<Vec<(String, Reading)>> = Vec::new();
         for y in &self.y {
-            let groups = points.groups(&[self.x.as_str()], y)?;
+            let groups = points.groups_with(&[self.x.as_str()], y, self.spread)?;
             let column: Vec<(String, Reading)> = groups
                 .into_iter()
                 .filter_map(|(labels, reading)| Some((labels.into_iter().next()?.text, reading)))

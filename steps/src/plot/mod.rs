@@ -1,6 +1,7 @@
-//! Charts from samples: `plot.lines`, `plot.bars`, `plot.heatmap` and `plot.timeline`.
+//! Charts from samples: `plot.lines`, `plot.bars`, `plot.ecdf`, `plot.heatmap` and `plot.timeline`.
 
 mod bars;
+mod ecdf;
 mod heatmap;
 mod lines;
 mod timeline;
@@ -13,6 +14,7 @@ mod relative;
 mod made_up;
 
 pub(crate) use bars::PlotBars;
+pub(crate) use ecdf::PlotEcdf;
 pub(crate) use heatmap::PlotHeatmap;
 pub(crate) use lines::PlotLines;
 pub(crate) use points::believed;
