@@ -22,7 +22,11 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 ];
 
 /// Heavy crates, by how their names begin, and the only crate that may know each.
-const ONE_OWNER: &[(&str, &str)] = &[("plotly", "charts"), ("polars", "tables")];
+const ONE_OWNER: &[(&str, &str)] = &[
+    ("nvml-wrapper", "telemetry"),
+    ("plotly", "charts"),
+    ("polars", "tables"),
+];
 
 /// Crates that are command lines, and so may print.
 const MAY_PRINT: &[&str] = &["benchwright", "xtask"];

@@ -98,10 +98,21 @@ const GPUS: (&str, &str) = ("gpus", "CUDA_VISIBLE_DEVICES");
 
 /// Shows a program only the GPUs that were given to it, unless its environment names some already.
 pub fn show_devices(claims: &BTreeMap<String, Vec<String>>, env: &mut BTreeMap<String, String>) {
+    show_devices_of(claims, (0, 1), env);
+}
+
+/// The same for one of several programs that share them evenly: its position, and how many there are.
+pub fn show_devices_of(
+    claims: &BTreeMap<String, Vec<String>>,
+    (position, n): (usize, usize),
+    env: &mut BTreeMap<String, String>,
+) {
     let (pool, variable) = GPUS;
     let Some(parts) = claims.get(pool).filter(|_| !env.contains_key(variable)) else {
         return;
     };
+    let bound = |position: usize| parts.len() * position / n.max(1);
+    let parts = &parts[bound(position)..bound(position + 1)];
     // Device files are called `nvidia0`, devices `0`.
     let names = parts.iter().map(|part| part.trim_start_matches("nvidia"));
     env.insert(variable.to_owned(), names.collect::<Vec<_>>().join(","));

@@ -107,6 +107,15 @@ pub enum Launch {
         /// Where it will answer.
         endpoint: Endpoint,
     },
+    /// The engine starts several processes, each under a guardian of its own. They live and die together:
+    /// when one ends the others are ended. What was claimed of GPUs is shared out evenly among them.
+    Processes {
+        /// What is started, in this order; each with a label and a folder of its own. The logs of the
+        /// first are those of the service.
+        specs: Vec<ProcessSpec>,
+        /// Where they will answer.
+        endpoint: Endpoint,
+    },
     /// It runs already, and is left running.
     External {
         /// Where it answers.
@@ -163,6 +172,12 @@ pub trait Service: Send + Sync {
 
     /// The port of this machine that the plan gave it, if it did.
     fn fixed_port(&self) -> Option<u16> {
+        None
+    }
+
+    /// How many GPUs its options say that it uses, if they say that: what it takes of the machine where the
+    /// plan's `resources` do not say otherwise.
+    fn gpus(&self) -> Option<u32> {
         None
     }
 

@@ -613,6 +613,100 @@ fn what_needs_something_that_is_left_out_is_left_out_with_it() {
     );
 }
 
+const CHOSEN: &str = r#"
+    [params]
+    engines = { type = "list<string>", default = ["fast", "old", "slow"] }
+    [axes]
+    engine = "${params.engines}"
+    words = ["few", "many"]
+    layers = [1, 2]
+    [services.fast]
+    use = "test.serve"
+    when = "'fast' in ${params.engines}"
+    with = { args = { fast = true } }
+    [services.slow]
+    use = "test.serve"
+    axes = ["layers"]
+    with = { args = { layers = "${axes.layers}" } }
+    [services.old]
+    use = "test.serve"
+    when = "false"
+    [steps.few]
+    use = "test.make"
+    [steps.many]
+    use = "test.make"
+    [steps.m]
+    use = "test.measure"
+    axes = ["engine", "words"]
+    with = { server = "${services[axes.engine]}", prompts = "${steps[axes.words].file}" }
+"#;
+
+#[test]
+fn an_axis_chooses_which_service_or_step_is_read() {
+    let expanded = plan(CHOSEN).expand();
+    assert_eq!(
+        incoming(&expanded, "m[engine=slow,layers=2,words=many]"),
+        ["many", "slow[layers=2]"]
+    );
+    assert_eq!(
+        incoming(&expanded, "m[engine=fast,layers=1,words=few]"),
+        ["fast", "few"]
+    );
+    let reasons = expanded.pruned.iter().map(|p| p.reason.as_str());
+    let left_out = reasons.filter(|r| *r == "needs `old`, which is left out");
+    assert_eq!(left_out.count(), 4);
+
+    let expanded = plan(CHOSEN).with(&[("engines", "[\"slow\"]")]);
+    let pruned = expanded.pruned.iter().map(|p| p.node.as_str());
+    assert_eq!(pruned.collect::<Vec<_>>(), ["fast", "old"]);
+}
+
+#[test]
+fn an_axis_chooses_among_the_parts_of_a_fragment() {
+    let text = r#"
+        [axes]
+        engine = ["fast", "slow"]
+        [fragment.servers.params]
+        server = { type = "service" }
+        [fragment.servers.services.fast]
+        use = "test.serve"
+        [fragment.servers.services.slow]
+        use = "test.serve"
+        [fragment.servers.steps.inside]
+        use = "test.measure"
+        axes = ["engine"]
+        with = { server = "${services[axes.engine]}" }
+        [fragment.servers.steps.given]
+        use = "test.measure"
+        axes = ["engine"]
+        with = { server = "${params.server}" }
+        [steps.s]
+        use = "library.servers"
+        with = { server = "${services.s[axes.engine]}" }
+    "#;
+    let expanded = plan(text).expand();
+    for step in ["s.inside", "s.given"] {
+        for engine in ["fast", "slow"] {
+            let name = format!("{step}[engine={engine}]");
+            assert_eq!(incoming(&expanded, &name), [format!("s.{engine}")]);
+        }
+    }
+}
+
+#[test]
+fn what_an_axis_chooses_must_be_there() {
+    let (message, help) = plan(CHOSEN).first_problem(&[("engines", "[\"slo\"]")]);
+    assert_eq!(message, "no service is called `slo`");
+    assert_eq!(help, "did you mean `slow`?");
+    let undeclared = CHOSEN.replace(r#"axes = ["engine", "words"]"#, r#"axes = ["engine"]"#);
+    let (message, help) = plan(&undeclared).first_problem(&[]);
+    assert_eq!(message, "`m` does not vary over axis `words`");
+    assert_eq!(help, "add `axes = [\"words\"]`");
+    let all = CHOSEN.replace("${steps[axes.words].file}", "${steps[axes.words].all}");
+    let (message, _) = plan(&all).first_problem(&[]);
+    assert_eq!(message, "`steps[axes.words].all` is not a reference");
+}
+
 #[test]
 fn settings_become_policies_that_instances_share_unless_an_axis_is_in_them() {
     let text = r#"

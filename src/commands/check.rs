@@ -7,7 +7,7 @@ use crate::exit::{self, Failure};
 use crate::outlook::{self, Prospect, Will};
 use crate::terminal::{self, Ink, Terminal};
 use crate::{estimate, outputs, render, words};
-use engine::expand::Expanded;
+use engine::expand::{Expanded, Pruned};
 use serde_json::{Value, json};
 
 /// Checks a plan.
@@ -69,14 +69,32 @@ pub(super) fn show(
     Ok(exit::DONE)
 }
 
+/// So many of the instances of one declaration are shown with the reason why they are left out.
+const LEFT_OUT_SHOWN: usize = 3;
+
 fn show_left_out(expanded: &Expanded, terminal: &Terminal) {
     if expanded.pruned.is_empty() {
         return;
     }
     let mut columns = Columns::titled(&["left out", "why"]);
-    for pruned in &expanded.pruned {
-        let why = Cell::new(Ink::Dim, pruned.reason.as_str());
-        columns.row(vec![Cell::new(Ink::Bold, pruned.node.as_str()), why]);
+    let declaration = |pruned: &Pruned| pruned.node.split('[').next().map(str::to_owned);
+    let same = |a: &Pruned, b: &Pruned| declaration(a) == declaration(b);
+    for all in expanded.pruned.chunk_by(same) {
+        let shown = match all.len() <= LEFT_OUT_SHOWN + 1 || terminal.is_verbose() {
+            true => all.len(),
+            false => LEFT_OUT_SHOWN,
+        };
+        for pruned in &all[..shown] {
+            let why = Cell::new(Ink::Dim, pruned.reason.as_str());
+            columns.row(vec![Cell::new(Ink::Bold, pruned.node.as_str()), why]);
+        }
+        if let (more @ 1.., Some(name)) = (all.len() - shown, declaration(&all[0])) {
+            let why = Cell::new(Ink::Dim, "`--verbose` shows each with its reason");
+            columns.row(vec![
+                Cell::new(Ink::Dim, format!("{more} more of {name}")),
+                why,
+            ]);
+        }
     }
     terminal::line("");
     let lines = columns.lines("  ", terminal.color);

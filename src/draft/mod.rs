@@ -257,7 +257,10 @@ impl<'a> Draft<'a> {
         let is_within = self.is_open(needs);
         let is_link = |e: &Entry| is_within && takes_what_it_brings(e, needs);
         let may_be_added = |e: &&Entry| e.kind != "fetch" && brings(e, &self.open) && !is_link(e);
-        let candidates: Vec<&'a Entry> = self.library.iter().filter(may_be_added).collect();
+        let mut candidates: Vec<&'a Entry> = self.library.iter().filter(may_be_added).collect();
+        // Of those that make one from another, the family of its name comes first to mind.
+        let is_far = |e: &Entry| takes_what_it_brings(e, needs) && !needs.is_named_by(&e.name);
+        candidates.sort_by_key(|e| is_far(e));
         let choices: Vec<Choice> = candidates.iter().map(|e| choice(e)).collect();
         if choices.is_empty() {
             return None;

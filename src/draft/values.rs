@@ -63,6 +63,15 @@ impl Needs {
         entry.brings.iter().any(|brings| self.is(brings))
     }
 
+    /// Whether a kind of step has its family's name from what is needed.
+    pub(super) fn is_named_by(&self, name: &str) -> bool {
+        match self {
+            Self::Artifact(kind) => name.split('.').next() == Some(kind),
+            Self::List(item) => item.is_named_by(name),
+            Self::Value | Self::Service(_) | Self::Samples(_) => false,
+        }
+    }
+
     fn is(&self, brings: &Brings) -> bool {
         let is = |wanted: &str, kind: &str| wanted == ANY || wanted == kind;
         let outputs = &brings.outputs;

@@ -2,9 +2,11 @@
 
 use crate::files;
 use crate::kinds::Model;
-use crate::workload::prompts::{PromptForm, Prompts, load_tokenizer};
-use crate::workload::{OUTPUT, check_ratio, check_tokens, ideal_text, made, tokens_text, write};
-use embedded_server::tokenizer::Tokenizer;
+use crate::workload::prompts::{PromptForm, Prompts};
+use crate::workload::tokens::{Counter, Text, Tokens};
+use crate::workload::{
+    OUTPUT, check_ratio, check_tokens, ideal_text, made, tokens_text, write, write_beside,
+};
 use engine::options::Parser;
 use engine::source::Place;
 use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
@@ -153,14 +155,18 @@ impl StepType for DatasetFile {
 impl Step for DatasetFile {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
         let path = context.path(&self.path)?;
+        let mut images = None;
         let mut requests = match (self.format, &self.model, self.output_tokens) {
             (FileFormat::Lines, Some(model), Some(output)) => {
-                read_lines(&path, &load_tokenizer(&context.path(model)?)?, output)?
+                let mut counter = Counter::load(&context.path(model)?)?;
+                let requests = read_lines(&path, &mut counter, output)?;
+                counter.finish();
+                requests
             }
-            _ => Workload::read(&path)
-                .map_err(|e| StepError::new(e.to_string()))?
-                .requests()
-                .to_vec(),
+            _ => {
+                let read = Workload::read(&path).map_err(|e| StepError::new(e.to_string()))?;
+                images.insert(read).requests().to_vec()
+            }
         };
         if let Some(most) = self.requests {
             requests.truncate(most.get() as usize);
@@ -169,7 +175,7 @@ impl Step for DatasetFile {
             requests.iter_mut().for_each(|r| r.output_tokens = output);
         }
         count_prefixes(&mut requests);
-        let workload = write(context, requests)
+        let workload = write_beside(context, images.as_ref(), requests)
             .map_err(|e| StepError::because(format!("`{}`", path.display()), e))?;
         Ok(StepReport::line(format!(
             "{} requests of {} in{}",
@@ -182,28 +188,28 @@ impl Step for DatasetFile {
 
 fn read_lines(
     path: &Path,
-    tokenizer: &Tokenizer,
+    counter: &mut Counter,
     output_tokens: NonZeroU32,
 ) -> Result<Vec<Request>, StepError> {
     let text = files::read_text(path)?;
     let mut seen = Prefixes::default();
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(i, line)| {
-            let ids = tokenizer.encode(line).map_err(|e| {
-                StepError::new(format!("line {} of `{}`: {e}", i + 1, path.display()))
-            })?;
-            let input = count(ids.len());
-            let prompt = Prompt::Text(line.to_owned());
-            Ok(Request {
-                cacheable_tokens: Some(count(seen.add(&ids))),
-                ..Request::new(format!("line-{}", i + 1), prompt, input, output_tokens)
-            })
-        })
-        .collect()
+    let lines = (1..).zip(text.lines());
+    let lines: Vec<(usize, &str)> = lines.filter(|(_, line)| !line.trim().is_empty()).collect();
+    let texts: Vec<Text<'_>> = lines.iter().map(|(_, line)| Text::Ids(line)).collect();
+    let counted = counter.count(&texts)?;
+    let request = |((number, line), tokens): ((usize, &str), Tokens)| {
+        let prompt = Prompt::Text(line.to_owned());
+        Request {
+            cacheable_tokens: Some(count(seen.add(&tokens.ids))),
+            ..Request::new(
+                format!("line-{number}"),
+                prompt,
+                tokens.number,
+                output_tokens,
+            )
+        }
+    };
+    Ok(lines.into_iter().zip(counted).map(request).collect())
 }
 
 /// Says of workloads of token ids alone, which say nothing of it themselves, how much of each prompt

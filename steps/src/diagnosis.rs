@@ -141,6 +141,7 @@ const RULES: &[Rule] = &[
             &["undefined symbol", "c10"],
             &["undefined symbol", "cuda"],
             &["failed to infer device type"],
+            &["no gpu devices found on the node"],
         ],
     },
     Rule {
@@ -156,6 +157,16 @@ const RULES: &[Rule] = &[
             &["watchdog caught collective operation timeout"],
             &["failed, nccl"],
             &["nccl failure"],
+        ],
+    },
+    Rule {
+        class: "the ranks did not find each other",
+        hint: "see that every rank was launched, each once, with the same `nodes` and `master`, and that the port there can be reached; `NCCL_SOCKET_IFNAME` and `GLOO_SOCKET_IFNAME` in `env` name the network between machines",
+        texts: &[
+            &["distnetworkerror"],
+            &["diststoreerror"],
+            &["client socket has failed to connect"],
+            &["timed out", "waiting for clients"],
         ],
     },
     Rule {
@@ -400,6 +411,13 @@ mod tests {
                 "huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1-6)",
                 "OSError: You are trying to access a gated repo.",
                 "Access to model meta-llama/Llama-3.1-8B is restricted. You must have access to it and be authenticated to access it. Please log in.",
+            ],
+        ),
+        (
+            "the ranks did not find each other",
+            &[
+                "torch.distributed.DistStoreError: Timed out after 601 seconds waiting for clients. 1/2 clients joined.",
+                "torch.distributed.DistNetworkError: The client socket has failed to connect to any network address of (node-0, 29501).",
             ],
         ),
         (

@@ -66,7 +66,11 @@ impl<'a> Peer<'a> {
         Ok(CLIENT.get_or_init(|| made).clone())
     }
 
+    /// The address of a path; a whole address is one already.
     fn join(self, path: &str) -> String {
+        if path.starts_with("http://") || path.starts_with("https://") {
+            return path.to_owned();
+        }
         let root = self.url.trim_end_matches('/');
         root.strip_suffix("/v1").unwrap_or(root).to_owned() + path
     }
@@ -107,7 +111,22 @@ pub(crate) async fn get_as(
 /// Asks with GET and returns the status and the text of the answer.
 pub(crate) async fn get_text(peer: Peer<'_>, path: &str) -> Result<(u16, String), StepError> {
     let request = peer.client()?.get(peer.join(path));
-    let (status, bytes) = send(request, peer, path).await?;
+    let (status, bytes) = send(request, peer, path, LARGEST).await?;
+    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The same, with limits of its own: how long it may take, and how many bytes the answer may have.
+pub(crate) async fn get_text_within(
+    peer: Peer<'_>,
+    path: &str,
+    limit: Duration,
+    largest: usize,
+) -> Result<(u16, String), StepError> {
+    let request = peer
+        .client()?
+        .get(peer.join(path))
+        .timeout(limit.min(LONGEST));
+    let (status, bytes) = send(request, peer, path, largest).await?;
     Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -125,7 +144,8 @@ pub(crate) async fn post_text(
         .timeout(limit.min(LONGEST))
         .header("content-type", "application/json")
         .body(body);
-    let (status, bytes) = send(with_key(request, api_key), peer, path).await?;
+    let request = with_key(request, api_key);
+    let (status, bytes) = send(request, peer, path, LARGEST).await?;
     Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -158,7 +178,7 @@ async fn ask(
     peer: Peer<'_>,
     path: &str,
 ) -> Result<Answer, StepError> {
-    let (status, body) = send(request, peer, path).await?;
+    let (status, body) = send(request, peer, path, LARGEST).await?;
     Ok(Answer {
         status,
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
@@ -169,6 +189,7 @@ async fn send(
     request: reqwest::RequestBuilder,
     peer: Peer<'_>,
     path: &str,
+    largest: usize,
 ) -> Result<(u16, Vec<u8>), StepError> {
     let failed = |e: reqwest::Error| {
         StepError::because(
@@ -182,9 +203,9 @@ async fn send(
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         body.extend_from_slice(&chunk);
-        if body.len() > LARGEST {
+        if body.len() > largest {
             return Err(StepError::new(format!(
-                "the answer to `{path}` is larger than {LARGEST} bytes"
+                "the answer to `{path}` is larger than {largest} bytes"
             )));
         }
     }
@@ -241,6 +262,8 @@ mod tests {
             "http://h:1/v1/",
         ] {
             assert_eq!(Peer::at(url).join("/health"), "http://h:1/health");
+            let elsewhere = "https://other:2/metrics";
+            assert_eq!(Peer::at(url).join(elsewhere), elsewhere);
         }
     }
 }

@@ -27,6 +27,10 @@ kinds! {
     DeviceProfile = "device profile";
     /// An environment of locked Python packages, see `env.python`.
     PythonEnvironment = "python environment";
+    /// A program `llama-server`, see `env.llama_cpp`.
+    LlamaServer = "llama-server";
+    /// Where replicas of a checkpoint lie.
+    ReplicaSet = "replicas";
     /// A folder of whatever a command wrote.
     Files = "files";
     /// A server that speaks the OpenAI protocol.

@@ -18,6 +18,7 @@ pub mod figures;
 mod files;
 mod http;
 
+mod llama_cpp;
 mod python;
 
 // The families, in the order in which a plan uses them.
@@ -39,6 +40,8 @@ mod checks;
 
 mod profile;
 
+mod checkpoint;
+
 mod fit;
 
 mod plot;
@@ -57,6 +60,7 @@ use engine::library::Library;
 pub fn library() -> Library {
     Library::default()
         .step::<python::EnvPython>()
+        .step::<llama_cpp::EnvLlamaCpp>()
         .step::<model::ModelDerive>()
         .step::<model::ModelWeights>()
         .step::<download::ModelDownload>()
@@ -70,6 +74,7 @@ pub fn library() -> Library {
         .step::<workload::WorkloadSharegpt>()
         .step::<workload::WorkloadUltrachat>()
         .step::<workload::WorkloadLoogle>()
+        .step::<workload::WorkloadNextqa>()
         .step::<workload::WorkloadChat>()
         .step::<workload::WorkloadTrace>()
         .step::<workload::WorkloadMultiModel>()
@@ -77,6 +82,10 @@ pub fn library() -> Library {
         .service::<server::ServerEmbedded>()
         .service::<server::ServerSglang>()
         .service::<server::ServerVllm>()
+        .service::<server::ServerLmdeploy>()
+        .service::<server::ServerTrtllm>()
+        .service::<server::ServerTransformers>()
+        .service::<server::ServerLlamaCpp>()
         .service::<server::ServerExternal>()
         .service::<server::ServerCommand>()
         .service::<multimodel::Controller>()
@@ -89,11 +98,18 @@ pub fn library() -> Library {
         .step::<load::LoadSearch>()
         .step::<load::LoadSimulate>()
         .step::<profile::ProfilePhases>()
+        .step::<checkpoint::CheckpointConvert>()
+        .step::<checkpoint::CheckpointReplicate>()
+        .step::<checkpoint::CheckpointVerify>()
+        .step::<checkpoint::StorageCeiling>()
+        .step::<checkpoint::CheckpointLoad>()
         .step::<fit::ModelFitLatency>()
         .step::<plot::PlotLines>()
         .step::<plot::PlotBars>()
+        .step::<plot::PlotEcdf>()
         .step::<plot::PlotHeatmap>()
         .step::<plot::PlotTimeline>()
+        .step::<plot::PlotTelemetry>()
         .step::<report::ReportPage>()
         .step::<shell::ShellRun>()
 }

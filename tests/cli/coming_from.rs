@@ -19,6 +19,8 @@ enum Here {
     Run(Vec<String>),
     /// An option or output of a step or service.
     Named(Of),
+    /// A parameter of a plan.
+    Param { name: String, plan: String },
     /// A measured value.
     Value(String),
     /// A flag of `benchwright server`.
@@ -44,6 +46,10 @@ fn read(column: &str) -> Here {
     let kind = column.split(' ').next().unwrap_or_default();
     match (kind, &names[..]) {
         ("flag", [flag, of]) if of == "benchwright server" => Here::Flag(flag.clone()),
+        ("parameter", [name, plan]) => Here::Param {
+            name: name.clone(),
+            plan: plan.clone(),
+        },
         ("value", [name, of]) if of == "load.test" => Here::Value(name.clone()),
         ("option" | "output", [name, of]) => Here::Named(Of {
             list: format!("{kind}s"),
@@ -134,7 +140,10 @@ fn every_line_names_what_is_there() {
             Here::Run(words) => {
                 let plan = root.join(&words[0]).display().to_string();
                 let more = words[1..].iter().map(String::as_str);
-                let words: Vec<&str> = ["check", &plan].into_iter().chain(more).collect();
+                // Some are for machines with GPUs.
+                let gpus = ["--set", "+resources.gpus=8"];
+                let words = ["check", &plan].into_iter().chain(gpus).chain(more);
+                let words: Vec<&str> = words.collect();
                 said(&folder, &words);
             }
             Here::Named(Of { list, name, of }) => {
@@ -142,6 +151,13 @@ fn every_line_names_what_is_there() {
                 assert!(
                     names.contains(&name),
                     "no `{name}` in {list} of `{of}`: {names:?}"
+                );
+            }
+            Here::Param { name, plan } => {
+                let text = std::fs::read_to_string(root.join(&plan)).expect("a plan");
+                assert!(
+                    text.contains(&format!("\n{name} = {{ type = ")),
+                    "no parameter `{name}` in `{plan}`"
                 );
             }
             Here::Value(name) => {

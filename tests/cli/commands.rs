@@ -417,3 +417,26 @@ fn a_reader_that_goes_away_ends_nothing_badly() {
     let said = Said::from(child.wait_with_output().expect("its end"));
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn of_many_instances_that_are_left_out_a_few_are_shown_with_the_reason() {
+    let folder = Folder::new();
+    let text = r#"
+[axes]
+size = [1, 2, 3, 4, 5, 6]
+
+[steps.echo]
+use = "shell.run"
+axes = ["size"]
+when = "${axes.size} == 1"
+with = { argv = ["echo"] }
+"#;
+    folder.plan("few", text);
+    let said = folder.run(&["check", "few.toml"]);
+    assert!(said.out.contains("echo[size=4]"), "{}", said.out);
+    assert!(!said.out.contains("echo[size=5]"), "{}", said.out);
+    assert!(said.out.contains("2 more of echo"), "{}", said.out);
+    let said = folder.run(&["check", "few.toml", "--verbose"]);
+    assert!(said.out.contains("echo[size=6]"), "{}", said.out);
+    assert!(!said.out.contains("more of"), "{}", said.out);
+}

@@ -25,7 +25,7 @@ pub(crate) fn benchwright<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> Co
     command
 }
 
-/// The plans and parts of plans in a folder and below it; lock files are none.
+/// The plans and parts of plans in a folder and below it; lock files and overlays, in `conf`, are none.
 pub(crate) fn plans_below(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -34,8 +34,8 @@ pub(crate) fn plans_below(folder: &Path) -> Vec<PathBuf> {
         let name = path.to_string_lossy();
         name.ends_with(".toml") && !name.ends_with(".lock.toml")
     };
+    let paths = paths.into_iter().filter(|path| !path.ends_with("conf"));
     paths
-        .into_iter()
         .flat_map(|path| match path.is_dir() {
             true => plans_below(&path),
             false => is_plan(&path).then_some(path).into_iter().collect(),

@@ -10,10 +10,14 @@ mod folder;
 #[path = "../../steps/fetch/tests/hostile/mod.rs"]
 mod hostile;
 mod inputs;
+mod loading;
 mod locks;
 mod new;
 mod published;
 mod runs;
 mod schema;
 mod simulated;
+mod videos;
+mod with_ffmpeg;
 mod with_sharegpt;
+mod with_tokenizers;

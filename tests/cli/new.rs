@@ -116,7 +116,7 @@ fn what_a_fragment_lacks_is_named_as_for_a_step() {
     assert!(said.err.contains(help), "{}", said.err);
     let said = folder.run(&["new", "mine", "--fragment", "open_loop"]);
     assert_eq!((said.code, said.out.as_str()), (Some(2), ""));
-    let flag = "--server server.embedded|server.sglang|server.vllm|server.external|server.command|multimodel.controller  ";
+    let flag = "--server server.embedded|server.sglang|server.vllm|server.lmdeploy|server.trtllm|server.transformers|server.llama_cpp|server.external|server.command|multimodel.controller  ";
     assert!(said.err.contains(flag), "{}", said.err);
     assert!(!folder.path("mine.toml").exists());
 }
@@ -169,7 +169,7 @@ fn without_a_terminal_nothing_is_asked_and_what_is_missing_is_named() {
     let said = folder.run(&["new", "mine", "--step", "load.test"]);
     assert_eq!((said.code, said.out.as_str()), (Some(2), ""));
     for flag in [
-        "--server server.embedded|server.sglang|server.vllm|server.external|server.command|multimodel.controller  ",
+        "--server server.embedded|server.sglang|server.vllm|server.lmdeploy|server.trtllm|server.transformers|server.llama_cpp|server.external|server.command|multimodel.controller  ",
         "--param model.base=…  ",
         "--param dataset.requests=…  int >= 1, in requests: ",
     ] {

@@ -8,7 +8,7 @@ use std::fs;
 fn by_arm(world: &World) -> BTreeMap<String, serde_json::Value> {
     let results = world.out().join("latest/results");
     let loads = fs::read_dir(results).expect("results").flatten();
-    let loads = loads.filter(|e| e.file_name().to_string_lossy().starts_with("load["));
+    let loads = loads.filter(|e| e.file_name().to_string_lossy().contains("load["));
     loads
         .map(|load| {
             let path = load.path().join("0/result.json");
@@ -70,5 +70,32 @@ fn longest_prefix_first_finds_again_what_a_shuffled_order_tore_apart() {
     assert!(hits(&arms, "no prefix cache").abs() < f64::EPSILON);
     assert!(hits(&arms, "lpm") > hits(&arms, "fcfs") + 0.1, "{arms:?}");
     assert!(hits(&arms, "host tier") >= hits(&arms, "lpm"));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn conversations_about_videos_hit_what_was_shown_before() {
+    let world = World::new();
+    let arms = run(&world, "plans/hicache/video.toml", &[]);
+    let ideal = arms["lpm"]["cache_hit_rate_ideal"]
+        .as_f64()
+        .expect("an ideal");
+    // Of three turns the frames of two were there before.
+    assert!((0.6..0.7).contains(&ideal), "{ideal}");
+    assert!(hits(&arms, "no prefix cache").abs() < f64::EPSILON);
+    assert!(hits(&arms, "fcfs") < ideal - 0.1);
+    assert!(hits(&arms, "host tier") > hits(&arms, "lpm"));
+    world.assert_nothing_left();
+
+    let world = World::new();
+    let ample = run(
+        &world,
+        "plans/hicache/video.toml",
+        &["--set", "capacity=8192"],
+    );
+    for arm in ["fcfs", "lpm", "host tier"] {
+        let hits = hits(&ample, arm);
+        assert!((hits - ideal).abs() < 0.03, "{arm}: {hits} against {ideal}");
+    }
     world.assert_nothing_left();
 }

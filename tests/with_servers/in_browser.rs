@@ -65,12 +65,12 @@ fn data(dom: &str, name: &str) -> Option<String> {
     Some(head[at..at + head[at..].find('"')?].to_owned())
 }
 
-/// Checks the quickstart's report: four charts, with points.
+/// Checks the quickstart's report: four charts with points, and its three loads over time.
 pub(crate) fn check_report(report: &Path) {
     let Some(dom) = dump(report) else { return };
     assert_eq!(
         data(&dom, "charts-drawn").as_deref(),
-        Some("4"),
+        Some("7"),
         "{:.600}",
         dom
     );

@@ -76,6 +76,28 @@ fn what_was_applied_and_counted_stands_beside_what_was_measured() {
 }
 
 #[test]
+fn metrics_that_get_stuck_under_load_are_missed_and_told_and_the_load_goes_on() {
+    if !has_python() {
+        return;
+    }
+    let world = World::new();
+    let finished = replayed(&world, "stuck", "page_size = 16");
+    assert!(matches!(finished.code(), 0 | 3), "{}", finished.said());
+    let result = result(&world);
+    let value = |name: &str| result["rows"][0]["values"][name].as_f64();
+    assert_eq!(value("completed"), Some(6.0));
+    assert!(value("server_readings_missed") >= Some(1.0), "{result}");
+    let notes = result["notes"].as_array().expect("notes");
+    let is_told = |note: &Value| {
+        let note = note.as_str().unwrap_or_default();
+        note.contains("readings of the server's metrics were missed, the first because")
+    };
+    assert!(notes.iter().any(is_told), "{notes:?}");
+    // What was counted before the load cannot be set beside what nobody could read after it.
+    assert_eq!(value("server_prompt_tokens"), None);
+}
+
+#[test]
 fn what_was_not_applied_makes_the_sample_invalid() {
     if !has_python() {
         return;

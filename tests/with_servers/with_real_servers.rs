@@ -11,24 +11,24 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Longer than installing an engine, or four launches, takes on a busy machine.
-const LONGEST: Duration = Duration::from_secs(2400);
+pub(crate) const LONGEST: Duration = Duration::from_secs(2400);
 
-fn foreign(name: &str) -> PathBuf {
+pub(crate) fn foreign(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/with_servers/foreign");
     folder.join(name)
 }
 
-/// The folder of uv, if the engines can run here; `cargo xtask test` fetches it, or says in one line that
-/// these tests are skipped.
-fn uv() -> Option<String> {
+/// The folder of uv, if `script` finds that its engines can run here; `cargo xtask test` fetches it, or says in
+/// one line that these tests are skipped.
+pub(crate) fn uv(script: &str) -> Option<String> {
     let mut check = Command::new("python3");
-    check.arg("-B").arg(foreign("engines.py")).arg("--check");
+    check.arg("-B").arg(foreign(script)).arg("--check");
     let said = check.stderr(Stdio::null()).output().ok()?;
     let folder = String::from_utf8_lossy(&said.stdout).trim().to_owned();
     said.status.success().then_some(folder)
 }
 
-fn run(world: &World, uv: &str, plan: &Path) -> Finished {
+pub(crate) fn run(world: &World, uv: &str, plan: &Path) -> Finished {
     let mut command = world.command(&["run", plan.to_str().expect("a path")]);
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{uv}:{path}"));
@@ -36,7 +36,7 @@ fn run(world: &World, uv: &str, plan: &Path) -> Finished {
 }
 
 /// A step that installs an engine.
-fn engine(lock: &str) -> String {
+pub(crate) fn engine(lock: &str) -> String {
     let lock = foreign(lock).display().to_string();
     format!(
         "[steps.engine]\nuse = \"env.python\"\ntimeout = {{ run = \"40m\" }}\nwith = {{ lock = \"{lock}\", python = \"3.11\", installer = \"uv\" }}\n"
@@ -44,7 +44,7 @@ fn engine(lock: &str) -> String {
 }
 
 /// Installs an engine, and makes what lets it run without CUDA; returns the variables for that.
-fn installed(world: &World, uv: &str, lock: &str) -> String {
+pub(crate) fn installed(world: &World, uv: &str, lock: &str) -> String {
     let plan = world.plan(&engine(lock));
     let finished = run(world, uv, &plan);
     assert_eq!(finished.code(), 0, "{}", finished.said());
@@ -113,7 +113,7 @@ with = {{ server = "${{services.server}}", workload = "${{steps.prompts.workload
 }
 
 /// The result of the one load whose instance has `part` in its name.
-fn result(world: &World, part: &str) -> Value {
+pub(crate) fn result(world: &World, part: &str) -> Value {
     let results = fs::read_dir(world.out().join("latest/results")).expect("results");
     let names = results.flatten().map(|entry| entry.path());
     let mut loads = names.filter(|path| {
@@ -128,7 +128,7 @@ fn result(world: &World, part: &str) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-fn value(result: &Value, name: &str) -> f64 {
+pub(crate) fn value(result: &Value, name: &str) -> f64 {
     let value = result["rows"][0]["values"][name].as_f64();
     value.unwrap_or_else(|| panic!("no `{name}` in {}", result["rows"][0]["values"]))
 }
@@ -157,7 +157,7 @@ fn holds(result: &Value) {
 }
 
 /// No process has this world in its environment any more: servers rename themselves.
-fn assert_nothing_left(world: &World) {
+pub(crate) fn assert_nothing_left(world: &World) {
     let mine = world.path("").display().to_string();
     wait_for("every process of the server to be gone", || {
         let mut all = fs::read_dir("/proc").expect("/proc").flatten();
@@ -171,7 +171,9 @@ fn assert_nothing_left(world: &World) {
 
 #[test]
 fn sglang_is_measured_and_its_cache_is_really_switched() {
-    let Some(uv) = uv() else { return };
+    let Some(uv) = uv("engines.py") else {
+        return;
+    };
     let world = World::new();
     let variables = installed(&world, &uv, "sglang.lock");
     let axes = "[axes]\ndisable_radix_cache = [false, true]\nschedule_policy = [\"fcfs\", \"lpm\"]\nexclude = [{ disable_radix_cache = true, schedule_policy = \"lpm\" }]";
@@ -219,7 +221,9 @@ with = {{ model = "${{steps.model.dir}}", environment = "${{steps.engine.environ
 
 #[test]
 fn vllm_is_measured_beside_its_own_counts() {
-    let Some(uv) = uv() else { return };
+    let Some(uv) = uv("engines.py") else {
+        return;
+    };
     let world = World::new();
     let variables = installed(&world, &uv, "vllm.lock");
     let service = format!(

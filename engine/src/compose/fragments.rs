@@ -263,6 +263,9 @@ impl Fragments<'_, '_> {
 /// Whether a reference to what is known later can be of a type.
 fn fits_late(kind: &ParamKind, reference: &str) -> bool {
     let words: Vec<&str> = reference.split('.').collect();
+    // Which one of them an axis chooses: `services[axes.NAME]`.
+    let section = words[0].split('[').next().unwrap_or_default();
+    let words = [&[section], &words[1..]].concat();
     match (kind, words.as_slice()) {
         (ParamKind::Samples, ["steps", .., last]) => *last == "all",
         (ParamKind::Artifact | ParamKind::Text, ["steps", .., last]) => *last != "all",

@@ -66,6 +66,7 @@ pub(crate) fn compose(
     let (of_nodes, of_params) = set::split(settings);
     let params = params::resolve(&plan, &of_params, workshop.sources, workshop.problems);
     let mut sets = set::NodeSets::new(&of_nodes, workshop.sources);
+    sets.apply_to_pools(&mut plan.resources, &mut workshop);
     sets.apply(&mut plan.nodes, |n| n.fragment().is_some(), &mut workshop);
     fragments::instantiate(&mut plan, &params, &mut workshop);
     check_nodes(&plan.nodes, &mut workshop);

@@ -1,4 +1,4 @@
-//! What the command line sets below steps and services: `--set steps.load.with.requests=8` for a
+//! What the command line sets below steps and services, and of resources: `--set steps.load.with.requests=8` for a
 //! key that is there, `--set +steps.load.with.seed=7` for one that is not.
 
 use super::Workshop;
@@ -12,7 +12,8 @@ use crate::value::{Key, Kind, Table, Value, parse_argument};
 pub(super) fn split(settings: &Settings) -> (Vec<(String, String)>, Settings) {
     let is_below = |name: &str| {
         let path = name.strip_prefix('+').unwrap_or(name);
-        path.len() < name.len() || path.starts_with("steps.") || path.starts_with("services.")
+        let parts = ["steps.", "services.", "resources."];
+        path.len() < name.len() || parts.iter().any(|part| path.starts_with(part))
     };
     let (of_nodes, of_params) = settings
         .set
@@ -58,6 +59,24 @@ impl NodeSets {
             }
         };
         Self(given.iter().map(read).collect())
+    }
+
+    /// Sets what there is of pools: of a machine that is not this one, too.
+    pub(super) fn apply_to_pools(&mut self, pools: &mut Table, workshop: &mut Workshop<'_>) {
+        for set in self.0.iter_mut().filter(|set| !set.done) {
+            let Some(("resources", pool)) = set.path.split_first().map(|(s, p)| (s.as_str(), p))
+            else {
+                continue;
+            };
+            if pool.len() != 1 {
+                continue;
+            }
+            let put = set.put(pools, pool, "the plan's `[resources]`");
+            set.done = true;
+            if let Err(problem) = put {
+                workshop.problems.push(problem);
+            }
+        }
     }
 
     /// Sets what concerns the nodes that are `meant`.
@@ -211,7 +230,8 @@ impl NodeSet {
             other => {
                 let message = format!("`{other}` is not a part of a plan that has keys to add");
                 let problem = Problem::at(self.place(), message, "set here");
-                let help = "write `+steps.NAME.with.KEY` or `+services.NAME.with.KEY`";
+                let help =
+                    "write `+steps.NAME.with.KEY`, `+services.NAME.with.KEY` or `+resources.POOL`";
                 return problem.help(help);
             }
         };

@@ -147,6 +147,10 @@ impl Substitution<'_> {
             let inner = self.whole(inner, value);
             return self.negated(inner, reference, &value.place);
         }
+        if let Some((section @ ("steps" | "services"), rest)) = trimmed.split_once('[') {
+            let text = format!("${{{section}.{}[{rest}}}", self.prefix);
+            return at(Kind::Text(text), &value.place);
+        }
         let words: Vec<&str> = trimmed.split('.').collect();
         let text = match words.as_slice() {
             ["params", name] => return self.param(name, &value.place),

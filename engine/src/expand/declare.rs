@@ -6,7 +6,7 @@ use super::axes::{self, Axes};
 use super::declared::{Declared, DeclaredAll, Entry, Instance};
 use super::instances::{self, Nodes, Surroundings};
 use super::left_out::LeftOut;
-use super::linker::{Outside, read_by};
+use super::linker::{Outside, chosen_by, read_by};
 use super::order::order;
 use super::secrets;
 use super::supply;
@@ -119,6 +119,11 @@ impl<'a> Expansion<'a> {
             .chain(&decl.when);
         let besides = interpolate::mentions(besides, names, self.sources);
         found.axes.extend(besides.axes);
+        for chosen in &mut found.chosen {
+            let texts = self.axes.texts(&chosen.axis).into_iter();
+            let name = |text| format!("{}{text}", chosen.within);
+            chosen.names = texts.map(name).collect();
+        }
         found
     }
 
@@ -219,7 +224,7 @@ impl<'a> Expansion<'a> {
                 );
             }
         }
-        for (sort, name) in read_by(mentions) {
+        for (sort, name) in read_by(mentions).chain(chosen_by(mentions)) {
             if let Some(declared) = self.declared.get(sort, name) {
                 wanted.extend(declared.axes.iter().map(|axis| &**axis));
             }

@@ -3,6 +3,7 @@
 
 use super::after;
 use super::declared::{Declared, DeclaredAll, Entry};
+use super::gpus;
 use super::linker::{InstanceLinker, Outside};
 use super::policies::PolicyReader;
 use crate::graph::{Body, Dependency, Edge, Node, NodeId, NodeName, ServiceNode, StepNode};
@@ -118,7 +119,14 @@ impl InstanceReader<'_> {
         let entry = self.entry.as_ref()?;
         let linker = self.around.linker(point);
         let mut parser = Parser::new(self.shown.as_str(), &linker, self.problems);
-        let body = body_of(self.decl, entry, with, policy, &mut parser)?;
+        let body = body_of(
+            self.decl,
+            entry,
+            with,
+            policy,
+            self.around.supply,
+            &mut parser,
+        )?;
         let after = after::link(self.decl, self.around.declared, point);
         let waits = linker.waits.into_inner().into_iter();
         let order = after.iter().map(|on| (*on, Edge::After));
@@ -175,6 +183,7 @@ fn body_of(
     entry: &Entry,
     with: &Table,
     policy: Option<PolicyOf>,
+    supply: &Supply,
     parser: &mut Parser<'_>,
 ) -> Option<Body> {
     match entry {
@@ -197,6 +206,10 @@ fn body_of(
             if let Some(port) = service.fixed_port() {
                 let amounts = &mut Arc::make_mut(&mut policy).demand.amounts;
                 amounts.insert(port_pool(port).0, 1);
+            }
+            if let Some(used) = service.gpus().filter(|used| *used > 0) {
+                let demand = &mut Arc::make_mut(&mut policy).demand;
+                gpus::take(decl, used, demand, supply, parser);
             }
             Some(Body::Service(ServiceNode {
                 service,

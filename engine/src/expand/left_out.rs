@@ -2,11 +2,12 @@
 
 use super::declared::{Declared, DeclaredAll};
 use super::linker::read_by;
-use crate::interpolate::{Mentions, Scope};
+use crate::interpolate::{Chosen, Mentions, Scope};
 use crate::plan::{NodeDecl, NodeSort};
 use crate::point::Point;
 use crate::problem::Problems;
 use crate::source::Sources;
+use crate::value::Kind;
 use crate::when::{Holds, When};
 
 /// Decides which instances of one declaration are left out.
@@ -14,6 +15,8 @@ pub(super) struct LeftOut<'a> {
     when: Vec<When>,
     /// Declarations that it reads and of which something is left out.
     read: Vec<(&'a str, &'a Declared)>,
+    /// Declarations of which an axis chooses one, and of which something is left out.
+    chosen: Vec<(&'a Chosen, &'a str, &'a Declared)>,
     /// Measurements of which it reads what is left.
     all: Vec<(&'a str, &'a Declared)>,
 }
@@ -39,9 +42,15 @@ impl<'a> LeftOut<'a> {
             (!declared.pruned.is_empty()).then_some((name, declared))
         };
         let all = mentions.all.iter().map(|n| (NodeSort::Step, n.as_str()));
+        let chosen = mentions.chosen.iter().flat_map(|chosen| {
+            let names = chosen.names.iter().map(|n| (chosen.sort, n.as_str()));
+            let left_out = names.filter_map(pruned);
+            left_out.map(move |(name, declared)| (chosen, name, declared))
+        });
         Self {
             when,
             read: read_by(mentions).filter_map(pruned).collect(),
+            chosen: chosen.collect(),
             all: all.filter_map(pruned).collect(),
         }
     }
@@ -53,7 +62,11 @@ impl<'a> LeftOut<'a> {
         scope: &mut Scope,
         problems: &mut Problems,
     ) -> Option<String> {
-        for (name, declared) in &self.read {
+        let read = self.read.iter().copied();
+        let chosen = self.chosen.iter();
+        let chosen = chosen.filter(|(chosen, name, _)| is_chosen(chosen, name, point));
+        let chosen = chosen.map(|(_, name, declared)| (*name, *declared));
+        for (name, declared) in read.chain(chosen) {
             if declared.pruned.contains(&point.key_on(&declared.axes)) {
                 return Some(format!("needs `{name}`, which is left out"));
             }
@@ -73,4 +86,11 @@ impl<'a> LeftOut<'a> {
         }
         None
     }
+}
+
+/// Whether it is the one of this name that is read at a point.
+fn is_chosen(chosen: &Chosen, name: &str, point: &Point) -> bool {
+    let value = point.get(&chosen.axis).map(|coordinate| &coordinate.kind);
+    let own = name.strip_prefix(&chosen.within);
+    matches!(value, Some(Kind::Text(value)) if Some(value.as_str()) == own)
 }

@@ -3,7 +3,7 @@
 use super::declared::{Declared, DeclaredAll, Entry};
 use crate::compose::files::search;
 use crate::graph::{Edge, Link, NodeId};
-use crate::interpolate::Mentions;
+use crate::interpolate::{Chosen, Mentions};
 use crate::library::{ServiceEntry, StepEntry};
 use crate::options::{Linked, Linker};
 use crate::plan::NodeSort;
@@ -23,6 +23,12 @@ pub(super) fn read_by(mentions: &Mentions) -> impl Iterator<Item = (NodeSort, &s
     let steps = mentions.steps.iter().map(|n| (NodeSort::Step, n.as_str()));
     let services = mentions.services.iter();
     steps.chain(services.map(|n| (NodeSort::Service, n.as_str())))
+}
+
+/// What is read by the instances for which an axis chooses it.
+pub(super) fn chosen_by<'a>(mentions: &'a Mentions) -> impl Iterator<Item = (NodeSort, &'a str)> {
+    let names = |chosen: &'a Chosen| chosen.names.iter().map(|n| (chosen.sort, n.as_str()));
+    mentions.chosen.iter().flat_map(names)
 }
 
 /// A path that was found, or the folders that were searched for it.

@@ -9,6 +9,7 @@ mod axes;
 mod declare;
 mod declared;
 mod fronts;
+mod gpus;
 mod instances;
 mod left_out;
 mod linker;

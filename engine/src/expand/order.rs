@@ -1,5 +1,6 @@
 //! The order of declarations: each after everything that it mentions. A circle is a problem.
 
+use super::linker::chosen_by;
 use crate::graph::stable_order;
 use crate::interpolate::Mentions;
 use crate::plan::{NodeDecl, NodeSort};
@@ -40,7 +41,9 @@ fn mentioned(decls: &[NodeDecl], mentions: &[Mentions]) -> DiGraph<usize, ()> {
         let steps = steps.filter_map(|n| at.get(&(false, n.as_str())));
         let services = found.services.iter();
         let services = services.filter_map(|n| at.get(&(true, n.as_str())));
-        for from in steps.chain(services) {
+        let chosen = chosen_by(found);
+        let chosen = chosen.filter_map(|(sort, n)| at.get(&(sort == NodeSort::Service, n)));
+        for from in steps.chain(services).chain(chosen) {
             graph.add_edge(ids[*from], ids[i], ());
         }
     }

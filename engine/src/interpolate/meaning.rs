@@ -2,6 +2,7 @@
 //! fragment brings is called after the step that uses it.
 
 use super::Names;
+use crate::plan::NodeSort;
 use crate::value::Target;
 
 /// What a reference names, known or not.
@@ -11,14 +12,60 @@ pub(super) enum Meaning<'a> {
     Param(&'a str),
     /// `axes.NAME`
     Axis(&'a str),
+    /// `steps[axes.NAME].OUTPUT`, `services[axes.NAME]` or `services[axes.NAME].FACT`
+    Chosen(Choice<'a>),
     /// `steps.NAME`, without an output.
     Step(String),
     /// Everything that is known only when the plan runs.
     Late(Target),
 }
 
+/// A step or service whose name is the value of an axis.
+#[derive(Debug, PartialEq)]
+pub(super) struct Choice<'a> {
+    pub(super) sort: NodeSort,
+    pub(super) axis: &'a str,
+    /// What names begin with: those of a fragment's parts. Empty, or with a dot at its end.
+    pub(super) within: String,
+    /// What stands behind the name: `.OUTPUT`, `.FACT` or nothing.
+    rest: &'a str,
+}
+
+impl<'a> Choice<'a> {
+    fn read(path: &'a str) -> Option<Self> {
+        let (head, inside) = path.split_once('[')?;
+        let (section, within) = match head.split_once('.') {
+            Some((section, within)) => (section, format!("{within}.")),
+            None => (head, String::new()),
+        };
+        let (axis, rest) = inside.split_once(']')?;
+        let axis = axis.trim().strip_prefix("axes.")?;
+        let mut sorts = [NodeSort::Step, NodeSort::Service].into_iter();
+        let sort = sorts.find(|sort| sort.section() == section)?;
+        let is_sound = match sort {
+            NodeSort::Step => rest.len() > 1 && rest.starts_with('.') && rest != ".all",
+            NodeSort::Service => rest.is_empty() || (rest.len() > 1 && rest.starts_with('.')),
+        };
+        is_sound.then_some(Self {
+            sort,
+            axis,
+            within,
+            rest,
+        })
+    }
+
+    /// The path of what is chosen where the axis has the value `name`.
+    pub(super) fn path(&self, name: &str) -> String {
+        let Self { within, rest, .. } = self;
+        format!("{}.{within}{name}{rest}", self.sort.section())
+    }
+}
+
 /// Understands the path of a reference, without `not`.
 pub(super) fn meaning<'a>(path: &'a str, names: &Names) -> Option<Meaning<'a>> {
+    if let Some(choice) = Choice::read(path) {
+        return Some(Meaning::Chosen(choice));
+    }
     let words: Vec<&str> = path.split('.').collect();
     Some(match words.as_slice() {
         ["params", name] => Meaning::Param(name),

@@ -2,6 +2,7 @@
 
 use super::meaning::{Meaning, meaning};
 use super::{Names, Raw, locate, split};
+use crate::plan::NodeSort;
 use crate::source::{Place, Sources};
 use crate::value::{Kind, Target, Value};
 
@@ -14,10 +15,25 @@ pub struct Mentions {
     pub all: Vec<String>,
     /// Services.
     pub services: Vec<String>,
+    /// Steps and services of which an axis chooses one.
+    pub chosen: Vec<Chosen>,
     /// Axes.
     pub axes: Vec<(String, Place)>,
     /// Secrets.
     pub secrets: Vec<String>,
+}
+
+/// Steps or services of which each value of an axis names one.
+#[derive(Debug)]
+pub struct Chosen {
+    /// Which of the two.
+    pub sort: NodeSort,
+    /// The axis.
+    pub axis: String,
+    /// What names begin with: those of a fragment's parts.
+    pub within: String,
+    /// Those that its values name; none before axes are known.
+    pub names: Vec<String>,
 }
 
 /// Collects what values refer to, without resolving anything.
@@ -59,6 +75,15 @@ impl Mentions {
         let path = path.strip_prefix("not ").unwrap_or(path).trim();
         match meaning(path, names) {
             Some(Meaning::Axis(axis)) => self.axes.push((axis.to_owned(), place)),
+            Some(Meaning::Chosen(choice)) => {
+                self.axes.push((choice.axis.to_owned(), place));
+                self.chosen.push(Chosen {
+                    sort: choice.sort,
+                    axis: choice.axis.to_owned(),
+                    within: choice.within,
+                    names: Vec::new(),
+                });
+            }
             Some(Meaning::Late(Target::Output { step, .. })) => self.steps.push(step),
             Some(Meaning::Late(Target::All { step })) => self.all.push(step),
             Some(Meaning::Late(Target::Service { service } | Target::Fact { service, .. })) => {

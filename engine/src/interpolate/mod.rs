@@ -1,6 +1,7 @@
 //! Replaces `${…}` in values: parameters and axes at once, everything else as a late reference.
 //!
-//! A string that is one reference keeps the referent's type; `$${` writes `${`.
+//! A string that is one reference keeps the referent's type; `$${` writes `${`. Of steps and services
+//! an axis can choose one: `${services[axes.engine]}` is the one that the axis' value names.
 
 mod meaning;
 
@@ -8,7 +9,7 @@ mod mentions;
 
 mod prepared;
 
-pub use mentions::{Mentions, mentions};
+pub use mentions::{Chosen, Mentions, mentions};
 pub use prepared::Prepared;
 
 use crate::point::Point;
@@ -208,7 +209,7 @@ enum Resolved {
 }
 
 /// What can be written between `${` and `}`.
-const FORMS: &str = "write `params.NAME`, `axes.NAME`, `steps.NAME.OUTPUT`, `steps.NAME.all`, `services.NAME`, `services.NAME.url` or `secret.NAME`";
+const FORMS: &str = "write `params.NAME`, `axes.NAME`, `steps.NAME.OUTPUT`, `steps.NAME.all`, `services.NAME`, `services.NAME.url`, `secret.NAME`, or `steps[axes.NAME].OUTPUT` and `services[axes.NAME]` where an axis has the name";
 
 fn resolve(expression: &str, place: &Place, scope: &Scope) -> Result<Resolved, Problem> {
     let trimmed = expression.trim();
@@ -223,21 +224,11 @@ fn resolve(expression: &str, place: &Place, scope: &Scope) -> Result<Resolved, P
                 Err(unknown(name, known, "parameter", place))
             }
         },
-        Some(Meaning::Axis(name)) => match &scope.axes {
-            Some(axes) => match axes.get(name) {
-                Some(coordinate) => Ok(Resolved::Now(coordinate.kind.clone())),
-                None => {
-                    let mut known: Vec<&str> = axes.iter().map(|c| &*c.axis).collect();
-                    known.sort_unstable();
-                    Err(unknown(name, known, "axis", place))
-                }
-            },
-            None => Err(
-                Problem::at(place, "an axis cannot be used here", "no one value here").help(
-                    "an axis has a value in `with`, `when` and the settings of what varies over it",
-                ),
-            ),
-        },
+        Some(Meaning::Axis(name)) => Ok(Resolved::Now(axis_value(name, place, scope)?)),
+        Some(Meaning::Chosen(choice)) => {
+            let name = axis_value(choice.axis, place, scope)?;
+            resolve(&choice.path(&plain_text(name, place)), place, scope)
+        }
         Some(Meaning::Late(target)) => {
             known_target(&target, &scope.names, place)?;
             Ok(Resolved::Late(Late {
@@ -262,6 +253,22 @@ fn resolve(expression: &str, place: &Place, scope: &Scope) -> Result<Resolved, P
             "not understood",
         )
         .help(FORMS)),
+    }
+}
+
+fn axis_value(name: &str, place: &Place, scope: &Scope) -> Result<Kind, Problem> {
+    let Some(axes) = &scope.axes else {
+        let problem = Problem::at(place, "an axis cannot be used here", "no one value here");
+        let help = "an axis has a value in `with`, `when` and the settings of what varies over it";
+        return Err(problem.help(help));
+    };
+    match axes.get(name) {
+        Some(coordinate) => Ok(coordinate.kind.clone()),
+        None => {
+            let mut known: Vec<&str> = axes.iter().map(|c| &*c.axis).collect();
+            known.sort_unstable();
+            Err(unknown(name, known, "axis", place))
+        }
     }
 }
 

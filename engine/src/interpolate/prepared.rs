@@ -186,15 +186,16 @@ impl Preparation<'_> {
         raw.into_iter().map(&mut part).collect()
     }
 
-    /// The axis that an expression names, also behind a `not` if that is `wanted`.
-    fn axis<'e>(&self, expression: &'e str, negated: bool) -> Option<&'e str> {
+    /// The axis that an expression names; if `anywhere`, also behind a `not` and where it chooses.
+    fn axis<'e>(&self, expression: &'e str, anywhere: bool) -> Option<&'e str> {
         let trimmed = expression.trim();
         let path = match trimmed.strip_prefix("not ") {
-            Some(inner) if negated => inner.trim(),
+            Some(inner) if anywhere => inner.trim(),
             _ => trimmed,
         };
         match meaning(path, &self.scope.names)? {
             Meaning::Axis(axis) => Some(axis),
+            Meaning::Chosen(choice) if anywhere => Some(choice.axis),
             _ => None,
         }
     }
@@ -211,7 +212,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    const PARTS: [&str; 14] = [
+    const PARTS: [&str; 16] = [
         "${axes.rate}",
         "${ axes.mode }",
         "${axes.quick}",
@@ -222,6 +223,8 @@ mod tests {
         "${params.torn}",
         "${params.none}",
         "${steps.make.file}",
+        "${steps[axes.maker].file}",
+        "${services[axes.none]}",
         "${what}",
         "$${axes.rate}",
         "plain",
@@ -249,6 +252,10 @@ mod tests {
             ("rate", Kind::Int(rate)),
             ("mode", Kind::Text("${fast}".into())),
             ("quick", Kind::Bool(rate > 2)),
+            (
+                "maker",
+                Kind::Text(["make", "none"][usize::from(rate > 3)].into()),
+            ),
         ];
         let coordinate = |(axis, kind): (&str, Kind)| Coordinate::new(axis.into(), kind, None, 0);
         values.map(coordinate).map(Arc::new).into_iter().collect()

@@ -4,17 +4,18 @@
 use super::Message;
 use super::live::ServiceNews;
 use super::liveness;
+use super::processes::{Death, Processes};
 use super::readiness::{Conditions, Look, lasting};
 use super::release::{Endings, GpuMemory, verify};
-use crate::claims::{Claim, Claims, show_devices};
+use crate::claims::{Claim, Claims};
 use crate::graph::NodeId;
 use crate::logs::{Diagnosis, reason_in};
 use crate::policy::{Demand, Liveness, ServicePolicy};
-use crate::process::{Exit, Identity, Process, Supervisor, logs_in, telling_log};
+use crate::process::{Exit, Identity, Supervisor, logs_in, telling_log};
 use crate::service::{DynService, Endpoint, Launch, LaunchContext};
 use crate::step::{FailureClass, StepError};
 use crate::types::duration_text;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -57,7 +58,7 @@ pub(super) struct Front {
 /// A service that was started.
 struct Started {
     endpoint: Endpoint,
-    process: Option<Arc<Process>>,
+    processes: Processes,
     gpu_memory: Option<GpuMemory>,
 }
 
@@ -136,21 +137,19 @@ impl Launching {
 
     async fn start(&self) -> Result<Started, StepError> {
         self.endings.nothing_is_held().await?;
-        let (mut endpoint, process) = match self.service.launch(&self.context)? {
-            Launch::External { endpoint } => (endpoint, None),
-            Launch::Process { mut spec, endpoint } => {
-                show_devices(&self.context.claims, &mut spec.env);
-                let process = self.supervisor.start(spec).await;
-                let process = process.map_err(|e| StepError::new(e.to_string()))?;
-                (endpoint, Some(Arc::new(process)))
-            }
+        let (mut endpoint, specs) = match self.service.launch(&self.context)? {
+            Launch::External { endpoint } => (endpoint, Vec::new()),
+            Launch::Process { spec, endpoint } => (endpoint, vec![spec]),
+            Launch::Processes { specs, endpoint } => (endpoint, specs),
         };
-        endpoint.incarnation = self.name(process.as_ref().map(|p| p.identity()));
-        let has_gpus = process.is_some() && self.has_gpus();
+        let (claims, folder) = (&self.context.claims, &self.context.folder);
+        let processes = Processes::start(specs, claims, &self.supervisor, folder, GRACE).await?;
+        endpoint.incarnation = self.name(processes.first().map(|p| p.identity()));
+        let has_gpus = !processes.is_empty() && self.has_gpus();
         let gpu_memory = has_gpus.then(|| GpuMemory::of(&self.supervisor, &self.context.folder));
         Ok(Started {
             endpoint,
-            process,
+            processes,
             gpu_memory: gpu_memory.flatten(),
         })
     }
@@ -177,22 +176,19 @@ impl Launching {
 
     async fn wait_until_ready(&self, started: &mut Started) -> Waited {
         let asked = &self.policy.ready;
-        let logs = started
-            .process
-            .as_ref()
-            .map(|_| logs_in(&self.context.folder));
+        let processes = started.processes.clone();
+        let logs = (!processes.is_empty()).then(|| logs_in(&self.context.folder));
         let (service, supervisor) = (self.service.clone(), self.supervisor.clone());
         let folder = &self.context.folder;
         let mut conditions = Conditions::new(service, asked, supervisor, folder, logs);
-        let process = started.process.clone();
         tokio::select! {
             biased;
-            exit = exit_of(process.as_ref()) => Waited::Failed(self.died_during_start(exit)),
+            death = processes.first_death() => Waited::Failed(self.died_during_start(&death)),
             () = told(self.stopped.clone()) => Waited::ToldToStop,
             () = tokio::time::sleep(asked.timeout) => Waited::Failed(self.never_ready(&conditions)),
             all_hold = self.until_all_hold(&mut conditions, &mut started.endpoint) => match all_hold {
                 Ok(()) => Waited::Ready,
-                Err(why) => Waited::Failed(self.failed(why, FailureClass::Infrastructure, None)),
+                Err(why) => Waited::Failed(self.failed(why, FailureClass::Infrastructure)),
             },
         }
     }
@@ -247,20 +243,21 @@ impl Launching {
             node: self.node,
             incarnation: self.incarnation,
             endpoint: started.endpoint.clone(),
-            process: started.process.clone(),
+            processes: started.processes.clone(),
             took: began.elapsed(),
         };
         self.tell(up).await;
-        let (process, liveness) = (started.process.clone(), self.liveness());
-        let how = tokio::select! {
+        let (processes, liveness) = (started.processes.clone(), self.liveness());
+        let (how, folder) = tokio::select! {
             () = told(self.stopped.clone()) => return self.tear_down(started).await,
-            exit = exit_of(process.as_ref()) => self.how(exit),
+            death = processes.first_death() => (self.how(&death), death.folder),
             hung = liveness::until_dead(&*self.service, &started.endpoint, &liveness) => {
-                self.kill(process.as_ref()).await;
-                hung
+                // Steps that wait for it see its end.
+                processes.kill(GRACE).await;
+                (hung, self.context.folder.clone())
             }
         };
-        self.died(how, started).await
+        self.died(how, folder, started).await
     }
 
     /// What is asked of it to tell whether it hangs. One behind another may be at rest, when its usual
@@ -273,23 +270,15 @@ impl Launching {
         }
     }
 
-    /// Kills a service that hangs, so that steps that wait for it see its end.
-    async fn kill(&self, process: Option<&Arc<Process>>) {
-        if let Some(process) = process {
-            process.kill();
-            // What survives that is named by the tear-down.
-            let _ = tokio::time::timeout(GRACE, process.exited()).await;
-        }
-    }
-
     /// Tells of a death at once, and lets no other launch begin before nothing is left of this one.
-    async fn died(&self, how: String, started: &mut Started) -> Option<String> {
+    async fn died(&self, how: String, folder: PathBuf, started: &mut Started) -> Option<String> {
         // Counted from here, so that no launch gets in between the news and the look.
         self.endings.begin();
         self.tell(ServiceNews::Died {
             node: self.node,
             incarnation: self.incarnation,
             how,
+            folder,
         })
         .await;
         let held = self.end(started).await;
@@ -321,8 +310,10 @@ impl Launching {
 
     async fn end_verified(&self, started: &mut Started) -> Option<String> {
         note_processes(started);
-        let process = started.process.as_ref()?;
-        if let Err(error) = process.stop(GRACE).await {
+        if started.processes.is_empty() {
+            return None;
+        }
+        if let Err(error) = started.processes.stop(GRACE).await {
             return Some(error.to_string());
         }
         let gpu_memory = started.gpu_memory.as_ref();
@@ -331,17 +322,24 @@ impl Launching {
             .err()
     }
 
-    /// What the logs say, and the log that says most.
-    fn reason(&self, exit: Option<Exit>) -> (Option<Diagnosis>, Option<PathBuf>) {
-        let folder = &self.context.folder;
+    /// What the logs in `folder` say, and the log that says most.
+    fn reason(&self, exit: Option<Exit>, folder: &Path) -> (Option<Diagnosis>, Option<PathBuf>) {
         match reason_in(folder, |log| self.service.diagnose(log)) {
             Some((diagnosis, log)) => (Some(diagnosis), Some(log)),
             None => (exit.and_then(Diagnosis::of_exit), telling_log(folder)),
         }
     }
 
-    fn failed(&self, message: String, class: FailureClass, exit: Option<Exit>) -> StepError {
-        let (diagnosis, log) = self.reason(exit);
+    fn failed(&self, message: String, class: FailureClass) -> StepError {
+        self.because(message, class, self.reason(None, &self.context.folder))
+    }
+
+    fn because(
+        &self,
+        message: String,
+        class: FailureClass,
+        (diagnosis, log): (Option<Diagnosis>, Option<PathBuf>),
+    ) -> StepError {
         let mut error = match diagnosis {
             Some(found) => StepError::new(format!("{message}: {found}")).help(found.hint),
             None => StepError::new(message),
@@ -350,20 +348,21 @@ impl Launching {
         error.class(class)
     }
 
-    fn died_during_start(&self, exit: Exit) -> StepError {
-        let when = match telling_log(&self.context.folder) {
+    fn died_during_start(&self, death: &Death) -> StepError {
+        let when = match telling_log(&death.folder) {
             Some(_) => "it died before it was healthy",
             None => "it died before it wrote a log",
         };
-        let message = format!("{when}: it {exit}");
-        self.failed(message, FailureClass::Infrastructure, Some(exit))
+        let message = format!("{when}: it {death}");
+        let reason = self.reason(Some(death.exit), &death.folder);
+        self.because(message, FailureClass::Infrastructure, reason)
     }
 
     /// Says how it ended by itself, and what its logs say of that.
-    fn how(&self, exit: Exit) -> String {
-        match self.reason(Some(exit)).0 {
-            Some(found) => format!("{exit}: {found}; {}", found.hint),
-            None => exit.to_string(),
+    fn how(&self, death: &Death) -> String {
+        match self.reason(Some(death.exit), &death.folder).0 {
+            Some(found) => format!("{death}: {found}; {}", found.hint),
+            None => death.to_string(),
         }
     }
 
@@ -380,7 +379,7 @@ impl Launching {
             _ => format!("it never became ready within {limit}"),
         };
         let states = conditions.states(Instant::now());
-        let error = self.failed(format!("{what}: {states}"), FailureClass::Timeout, None);
+        let error = self.failed(format!("{what}: {states}"), FailureClass::Timeout);
         match error.help {
             Some(_) => error,
             None => error
@@ -416,16 +415,11 @@ impl Said {
 }
 
 fn note_processes(started: &mut Started) {
-    if let (Some(gpu_memory), Some(process)) = (&mut started.gpu_memory, &started.process) {
-        gpu_memory.note(process);
-    }
-}
-
-/// Waits for the end of a process; for ever if there is none.
-async fn exit_of(process: Option<&Arc<Process>>) -> Exit {
-    match process {
-        Some(process) => process.exited().await,
-        None => std::future::pending().await,
+    if let Some(gpu_memory) = &mut started.gpu_memory {
+        started
+            .processes
+            .iter()
+            .for_each(|process| gpu_memory.note(process));
     }
 }
 

@@ -6,6 +6,7 @@ use super::Message;
 use super::launch::{Front, Launching};
 use super::panics::catching_panics;
 use super::perform::Reset;
+use super::processes::Processes;
 use super::release::Endings;
 use crate::claims::Claims;
 use crate::graph::{Graph, NodeId};
@@ -28,16 +29,17 @@ pub(super) enum ServiceNews {
         node: NodeId,
         incarnation: u32,
         endpoint: Endpoint,
-        process: Option<Arc<Process>>,
+        processes: Processes,
         took: Duration,
     },
     /// It could not be launched; what is left of it, if anything, the error says.
     LaunchFailed(NodeId, StepError),
-    /// It ended by itself.
+    /// It ended by itself; the logs that tell why lie in the folder.
     Died {
         node: NodeId,
         incarnation: u32,
         how: String,
+        folder: PathBuf,
     },
     /// It was torn down.
     Down {
@@ -62,7 +64,7 @@ struct LiveService {
     incarnation: u32,
     stop: watch::Sender<bool>,
     endpoint: Option<Endpoint>,
-    process: Option<Arc<Process>>,
+    processes: Processes,
 }
 
 /// Every service that is up or was, in this run.
@@ -71,7 +73,7 @@ pub(super) struct LiveServices {
     claims: Arc<Claims>,
     sender: mpsc::Sender<Message>,
     up: BTreeMap<NodeId, LiveService>,
-    /// The folder of the last launch of each service.
+    /// The folder with the logs of the last launch of each service, or of that process of it which has ended.
     folders: BTreeMap<NodeId, PathBuf>,
     deaths: BTreeMap<NodeId, String>,
     endings: Endings,
@@ -124,7 +126,8 @@ impl LiveServices {
     pub(super) fn processes_of(&self, graph: &Graph, node: NodeId) -> Vec<Arc<Process>> {
         let leased = graph.leased(node).into_iter();
         leased
-            .filter_map(|id| self.up.get(&id)?.process.clone())
+            .filter_map(|id| self.up.get(&id))
+            .flat_map(|live| live.processes.iter().cloned())
             .collect()
     }
 
@@ -163,7 +166,7 @@ impl LiveServices {
                 incarnation,
                 stop,
                 endpoint: None,
-                process: None,
+                processes: Processes::default(),
             },
         );
         let launching = Launching {
@@ -240,15 +243,10 @@ impl LiveServices {
         }
     }
 
-    pub(super) fn is_up(
-        &mut self,
-        node: NodeId,
-        endpoint: Endpoint,
-        process: Option<Arc<Process>>,
-    ) {
+    pub(super) fn is_up(&mut self, node: NodeId, endpoint: Endpoint, processes: Processes) {
         if let Some(live) = self.up.get_mut(&node) {
             live.endpoint = Some(endpoint);
-            live.process = process;
+            live.processes = processes;
         }
     }
 
@@ -256,8 +254,14 @@ impl LiveServices {
         self.up.remove(&node);
     }
 
-    /// Notes a death; false if that incarnation is not the one that is up.
-    pub(super) fn died(&mut self, node: NodeId, incarnation: u32, how: &str) -> bool {
+    /// Notes a death and where its logs lie; false if that incarnation is not the one that is up.
+    pub(super) fn died(
+        &mut self,
+        node: NodeId,
+        incarnation: u32,
+        how: &str,
+        folder: PathBuf,
+    ) -> bool {
         let is_current = self
             .up
             .get(&node)
@@ -265,6 +269,7 @@ impl LiveServices {
         if is_current {
             self.up.remove(&node);
             self.deaths.insert(node, how.to_owned());
+            self.folders.insert(node, folder);
         }
         is_current
     }
@@ -291,7 +296,7 @@ impl LiveServices {
         let processes: Vec<Arc<Process>> = self
             .up
             .values()
-            .filter_map(|live| live.process.clone())
+            .flat_map(|live| live.processes.iter().cloned())
             .collect();
         for process in &processes {
             process.kill();

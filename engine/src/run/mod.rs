@@ -15,6 +15,7 @@ mod lock_file;
 mod log_watch;
 mod panics;
 mod perform;
+mod processes;
 pub mod prune;
 mod readiness;
 pub mod reap;

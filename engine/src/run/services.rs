@@ -9,6 +9,7 @@ use crate::process::{log_tail, port_is_free};
 use crate::schedule::{Action, Happened};
 use crate::step::{FailureClass, Progress, StepError};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 impl Run {
     /// Finds out before anything runs whether ports that the plan gives are taken. What another run
@@ -68,11 +69,11 @@ impl Run {
                 node,
                 incarnation,
                 endpoint,
-                process,
+                processes,
                 took,
             } => {
                 let url = endpoint.url.clone();
-                self.live.is_up(node, endpoint, process);
+                self.live.is_up(node, endpoint, processes);
                 self.ledger.keep_launch(node, millis(took))?;
                 self.tell(&Event::ServiceReady {
                     node: self.graph.name(node),
@@ -91,7 +92,8 @@ impl Run {
                 node,
                 incarnation,
                 how,
-            } => self.service_died(node, incarnation, how),
+                folder,
+            } => self.service_died(node, incarnation, how, folder),
             ServiceNews::Down {
                 node,
                 took,
@@ -129,8 +131,9 @@ impl Run {
         node: NodeId,
         incarnation: u32,
         how: String,
+        folder: PathBuf,
     ) -> Result<Vec<Action>, RunError> {
-        if !self.live.died(node, incarnation, &how) {
+        if !self.live.died(node, incarnation, &how, folder) {
             return Ok(Vec::new());
         }
         let log = self.live.log_of(node);

@@ -142,13 +142,6 @@ fn step_keys(kinds: &[Kind<'_>]) -> Schema {
                 "What its failure means for the other steps.\n\nDefault: `stop`.",
             ),
         ),
-        (
-            "when",
-            json!({
-                "description": "A condition on parameters and axes, such as `${axes.rate} == 16`: instances for which it does not hold are left out.",
-                "type": "string",
-            }),
-        ),
     ]);
     closed(keys, &["use"])
 }
@@ -202,6 +195,13 @@ fn shared(kinds: &[Kind<'_>]) -> Vec<(&'static str, Schema)> {
             ),
         ),
         ("resources", demand()),
+        (
+            "when",
+            json!({
+                "description": "A condition on parameters and axes, such as `${axes.rate} == 16`: instances for which it does not hold are left out.",
+                "type": "string",
+            }),
+        ),
     ]
 }
 

@@ -46,7 +46,7 @@ pub fn or_reference(schema: Value) -> Value {
 /// `services`; a parameter of a fragment may stand for it.
 #[must_use]
 pub fn reference_to(root: &str) -> Value {
-    json!({ "type": "string", "pattern": format!(r"^\$\{{ *({root}|params)\.[^{{}}]+\}}$") })
+    json!({ "type": "string", "pattern": format!(r"^\$\{{ *({root}|params)[.\[][^{{}}]+\}}$") })
 }
 
 /// Describes a list of `items`, or a reference to one.

@@ -43,6 +43,15 @@ impl Arguments {
         self.iter().find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
+    /// Returns the arguments whose key is not one that `leaves` names.
+    #[must_use]
+    pub fn without(&self, leaves: impl Fn(&str) -> bool) -> Self {
+        let entries = self.entries.iter().filter(|(key, _)| !leaves(key));
+        Self {
+            entries: entries.cloned().collect(),
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -52,8 +61,17 @@ impl Arguments {
     ///
     /// # Errors
     /// The first error of `text`.
-    pub fn flags<E>(
+    pub fn flags<E>(&self, text: impl FnMut(&Text) -> Result<String, E>) -> Result<Vec<String>, E> {
+        self.flags_as(flag, text)
+    }
+
+    /// The same for a server that writes the names of its flags in another way.
+    ///
+    /// # Errors
+    /// The first error of `text`.
+    pub fn flags_as<E>(
         &self,
+        flag: impl Fn(&str) -> String,
         mut text: impl FnMut(&Text) -> Result<String, E>,
     ) -> Result<Vec<String>, E> {
         let mut flags = Vec::new();
@@ -71,6 +89,20 @@ impl Arguments {
             }
         }
         Ok(flags)
+    }
+
+    /// Renders them as one JSON object, for a server that reads a file.
+    ///
+    /// # Errors
+    /// The first error of `text`.
+    pub fn json<E>(
+        &self,
+        mut text: impl FnMut(&Text) -> Result<String, E>,
+    ) -> Result<serde_json::Map<String, serde_json::Value>, E> {
+        let entries = self.entries.iter();
+        entries
+            .map(|(key, argument)| Ok((key.clone(), argument.json(&mut text)?)))
+            .collect()
     }
 }
 

@@ -8,6 +8,8 @@
 //! | with `<\|im_start\|>` | `<\|im_start\|>role\ncontent<\|im_end\|>\n` | `<\|im_start\|>assistant\n` |
 //! | any other | `role: content\n` | `assistant:` |
 //!
+//! Images stand in a message as token ids, between its texts, see `--image-tokens`.
+//!
 //! In the first layout a reply that is sent back as a message repeats exactly the tokens that
 //! were computed, so each turn of a conversation is a prefix of the next.
 
@@ -47,8 +49,17 @@ impl Role {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What was said.
-    pub content: String,
+    /// What was said and shown; texts that follow each other are one.
+    pub content: Vec<Part>,
+}
+
+/// A part of a message or of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Text.
+    Text(String),
+    /// The token ids that stand for an image.
+    Image(Vec<u32>),
 }
 
 /// Token ids of a conversation, up to and including what starts the reply.
@@ -62,21 +73,67 @@ pub fn render(tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>, T
         return render_words(tokenizer, messages, end, reply);
     }
     if tokenizer.token_id("<|im_start|>").is_some() {
-        let mut text: String = messages.iter().map(chat_ml).collect();
-        text.push_str("<|im_start|>assistant\n");
-        return tokenizer.encode_rendered(&text);
+        let around = |role: Role| (format!("<|im_start|>{}\n", role.name()), "<|im_end|>\n");
+        let parts = framed(messages, around, "<|im_start|>assistant\n");
+        return encode_pieces(&parts, |_, text| tokenizer.encode_rendered(text));
     }
-    let line = |message: &Message| format!("{}: {}\n", message.role.name(), message.content);
-    let text: String = messages.iter().map(line).collect();
-    tokenizer.encode(&(text + "assistant:"))
+    let around = |role: Role| (format!("{}: ", role.name()), "\n");
+    encode(tokenizer, &framed(messages, around, "assistant:"))
 }
 
-fn chat_ml(message: &Message) -> String {
-    format!(
-        "<|im_start|>{}\n{}<|im_end|>\n",
-        message.role.name(),
-        message.content
-    )
+/// Token ids of a prompt of texts and images, with whatever the tokenizer puts around a prompt.
+///
+/// # Errors
+/// [`TokenizerError::Encode`] when the tokenizer refuses a text.
+pub fn encode(tokenizer: &Tokenizer, parts: &[Part]) -> Result<Vec<u32>, TokenizerError> {
+    encode_pieces(parts, |is_first, text| match is_first {
+        true => tokenizer.encode(text),
+        false => tokenizer.encode_rendered(text),
+    })
+}
+
+/// Encodes texts that follow each other as one, and leaves images as they are; `text` is told whether
+/// anything stands before it.
+fn encode_pieces(
+    parts: &[Part],
+    text: impl Fn(bool, &str) -> Result<Vec<u32>, TokenizerError>,
+) -> Result<Vec<u32>, TokenizerError> {
+    let (mut ids, mut said) = (Vec::new(), String::new());
+    let say = |ids: &mut Vec<u32>, said: &mut String| {
+        if !said.is_empty() {
+            ids.extend(text(ids.is_empty(), said)?);
+            said.clear();
+        }
+        Ok::<_, TokenizerError>(())
+    };
+    for part in parts {
+        match part {
+            Part::Text(text) => said.push_str(text),
+            Part::Image(image) => {
+                say(&mut ids, &mut said)?;
+                ids.extend(image);
+            }
+        }
+    }
+    say(&mut ids, &mut said)?;
+    Ok(ids)
+}
+
+/// All messages in one row, each between what a layout puts around it.
+fn framed(
+    messages: &[Message],
+    around: impl Fn(Role) -> (String, &'static str),
+    reply: &str,
+) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for message in messages {
+        let (before, after) = around(message.role);
+        parts.push(Part::Text(before));
+        parts.extend(message.content.iter().cloned());
+        parts.push(Part::Text(after.to_owned()));
+    }
+    parts.push(Part::Text(reply.to_owned()));
+    parts
 }
 
 fn render_words(
@@ -89,7 +146,9 @@ fn render_words(
     for message in messages {
         let role = tokenizer.token_id(&format!("<{}>", message.role.name()));
         ids.push(role.unwrap_or(end));
-        ids.extend(tokenizer.encode(&message.content)?);
+        ids.extend(encode_pieces(&message.content, |_, text| {
+            tokenizer.encode(text)
+        })?);
         ids.push(end);
     }
     ids.push(reply);
@@ -104,7 +163,7 @@ mod tests {
     fn message(role: Role, content: &str) -> Message {
         Message {
             role,
-            content: content.into(),
+            content: vec![Part::Text(content.into())],
         }
     }
 
@@ -132,6 +191,20 @@ mod tests {
             render(&tokenizer, &messages).unwrap(),
             tokenizer.encode(text).unwrap()
         );
+    }
+
+    #[test]
+    fn images_stand_between_the_texts_of_a_message() {
+        let tokenizer = word_tokenizer(300);
+        let text = |text: &str| Part::Text(text.into());
+        let shown = Message {
+            role: Role::User,
+            content: vec![Part::Image(vec![900, 901]), text("baba "), text("babe")],
+        };
+        let ids = render(&tokenizer, &[shown]).unwrap();
+        assert_eq!(ids, [4, 900, 901, 7, 8, 1, 5]);
+        let parts = [text("baba"), Part::Image(vec![900]), text("babe")];
+        assert_eq!(encode(&tokenizer, &parts).unwrap(), [7, 900, 8]);
     }
 
     #[test]

@@ -240,10 +240,18 @@ impl ServerOptions {
         })
     }
 
-    /// What has to stand beside every number of this server if it computes nothing, such as `sim,
-    /// device l4, illustrative`; `None` if it computes.
+    /// What has to stand beside every number of this server if something of it is not computed, such as
+    /// `sim, device l4, illustrative`, or that images are placeholders; `None` if all is.
     #[must_use]
     pub fn simulated(&self) -> Option<String> {
+        let images = self
+            .image_tokens
+            .map(|n| format!("images stand for {n} tokens each, no image was looked at"));
+        let parts: Vec<String> = self.simulated_steps().into_iter().chain(images).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    fn simulated_steps(&self) -> Option<String> {
         if self.executor != ExecutorKind::Sim {
             return None;
         }

@@ -145,6 +145,10 @@ pub struct ServerFlags {
     /// Where the weights come from; `auto` takes the folder's own, or random ones if it has none
     #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = load_format)]
     load_format: LoadFormat,
+    /// Take prompts with images, each of which stands for so many tokens; none is looked at [default:
+    /// they are refused]
+    #[arg(long, value_name = "TOKENS")]
+    image_tokens: Option<usize>,
     /// Longest prompt and output together, tokens [default: what the model supports]
     #[arg(long, value_name = "TOKENS")]
     context_length: Option<usize>,
@@ -296,6 +300,7 @@ impl ServerFlags {
             max_running_requests: self.max_running_requests,
             chunked_prefill_size: chunk,
             max_prefill_tokens: self.max_prefill_tokens,
+            image_tokens: self.image_tokens,
             context_length: self.context_length,
             schedule_policy: self.schedule_policy,
             schedule_conservativeness: self.schedule_conservativeness,

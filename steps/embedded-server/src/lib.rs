@@ -24,6 +24,7 @@ mod faults;
 pub mod flags;
 mod fleet;
 mod http;
+mod images;
 pub mod kernels;
 mod load;
 mod memory;

@@ -127,6 +127,9 @@ pub struct ServerOptions {
     pub chunked_prefill_size: Option<usize>,
     /// Tokens of one prefill step, beyond which no further prompt joins it.
     pub max_prefill_tokens: usize,
+    /// Tokens that each image of a prompt stands for; `None`: prompts with images are refused. No image is
+    /// looked at.
+    pub image_tokens: Option<usize>,
     /// Prompt and output tokens of one request; `None`: what the model supports.
     pub context_length: Option<usize>,
     /// The order in which waiting requests are admitted.
@@ -192,6 +195,7 @@ impl Default for ServerOptions {
             max_running_requests: 64,
             chunked_prefill_size: Some(2048),
             max_prefill_tokens: 16_384,
+            image_tokens: None,
             context_length: None,
             schedule_policy: Policy::default(),
             schedule_conservativeness: 1.0,
@@ -373,6 +377,7 @@ impl ServerOptions {
             ("max_running_requests", Some(self.max_running_requests)),
             ("chunked_prefill_size", self.chunked_prefill_size),
             ("max_prefill_tokens", Some(self.max_prefill_tokens)),
+            ("image_tokens", self.image_tokens),
             ("context_length", self.context_length),
             ("queue_limit", Some(self.queue_limit)),
             ("threads", Some(self.threads)),

@@ -265,6 +265,7 @@ fn assemble_one(
         model_name: name.clone(),
         door: Door::new(context_length, started.shape),
         vocab_size: started.vocab_size,
+        image_tokens: options.image_tokens,
         tokenizer: shared.tokenizer,
     };
     let facts = ModelFacts {

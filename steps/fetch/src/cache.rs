@@ -43,15 +43,20 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The folder that the environment names, by `BENCHWRIGHT_CACHE_DIR`, or by `XDG_CACHE_HOME` or
-    /// `HOME` and the names that are usual below them; a temporary one where it names none.
+    /// The folder for downloads below [`of_user`](Self::of_user).
     pub fn usual(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+        Self::of_user(variable).join("downloads")
+    }
+
+    /// The folder that the environment names for all that is kept beyond runs, by
+    /// `BENCHWRIGHT_CACHE_DIR`, or by `XDG_CACHE_HOME` or `HOME` and the names that are usual below
+    /// them; a temporary one where it names none.
+    pub fn of_user(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
         let absolute = |name: &str| variable(name).filter(|path| path.is_absolute());
-        let folder = variable(VARIABLE)
+        variable(VARIABLE)
             .or_else(|| absolute("XDG_CACHE_HOME").map(|home| home.join("benchwright")))
             .or_else(|| absolute("HOME").map(|home| home.join(".cache/benchwright")))
-            .unwrap_or_else(|| std::env::temp_dir().join("benchwright"));
-        folder.join("downloads")
+            .unwrap_or_else(|| std::env::temp_dir().join("benchwright"))
     }
 
     /// Where it is.

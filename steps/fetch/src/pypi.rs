@@ -1,4 +1,4 @@
-//! Python package indexes: which wheel a version of a project has, by the simple API in JSON (PEP 691).
+//! Python package indexes: which wheel or source a version of a project has, by the simple API in JSON (PEP 691).
 
 use crate::client::{Ask, Client};
 use crate::digest::Sha256;
@@ -69,9 +69,11 @@ fn choose(url: &Url, answer: Value, wanted: &Pypi) -> Result<Wheel, FetchError> 
         why,
     };
     let answer: Answer = serde_json::from_value(answer).map_err(|e| wrong(e.to_string()))?;
+    let all: Vec<&File> = answer.files.iter().collect();
     let is_of_version = |file: &&File| version(&file.filename) == Some(&wanted.version);
     let wheels: Vec<&File> = answer.files.iter().filter(is_of_version).collect();
     let chosen = match (&wanted.wheel, wheels.as_slice()) {
+        (Some(name), _) if is_source(name, wanted) => all.iter().find(|f| f.filename == *name),
         (Some(name), wheels) => wheels.iter().find(|w| w.filename == *name),
         (None, [one]) => Some(one),
         (None, several) => {
@@ -81,7 +83,6 @@ fn choose(url: &Url, answer: Value, wanted: &Pypi) -> Result<Wheel, FetchError> 
     };
     let Some(file) = chosen else {
         let names = |all: &[&File]| all.iter().map(|f| f.filename.clone()).take(TOLD).collect();
-        let all: Vec<&File> = answer.files.iter().collect();
         return Err(FetchError::NoFile {
             place: shown(url),
             wanted: wanted.to_string(),
@@ -102,6 +103,15 @@ fn choose(url: &Url, answer: Value, wanted: &Pypi) -> Result<Wheel, FetchError> 
 fn version(wheel: &str) -> Option<&str> {
     let mut parts = wheel.strip_suffix(".whl")?.split('-');
     parts.nth(1)
+}
+
+/// Whether a file is the source distribution of the version, `NAME-VERSION.tar.gz` (PEP 625).
+fn is_source(file: &str, wanted: &Pypi) -> bool {
+    let stem = file.strip_suffix(".tar.gz");
+    let parts = stem.and_then(|stem| stem.rsplit_once('-'));
+    parts.is_some_and(|(name, version)| {
+        normal(name) == normal(&wanted.project) && version == wanted.version
+    })
 }
 
 /// A project's name as addresses have it (PEP 503).
@@ -152,6 +162,10 @@ mod tests {
             "{error}"
         );
         assert!(found(None, &[names[1], "a_b-1.0-cp312-cp312-linux.whl"]).is_err());
+        let source = found(Some(names[0]), &names).expect("its source");
+        assert_eq!(source.name, names[0]);
+        let other = ["a_b-2.0.tar.gz", "c-1.0.tar.gz"];
+        assert!(other.iter().all(|name| found(Some(name), &other).is_err()));
         assert_eq!(normal("A._-b"), "a-b");
     }
 }

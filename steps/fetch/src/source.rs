@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `hf:OWNER/NAME[@REVISION][/FILE]` | a repository of the Hugging Face hub, or one file of it; `hf:datasets/…` and `hf:models/…` say which sort |
 //! | `https://…`, `http://…` | a file; several addresses are mirrors of one |
-//! | `pypi:PROJECT==VERSION[/WHEEL]` | a wheel of a Python package index |
+//! | `pypi:PROJECT==VERSION[/FILE]` | a wheel of a Python package index, or the source that `FILE` names |
 //! | `file:PATH` | a file or folder of this machine |
 
 use crate::digest::Sha256;
@@ -65,7 +65,7 @@ pub struct Pypi {
     pub project: String,
     /// The exact version.
     pub version: String,
-    /// Which of several wheels; the one for every machine if absent.
+    /// Which of several wheels, or a source distribution; the wheel for every machine if absent.
     pub wheel: Option<String>,
 }
 
@@ -290,9 +290,9 @@ fn pypi(text: &str) -> Result<Pypi, String> {
     }
     if wheel
         .as_ref()
-        .is_some_and(|w| !w.ends_with(".whl") || w.contains('/'))
+        .is_some_and(|w| !(w.ends_with(".whl") || w.ends_with(".tar.gz")) || w.contains('/'))
     {
-        return Err("what follows the version is no wheel".to_owned());
+        return Err("what follows the version is no wheel and no source (`.tar.gz`)".to_owned());
     }
     Ok(Pypi {
         project: project.to_owned(),
@@ -344,7 +344,7 @@ mod tests {
             ("hf:a/b/../../c", "leads out"),
             ("hf:a b/c", "`a b` is no name"),
             ("pypi:a", "no version"),
-            ("pypi:a==1/b.tar.gz", "no wheel"),
+            ("pypi:a==1/b.zip", "no wheel"),
             ("https://user:secret@h/a", "would be written down"),
             ("file:", "`file:` is not known"),
         ] {

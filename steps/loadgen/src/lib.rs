@@ -42,8 +42,8 @@ pub use calibration::{ClientError, Distortion, Truth};
 pub use causality::{Causality, Link, Margin};
 pub use client::{Address, AddressError};
 pub use metrics::{
-    Better, Breakdown, By, Counts, Definition, Distribution, Metrics, Part, Second, SloResults,
-    Summary, Throughput, Window, WindowKind,
+    Better, Breakdown, By, Counts, Definition, Distribution, Metrics, Moment, Part, Second,
+    SloResults, Summary, Throughput, Window, WindowKind, moments,
 };
 pub use plan::{
     EventTime, Load, PlanError, ReadyOrder, Reuse, Rounds, RunPlan, Stop, Think, Threads,
@@ -56,7 +56,11 @@ pub use run::{
 };
 pub use slo::Slo;
 pub use sse::{SseError, SseEvent, SseParser};
-pub use target::{Generation, HttpVersion, Limits, OutputLength, Secret, Target, Timeouts};
+pub use target::{
+    Generation, HttpVersion, IMAGE_TOKEN, Limits, OutputLength, Secret, Target, Timeouts,
+};
 pub use trust::{Trust, TrustError};
 pub use verdict::{Check, Grade, Note, Reason, Thresholds, Verdict, client_error, judge};
-pub use workload::{Prefixes, Prompt, Request, Workload, WorkloadError};
+pub use workload::{
+    ImageError, Images, Prefixes, Prompt, Request, Workload, WorkloadError, image_name,
+};

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Arrivals, Limits, Target, Timeouts, Workload, schedule::MOST_ARRIVALS};
+use crate::{Arrivals, Limits, Target, Timeouts, Workload, WorkloadError, schedule::MOST_ARRIVALS};
 
 /// When requests are sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -224,6 +224,9 @@ pub enum PlanError {
         /// The mend.
         help: &'static str,
     },
+    /// An image of the workload cannot be sent.
+    #[error(transparent)]
+    Images(#[from] WorkloadError),
     /// A request names a model that is not the target's, and the protocol cannot say so.
     #[error(
         "request `{id}` asks for the model `{model}`, which the {protocol} protocol cannot name; help: use the completions or the chat protocol, or remove `model` from the workload"

@@ -101,6 +101,8 @@ pub(crate) fn info(load: Load, records: &[Record]) -> RunInfo {
         in_flight_area_ns: records.iter().map(lasted).sum(),
         in_flight_peak: 0,
         unused_arrivals: 0,
+        images: 0,
+        image_bytes: 0,
         is_offline: false,
     }
 }

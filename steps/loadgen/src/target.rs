@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 
 use crate::{Address, Protocol, Trust};
 
+/// What stands for an image in the texts of LLaVA and of models that follow it.
+pub const IMAGE_TOKEN: &str = "<image>";
+
 /// How long an answer is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -86,6 +89,9 @@ pub struct Target {
     /// Whether a request says by when it has to be answered: `slo`, its longest end-to-end latency in
     /// seconds, which servers of several models know.
     pub tells_objectives: bool,
+    /// What stands for each image in a text that is sent by SGLang's own protocol, before the text of its
+    /// turn; servers put the image in its place.
+    pub image_token: String,
     /// Merged into every request's body: tables merge, `null` removes what the protocol would
     /// send, anything else replaces it. `{"stream_options": {"continuous_usage_stats": true}}`
     /// asks servers that know it to count tokens in every chunk.
@@ -105,6 +111,7 @@ impl Target {
             api_key: None,
             generation: Generation::default(),
             tells_objectives: false,
+            image_token: IMAGE_TOKEN.to_owned(),
             extra: Map::new(),
         }
     }
@@ -144,19 +151,22 @@ pub struct Limits {
     pub event: usize,
     /// One whole answer.
     pub body: u64,
+    /// All images of the workload, encoded as they are sent: they are held while the run lasts.
+    pub images: u64,
     /// What all conversations under way have said, where turns stand behind it; one that goes beyond
     /// has its further turns dropped.
     pub histories: u64,
 }
 
 impl Default for Limits {
-    /// 64 KiB, 1 MiB, 4 MiB, 256 MiB and 4 GiB.
+    /// 64 KiB, 1 MiB, 4 MiB, 256 MiB, and 4 GiB each for images and histories.
     fn default() -> Self {
         Self {
             head: 64 << 10,
             line: 1 << 20,
             event: 4 << 20,
             body: 256 << 20,
+            images: 4 << 30,
             histories: 4 << 30,
         }
     }

@@ -380,6 +380,7 @@ async fn sizes_are_limited() {
         line: 1000,
         event: 2000,
         body: 50_000,
+        images: 1 << 20,
         histories: 1 << 20,
     };
     let result = go(plan).await;

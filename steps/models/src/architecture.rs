@@ -37,8 +37,11 @@ pub enum Architecture {
     LlavaNext,
 }
 
+/// Its names in `architectures` and in `model_type`.
+type Name = (&'static str, &'static str, Architecture);
+
 /// Architectures by their names in `architectures` and in `model_type`.
-const NAMES: &[(&str, &str, Architecture)] = &[
+const NAMES: &[Name] = &[
     ("LlamaForCausalLM", "llama", Architecture::Llama),
     ("MistralForCausalLM", "mistral", Architecture::Mistral),
     ("Qwen2ForCausalLM", "qwen2", Architecture::Qwen2),
@@ -72,7 +75,7 @@ impl Architecture {
     /// `model_type` where that is absent or unknown.
     ///
     /// # Errors
-    /// If neither names one whose weights are known.
+    /// If neither names one whose weights are known, or each names another.
     pub fn of(config: &Map<String, Value>) -> Result<Self, Problem> {
         Self::read(&Fields::new(config))
     }
@@ -82,12 +85,16 @@ impl Architecture {
             .value("architectures")
             .and_then(|list| list.get(0)?.as_str());
         let kind = fields.text("model_type")?;
-        let known = NAMES
-            .iter()
-            .find(|(name, _, _)| first == Some(*name))
-            .or_else(|| NAMES.iter().find(|(_, name, _)| kind == Some(*name)));
-        if let Some((_, _, architecture)) = known {
-            return Ok(*architecture);
+        let by_name = NAMES.iter().find(|(name, _, _)| first == Some(*name));
+        let by_kind = NAMES.iter().find(|(_, name, _)| kind == Some(*name));
+        match (by_name, by_kind) {
+            (Some(name), Some(kind)) if name.2 != kind.2 => {
+                return Err(contradiction(fields, name, kind));
+            }
+            (Some((_, _, architecture)), _) | (None, Some((_, _, architecture))) => {
+                return Ok(*architecture);
+            }
+            (None, None) => {}
         }
         let known: Vec<&str> = NAMES.iter().map(|(_, name, _)| *name).collect();
         let help = format!("known by `model_type`: {}", known.join(", "));
@@ -132,9 +139,27 @@ impl Architecture {
     }
 }
 
-/// The type that a configuration gives its weights, under its old name or its new one.
+/// `architectures` and `model_type` name two architectures: servers choose by one or by the other.
+fn contradiction(fields: &Fields<'_>, name: &Name, kind: &Name) -> Problem {
+    let keys = [fields.name("architectures"), fields.name("model_type")];
+    let message = format!(
+        "`{}` begins with `{}`, but `{}` is `{}`",
+        keys[0], name.0, keys[1], kind.1
+    );
+    let help = format!(
+        "set `{}` to `{}`, or `{}` to `[\"{}\"]`",
+        keys[1], name.1, keys[0], kind.0
+    );
+    Problem::new(keys, message, help)
+}
+
+/// Keys of the type of weights in configurations, the present one first, which counts where both are
+/// there.
+pub const DTYPE_KEYS: [&str; 2] = ["dtype", "torch_dtype"];
+
+/// The type that a configuration gives its weights, under its present name or its old one.
 fn dtype(fields: &Fields<'_>) -> Result<Dtype, Problem> {
-    for key in ["torch_dtype", "dtype"] {
+    for key in DTYPE_KEYS {
         return match fields.text(key)? {
             None => continue,
             Some("float32") => Ok(Dtype::F32),
@@ -162,4 +187,59 @@ fn refuse_quantised(fields: &Fields<'_>) -> Result<(), Problem> {
     );
     let help = "write `unset = [\"quantization_config\"]` for plain weights";
     Err(Problem::new(["quantization_config"], message, help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn of(config: &Value) -> Result<Architecture, Problem> {
+        Architecture::of(config.as_object().expect("an object"))
+    }
+
+    #[test]
+    fn two_names_of_two_architectures_are_told_with_both() {
+        let names =
+            |name: &str, kind: &str| of(&json!({"architectures": [name], "model_type": kind}));
+        let told = names("LlamaForCausalLM", "mistral").unwrap_err();
+        assert_eq!(told.keys, ["architectures", "model_type"]);
+        assert_eq!(
+            told.message,
+            "`architectures` begins with `LlamaForCausalLM`, but `model_type` is `mistral`"
+        );
+        assert_eq!(
+            told.help,
+            "set `model_type` to `llama`, or `architectures` to `[\"MistralForCausalLM\"]`"
+        );
+        for (name, kind, expected) in [
+            ("LlamaForCausalLM", "llama", Architecture::Llama),
+            // One of its own beside one that is known says nothing against it.
+            ("LlamaForCausalLM", "of my own", Architecture::Llama),
+            ("OfMyOwn", "mistral", Architecture::Mistral),
+            (
+                "LlavaNextForConditionalGeneration",
+                "llava_next_video",
+                Architecture::LlavaNext,
+            ),
+        ] {
+            assert_eq!(names(name, kind), Ok(expected), "{name} {kind}");
+        }
+    }
+
+    #[test]
+    fn the_present_key_of_the_type_counts_before_the_old_one() {
+        for (config, expected) in [
+            (
+                json!({"dtype": "float16", "torch_dtype": "float32"}),
+                Dtype::F16,
+            ),
+            (json!({"torch_dtype": "float32"}), Dtype::F32),
+            (json!({"dtype": null, "torch_dtype": "float32"}), Dtype::F32),
+            (json!({}), Dtype::Bf16),
+        ] {
+            let config = config.as_object().expect("an object");
+            assert_eq!(dtype(&Fields::new(config)), Ok(expected), "{config:?}");
+        }
+    }
 }

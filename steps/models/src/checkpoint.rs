@@ -120,14 +120,8 @@ impl Checkpoint {
 
     /// Number of tensors.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn n_tensors(&self) -> usize {
         self.tensors.len()
-    }
-
-    /// Whether there is no tensor.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.tensors.is_empty()
     }
 }
 

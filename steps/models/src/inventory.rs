@@ -189,7 +189,7 @@ impl Inventory {
     }
 
     /// Number of parameters that a token passes: [`parameters`](Self::parameters) less the routed
-    /// experts that are not chosen for it.
+    /// experts that are not chosen for it; none are left out where more are chosen than there are.
     #[must_use]
     pub fn active_parameters(&self) -> u64 {
         let Some(Experts { total, per_token }) = self.experts else {
@@ -204,33 +204,12 @@ impl Inventory {
             .map(Tensor::elements)
             .sum();
         // Experts are of equal size.
-        self.parameters() - routed / total * (total - per_token)
-    }
-
-    /// Number of weights in the checkpoint, repeated ones and further prediction included, scales
-    /// of quantised blocks not.
-    #[must_use]
-    pub fn stored_weights(&self) -> u64 {
-        let weights = self.tensors.iter().filter(|t| t.role != Role::Scale);
-        weights.map(Tensor::elements).sum()
+        self.parameters() - routed / total.max(1) * total.saturating_sub(per_token)
     }
 
     /// Bytes of all tensors, headers not included: `total_size` of the hub's index.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.tensors.iter().map(Tensor::bytes).sum()
-    }
-
-    /// The same weights as `dtype`, no longer quantised. What its architecture always keeps as
-    /// `F32` stays so.
-    #[must_use]
-    pub fn cast(mut self, dtype: Dtype) -> Self {
-        self.tensors.retain(|tensor| tensor.role != Role::Scale);
-        for tensor in &mut self.tensors {
-            if tensor.dtype != Dtype::F32 {
-                tensor.dtype = dtype;
-            }
-        }
-        self
     }
 }

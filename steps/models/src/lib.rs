@@ -3,9 +3,9 @@
 //!
 //! Reading order: [`Problem`] (what can be wrong with a configuration), [`Inventory`] (the weights
 //! that a checkpoint on the hub has), `layouts` (how each architecture names them), `shapes` (what
-//! must divide what), [`derive()`] (another configuration from one that exists), [`Checkpoint`] (what
-//! lies in a folder already), [`write()`] (random checkpoints), [`noise`] (what random weights are
-//! made of, here and in servers that make them up).
+//! must divide what), [`derive()`] (another configuration from one that exists), [`Checkpoint`]
+//! (what lies in a folder already), [`write()`] (random checkpoints), [`noise`] (what random weights
+//! are made of, here and in servers that make them up).
 //!
 //! Nothing here computes with a model, and nothing knows plans: configurations are JSON objects as
 //! the Hugging Face hub has them.
@@ -27,15 +27,17 @@ mod derive;
 mod checkpoint;
 
 pub mod noise;
+mod room;
 mod shards;
 mod values;
 mod write;
 
-pub use architecture::Architecture;
+pub use architecture::{Architecture, DTYPE_KEYS};
 pub use checkpoint::{Checkpoint, CheckpointError, Fit};
-pub use derive::{Changes, Derived, Part, decoder_layers, derive, known_keys, look_up};
+pub use derive::{Changes, Derived, Part, decoder_layers, derive, known_keys};
 pub use inventory::{Dtype, Experts, Inventory, Role, Section, Tensor};
 pub use problem::Problem;
+pub use room::ensure_room;
 pub use shapes::impossible_shapes;
-pub use shards::{INDEX_FILE, SINGLE_FILE};
-pub use write::{Recipe, WriteError, Written, free_bytes, write};
+pub use shards::{INDEX_FILE, SINGLE_FILE, safetensors_head};
+pub use write::{Recipe, WriteError, Written, write};

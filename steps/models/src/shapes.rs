@@ -1,9 +1,9 @@
 //! What must divide what: shapes that no model of any architecture can have.
 //!
 //! Looks at keys by the names that most configurations use, so that it also judges architectures
-//! whose weights are not known. Every object of a configuration is judged by itself, and what a base
-//! breaks already is no rule for what is derived from it: publishers name quantities alike that are
-//! not.
+//! whose weights are not known. Every object of a configuration is judged by itself, and what a
+//! base breaks already is no rule for what is derived from it: publishers name quantities alike that
+//! are not.
 
 use crate::Problem;
 use crate::derive::{LAYER_KEYS, LayerList, layer_lists};
@@ -18,6 +18,12 @@ const EXPERTS: &[&str] = &["num_experts", "num_local_experts", "n_routed_experts
 const PER_TOKEN: &[&str] = &["num_experts_per_tok"];
 const GROUPS: &[&str] = &["n_group"];
 const CHOSEN_GROUPS: &[&str] = &["topk_group"];
+
+/// What says that the elements of heads are rotated by their positions.
+const ROTATION: &[&str] = &["rope_theta", "rope_parameters", "rope_scaling"];
+
+/// What says that only a part of each head is.
+const PARTLY: &[&str] = &["partial_rotary_factor", "rotary_pct", "rotary_dim"];
 
 /// Layers that predict further tokens.
 const PREDICTORS: &[&str] = &["num_nextn_predict_layers"];
@@ -193,10 +199,12 @@ fn heads(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
     let has_width = ["head_dim", "kv_lora_rank"]
         .iter()
         .any(|key| fields.value(key).is_some());
-    if let (Some(hidden), false) = (Named::find(fields, HIDDEN), has_width)
-        && !hidden.value.is_multiple_of(heads.value)
-    {
-        problems.push(uneven(&hidden.key, hidden.value, &heads.key, heads.value));
+    if let (Some(hidden), false) = (Named::find(fields, HIDDEN), has_width) {
+        if !hidden.value.is_multiple_of(heads.value) {
+            problems.push(uneven(&hidden.key, hidden.value, &heads.key, heads.value));
+        } else if is_rotated(fields) && !(hidden.value / heads.value).is_multiple_of(2) {
+            problems.push(odd_share(&hidden, &heads));
+        }
     }
     if let Some(kv) = Named::find(fields, KV_HEADS)
         && !heads.value.is_multiple_of(kv.value)
@@ -204,7 +212,7 @@ fn heads(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
         problems.push(uneven(&heads.key, heads.value, &kv.key, kv.value));
     }
     if let Some(width) = Named::find(fields, &["head_dim"])
-        && fields.value("rope_theta").is_some()
+        && is_rotated(fields)
         && !width.value.is_multiple_of(2)
     {
         let Named { key, value } = width;
@@ -212,6 +220,24 @@ fn heads(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
         let help = format!("write an even number, such as {}", value + 1);
         problems.push(Problem::new([key], message, help));
     }
+}
+
+/// Whether all elements of each head are rotated.
+fn is_rotated(fields: &Fields<'_>) -> bool {
+    let has = |keys: &[&str]| keys.iter().any(|key| fields.value(key).is_some());
+    has(ROTATION) && !has(PARTLY)
+}
+
+/// Each head has an odd share of the hidden size.
+fn odd_share(hidden: &Named, heads: &Named) -> Problem {
+    let (width, pairs) = (hidden.value / heads.value, 2 * heads.value);
+    let message = format!(
+        "`{}` is {}, {width} for each of `{}`, {}, but rotation takes elements in pairs",
+        hidden.key, hidden.value, heads.key, heads.value
+    );
+    let above = hidden.value.div_ceil(pairs) * pairs;
+    let help = format!("write a multiple of {pairs}, such as {above}");
+    Problem::new([&hidden.key, &heads.key], message, help)
 }
 
 fn experts(fields: &Fields<'_>, problems: &mut Vec<Problem>) {
@@ -389,6 +415,11 @@ mod tests {
                  number, such as 64",
             ),
             (
+                json!({"hidden_size": 36, "num_attention_heads": 4, "rope_theta": 1e4}),
+                "`hidden_size` is 36, 9 for each of `num_attention_heads`, 4, but rotation takes \
+                 elements in pairs; write a multiple of 8, such as 40",
+            ),
+            (
                 json!({"image_token_index": 32001, "text_config": {"vocab_size": 8192}}),
                 "`image_token_index` is 32001, but the vocabulary has 8192 tokens; set \
                  `image_token_index` below 8192 too",
@@ -446,6 +477,10 @@ mod tests {
             json!({"hidden_size": 7168, "num_attention_heads": 100, "kv_lora_rank": 512}),
             json!({"hidden_size": 1000, "num_attention_heads": 3, "head_dim": 64}),
             json!({"num_key_value_heads": null, "num_attention_heads": 3}),
+            // Learned positions rotate nothing, and a part of a head may be even.
+            json!({"hidden_size": 36, "num_attention_heads": 4}),
+            json!({"hidden_size": 36, "num_attention_heads": 4, "rope_theta": 1e4,
+                   "partial_rotary_factor": 0.5}),
         ] {
             assert!(found(config).is_empty());
         }

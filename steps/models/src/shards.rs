@@ -77,7 +77,7 @@ fn shard(inventory: &Inventory, file: String, mut group: Vec<usize>) -> Shard {
         tensors.push((at, offset));
         offset = end;
     }
-    let head = head(&header);
+    let head = safetensors_head(&header);
     for (_, at) in &mut tensors {
         *at += head.len() as u64;
     }
@@ -90,8 +90,10 @@ fn shard(inventory: &Inventory, file: String, mut group: Vec<usize>) -> Shard {
     }
 }
 
-/// The header's length in eight bytes, the header, and spaces up to where data may begin.
-fn head(header: &Map<String, Value>) -> Vec<u8> {
+/// What stands before the data of a safetensors file: the header's length in eight bytes, the header,
+/// and spaces up to a multiple of 4096.
+#[must_use]
+pub fn safetensors_head(header: &Map<String, Value>) -> Vec<u8> {
     let json = Value::Object(header.clone()).to_string();
     let length = (json.len() + size_of::<u64>()).next_multiple_of(ALIGNMENT) - size_of::<u64>();
     let mut head = (length as u64).to_le_bytes().to_vec();

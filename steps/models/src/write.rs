@@ -3,6 +3,7 @@
 //! Every thread takes the next piece of some mebibytes, computes its values and writes them where
 //! they belong, so that the files do not depend on how many threads there are.
 
+use crate::room::ensure_room;
 use crate::shards::{INDEX_FILE, Shard, cut, index};
 use crate::values::Values;
 use crate::{Inventory, Tensor};
@@ -17,9 +18,6 @@ use std::time::{Duration, Instant};
 
 /// Elements that one thread computes at a time: 4 MiB of 16-bit weights.
 const PIECE: u64 = 2 << 20;
-
-/// What is left free beside a checkpoint, bytes: a full disk harms whoever else writes to it.
-const SPARE: u64 = 64 << 20;
 
 /// How a random checkpoint is made.
 #[derive(Debug, Clone, Copy)]
@@ -53,17 +51,15 @@ impl Written {
     }
 }
 
-/// Why a checkpoint was not written.
+/// Why a checkpoint, or a file beside it, was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The disk has too little room.
-    #[error(
-        "the checkpoint needs {needed} bytes in `{}`, where {free} are free", folder.display()
-    )]
+    #[error("{needed} bytes are needed in `{}`, where {free} are free", folder.display())]
     NoSpace {
-        /// Where it was to be written.
+        /// Where it was to lie.
         folder: PathBuf,
-        /// Bytes of its files and what is left free beside them.
+        /// Bytes of what was to be written, and what is left free beside it.
         needed: u64,
         /// Bytes that may be written there.
         free: u64,
@@ -83,19 +79,9 @@ pub enum WriteError {
     Stopped,
 }
 
-/// Returns how many bytes an ordinary user may write where the folder `folder` lies.
-///
-/// # Errors
-/// [`WriteError::Io`] if the system does not say.
-pub fn free_bytes(folder: &Path) -> Result<u64, WriteError> {
-    let told = rustix::fs::statvfs(folder);
-    let told = told.map_err(|e| failed("ask for the free space of", folder)(e.into()))?;
-    Ok(told.f_bavail.saturating_mul(told.f_frsize))
-}
-
-/// Writes random weights for `inventory` into the folder `folder`, which exists, and the index beside
-/// them if there are several files. Blocks until everything is on disk; holds a few mebibytes per
-/// thread.
+/// Writes random weights for `inventory` into the folder `folder`, which exists, and the index
+/// beside them if there are several files. Blocks until everything is on disk; holds a few mebibytes
+/// per thread.
 ///
 /// `go_on` is told after every piece how many bytes are written, by whatever thread wrote it; the
 /// work ends early when it says `false`.
@@ -122,14 +108,7 @@ fn write_by(
 ) -> Result<Written, WriteError> {
     let shards = cut(inventory, recipe.max_shard_bytes);
     let bytes = shards.iter().map(|shard| shard.bytes).sum();
-    let (needed, free) = (bytes + SPARE, free_bytes(folder)?);
-    if free < needed {
-        return Err(WriteError::NoSpace {
-            folder: folder.to_owned(),
-            needed,
-            free,
-        });
-    }
+    ensure_room(folder, bytes)?;
     let began = Instant::now();
     let job = Job {
         folder,

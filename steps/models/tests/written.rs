@@ -1,6 +1,6 @@
 //! Random checkpoints as the safetensors library reads them.
 
-use models::{Checkpoint, Dtype, Fit, Inventory, Recipe, WriteError, write};
+use models::{Checkpoint, Fit, Inventory, Recipe, WriteError, write};
 use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -146,7 +146,9 @@ fn data_begins_where_readers_that_bypass_the_cache_can_begin() {
 
 #[test]
 fn the_seed_the_deviation_and_the_type_are_what_was_asked_for() {
-    let inventory = Inventory::of(&small()[0]).unwrap().cast(Dtype::F32);
+    let mut config = small()[0].clone();
+    config.insert("dtype".to_owned(), json!("float32"));
+    let inventory = Inventory::of(&config).unwrap();
     let values = |recipe: &Recipe| -> Vec<f32> {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &inventory, recipe, &|_| true).unwrap();

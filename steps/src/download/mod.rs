@@ -9,13 +9,14 @@ mod options;
 
 pub(crate) use dataset::DatasetFetch;
 pub(crate) use model::ModelDownload;
+pub(crate) use options::Digest;
 
 use crate::files;
 use engine::step::{FailureClass, StepContext, StepError};
 use engine::types::Text;
 use fetch::{
-    Cache, Client, Delivery, FetchError, Fetcher, Hub, Limits, Options, Pin, Progress, Receipt,
-    Request, Token,
+    Cache, Client, Delivery, FetchError, Fetched, Fetcher, Hub, Limits, Options, Pin, Progress,
+    Receipt, Request, Selection, Token, UnpackLimits,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -92,6 +93,40 @@ impl How<'_> {
         let cache = Cache::open(&folder, CHECKPOINT).map_err(failed)?;
         Ok(Fetcher::new(client, cache, options, tell(context)))
     }
+}
+
+/// Brings the one file of a source to `to`, for a step that makes something of it; says what came.
+pub(crate) async fn bring_file(
+    context: &StepContext,
+    request: &Request,
+    to: &Path,
+) -> Result<Fetched, StepError> {
+    let how = How {
+        token: None,
+        connections: options::USUAL.get(),
+        lfs: None,
+    };
+    let mut delivery = how.bring(context, request, &context.folder).await?;
+    delivery.place(0, to).await.map_err(failed)?;
+    let receipt = delivery.settle().map_err(failed)?;
+    let file = receipt.files.into_iter().next();
+    file.ok_or_else(|| StepError::new("the source has no file"))
+}
+
+/// Takes an archive apart into an existing folder; stops when the step should.
+pub(crate) async fn take_apart(
+    context: &StepContext,
+    archive: &Path,
+    into: &Path,
+) -> Result<(), StepError> {
+    let name = archive.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.into_owned();
+    let (from, to, called) = (archive.to_owned(), into.to_owned(), name.clone());
+    let work = move |told: &mut dyn FnMut(u64) -> bool| {
+        let limits = UnpackLimits::default();
+        fetch::unpack(&from, &called, &to, &Selection::all(), limits, told)
+    };
+    blocking(context, work, name).await.map(drop)
 }
 
 /// Tells the engine how far a download is.

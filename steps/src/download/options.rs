@@ -189,7 +189,7 @@ impl OptionType for ModelSource {
 
 /// The digest that something must have.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Digest(pub(super) Sha256);
+pub(crate) struct Digest(pub(crate) Sha256);
 
 impl OptionType for Digest {
     fn type_name() -> String {
@@ -225,7 +225,7 @@ impl OptionType for Digest {
 pub(super) struct Connections(pub(super) NonZeroU32);
 
 /// How many there are if nothing is said.
-const USUAL: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
+pub(super) const USUAL: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
 /// Servers refuse those who come with many.
 const MOST: u32 = 64;
 

@@ -357,6 +357,7 @@ mod tests {
             arrival: Some(Duration::from_secs(100 + u64::from(i))),
             model: None,
             prompt: Prompt::Text(format!("word {i}")),
+            images: Vec::new(),
             input_tokens: 2,
             cacheable_tokens: None,
             output_tokens: NonZeroU32::new(output_tokens).unwrap(),

@@ -4,11 +4,12 @@
 //! The server's counts say what it did, also for requests of others; records say what it told of each
 //! request. Where they differ, something else has run on it.
 
+use super::quantities::{Quantity, Told};
 use crate::http::{self, Peer};
 use crate::result::{Definition, MeasuredFile};
-use crate::server::known::METRICS;
+use crate::server::METRICS;
 use engine::service::Endpoint;
-use loadgen::Record;
+use loadgen::{Check, Grade, Outcome, Reason, Record, Verdict};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,33 +19,33 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long that is waited for at a time.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A count by our name: what it is, and the series that tell it, of which the first that is there counts.
+/// How much more than the records have a server may count, as a share: what it counts of an end of a text or of a
+/// template is not what everybody counts.
+const MORE: f64 = 0.01;
+
+/// A count by our name: what it is, and what tells it.
 struct Counter {
     name: &'static str,
     formula: &'static str,
-    series: &'static [&'static str],
+    quantity: Quantity,
 }
 
-/// Counts of what is in prompts, in the cache, and in answers. Names are those of SGLang, vLLM and llama.cpp.
+/// Counts of what is in prompts, in the cache, and in answers.
 const COUNTERS: &[Counter] = &[
     Counter {
         name: "server_prompt_tokens",
         formula: "prompt tokens that the server counted during the load",
-        series: &["sglang:prompt_tokens_total", "vllm:prompt_tokens_total"],
+        quantity: Quantity::PromptTokens,
     },
     Counter {
         name: "server_cached_tokens",
         formula: "prompt tokens that the server counted as found in its prefix cache during the load",
-        series: &["sglang:cached_tokens_total", "vllm:prefix_cache_hits_total"],
+        quantity: Quantity::CachedTokens,
     },
     Counter {
         name: "server_output_tokens",
         formula: "tokens that the server counted as made during the load",
-        series: &[
-            "sglang:generation_tokens_total",
-            "vllm:generation_tokens_total",
-            "llamacpp:tokens_predicted_total",
-        ],
+        quantity: Quantity::OutputTokens,
     },
 ];
 
@@ -61,7 +62,7 @@ pub(super) type Counts = BTreeMap<String, f64>;
 pub(super) async fn read(endpoint: &Endpoint) -> Option<Counts> {
     let path = endpoint.facts.get(METRICS)?;
     let (status, text) = http::get_text(Peer::of(endpoint), path).await.ok()?;
-    (status == 200).then(|| counts(&text))
+    (status == 200).then(|| counts(&text))?
 }
 
 /// What was added since `before`, once the answers of `records` are counted.
@@ -99,33 +100,52 @@ fn added(before: &Counts, now: &Counts) -> Counts {
     now.iter().map(difference).collect()
 }
 
-/// Reads the text of Prometheus; series that differ in labels only are added.
-fn counts(text: &str) -> Counts {
-    let sum = |series: &str| {
-        let values = text.lines().filter_map(|line| value_of(line, series));
-        values.fold(None, |sum: Option<f64>, v| Some(sum.unwrap_or(0.0) + v))
-    };
-    let mut counts: Counts = COUNTERS
-        .iter()
-        .filter_map(|c| Some((c.name.to_owned(), c.series.iter().find_map(|s| sum(s))?)))
-        .collect();
-    // Before anything was found in the cache SGLang has no such series.
-    if counts.contains_key("server_prompt_tokens") {
-        counts
-            .entry("server_cached_tokens".to_owned())
-            .or_insert(0.0);
-    }
-    counts
+/// The counts in a server's text; none if it cannot be one.
+fn counts(text: &str) -> Option<Counts> {
+    let (told, _) = Told::read(text, &[]).ok()?;
+    let count = |counter: &Counter| Some((counter.name.to_owned(), told.get(counter.quantity)?));
+    Some(COUNTERS.iter().filter_map(count).collect())
 }
 
-fn value_of(line: &str, series: &str) -> Option<f64> {
-    let rest = line.strip_prefix(series)?;
-    let value = match rest.strip_prefix('{') {
-        // A label may hold anything but a line's end; what follows the last brace is the value.
-        Some(labels) => labels.rsplit_once('}')?.1,
-        None => rest.strip_prefix(' ')?,
+/// A verdict that knows, too, whether the server did more than the records have. Where requests failed that cannot be
+/// told: the server has counted of them what no answer says.
+pub(super) fn judged(verdict: Verdict, found: Option<&Counts>, records: &[Record]) -> Verdict {
+    let sent = || records.iter().filter(|r| r.outcome != Outcome::Dropped);
+    let Some(found) = found.filter(|_| sent().all(|r| r.completed() && r.usage.is_some())) else {
+        return verdict;
     };
-    value.split_whitespace().next()?.parse().ok()
+    let told = |of: fn(&Record) -> u64| -> u64 { sent().map(of).sum() };
+    let answers = [
+        (
+            "server_output_tokens",
+            "tokens made",
+            told(Record::answer_tokens),
+        ),
+        (
+            "server_prompt_tokens",
+            "prompt tokens",
+            told(Record::prompt_tokens),
+        ),
+    ];
+    let beyond = answers.into_iter().filter_map(|(name, what, told)| {
+        let counted = *found.get(name)?;
+        #[expect(clippy::cast_precision_loss, reason = "no load has 2^53 tokens")]
+        let (told, one_each) = (told as f64, sent().count() as f64);
+        let more = counted - told;
+        (more > (told * MORE).max(one_each)).then_some((what, counted, told))
+    });
+    beyond.fold(verdict, |verdict, (what, counted, told)| {
+        verdict.with(Reason {
+            check: Check::ServerCounts,
+            grade: Grade::Degraded,
+            measured: Some((counted - told) / told.max(1.0)),
+            threshold: MORE,
+            message: format!(
+                "the server counted {counted} {what} during the load, of which its answers have {told}"
+            ),
+            help: "measure a server that nobody else uses meanwhile".to_owned(),
+        })
+    })
 }
 
 /// Puts the counts into a result.
@@ -164,21 +184,24 @@ pub(super) fn describe(found: Option<&Counts>, result: &mut MeasuredFile) {
 mod tests {
     use super::*;
 
-    const SGLANG: &str = "# TYPE sglang:prompt_tokens_total counter
-sglang:prompt_tokens_total{is_streaming=\"false\",model_name=\"/m\"} 78.0
-sglang:prompt_tokens_total{is_streaming=\"true\",model_name=\"/m\"} 2.0
-sglang:generation_tokens_total{model_name=\"/m{}\"} 1.2e1
-sglang:cached_tokens_total{cache_source=\"device\",model_name=\"/m\"} 35.0
-sglang:cached_tokens_total_sum 7.0
+    use super::super::recompute::one_record;
+
+    const LMDEPLOY: &str = "lmdeploy:prompt_tokens_total{engine=\"0\",model_name=\"m\"} 72.0
+lmdeploy:generation_tokens_total{engine=\"0\",model_name=\"m\"} 4.0
+lmdeploy:cached_tokens_total{engine=\"0\",model_name=\"m\"} 16.0
 ";
-    const VLLM: &str = "vllm:prefix_cache_hits_total{engine=\"0\"} 32.0
-vllm:prefix_cache_hits_created{engine=\"0\"} 1.7e9
-vllm:prompt_tokens_total{engine=\"0\"} 72.0
-vllm:generation_tokens_total 4.0
+    const TRTLLM: &str = "trtllm_prompt_tokens_total{engine_type=\"undefined\"} 48.0
+trtllm_generation_tokens_total{engine_type=\"undefined\"} 6.0
+trtllm_prompt_cached_tokens_total{engine_type=\"undefined\"} 24.0
+";
+
+    const LLAMA_CPP: &str = "llamacpp:prompt_tokens_total 39
+llamacpp:prompt_tokens_cached_total 21
+llamacpp:tokens_predicted_total 10
 ";
 
     fn of(text: &str) -> Vec<(String, f64)> {
-        counts(text).into_iter().collect()
+        counts(text).expect("a small text").into_iter().collect()
     }
 
     fn expected(cached: f64, output: f64, prompt: f64) -> Vec<(String, f64)> {
@@ -192,16 +215,53 @@ vllm:generation_tokens_total 4.0
 
     #[test]
     fn each_server_s_own_names_become_ours() {
-        assert_eq!(of(SGLANG), expected(35.0, 12.0, 80.0));
-        assert_eq!(of(VLLM), expected(32.0, 4.0, 72.0));
+        let sglang = include_str!("fixtures/sglang.prom");
+        assert_eq!(of(sglang), expected(35.0, 12.0, 80.0));
+        let vllm = include_str!("fixtures/vllm.prom");
+        assert_eq!(of(vllm), expected(32.0, 4.0, 72.0));
+        assert_eq!(of(LMDEPLOY), expected(16.0, 4.0, 72.0));
+        assert_eq!(of(TRTLLM), expected(24.0, 6.0, 48.0));
+        assert_eq!(of(LLAMA_CPP), expected(21.0, 10.0, 60.0));
         assert_eq!(of("# nothing\nprocess_cpu_seconds_total 1\n"), []);
     }
 
     #[test]
     fn a_series_that_was_not_there_was_zero() {
-        let before = counts("sglang:prompt_tokens_total 6.0\n");
-        let now = added(&before, &counts(SGLANG));
-        let now: Vec<(String, f64)> = now.into_iter().collect();
+        let before = counts("sglang:prompt_tokens_total 6.0\n").expect("counts");
+        let now = counts(include_str!("fixtures/sglang.prom")).expect("counts");
+        let now: Vec<(String, f64)> = added(&before, &now).into_iter().collect();
         assert_eq!(now, expected(35.0, 12.0, 74.0));
+    }
+
+    #[test]
+    fn a_server_that_did_more_than_was_asked_is_told_of() {
+        let valid = Verdict {
+            grade: Grade::Valid,
+            reasons: Vec::new(),
+            notes: Vec::new(),
+        };
+        let record = |tokens: u32| Record {
+            usage: Some(loadgen::Usage {
+                prompt_tokens: tokens,
+                completion_tokens: tokens,
+                cached_tokens: None,
+            }),
+            ..one_record()
+        };
+        let records = [record(100), record(100)];
+        let judged = |output: f64, records: &[Record]| {
+            let found = expected(0.0, output, 200.0).into_iter().collect();
+            super::judged(valid.clone(), Some(&found), records)
+        };
+        // One token of each may be the end of its text.
+        assert_eq!(judged(202.0, &records).grade, Grade::Valid);
+        let found = judged(300.0, &records);
+        assert_eq!(found.grade, Grade::Degraded);
+        let words =
+            "the server counted 300 tokens made during the load, of which its answers have 200";
+        assert_eq!(found.reasons[0].message, words);
+        let mut failed = records.clone();
+        failed[0].outcome = Outcome::Failed(loadgen::Class::Timeout);
+        assert_eq!(judged(300.0, &failed).grade, Grade::Valid);
     }
 }

@@ -6,12 +6,14 @@ mod bisect;
 mod calibrate;
 mod calibration;
 mod counters;
+pub(crate) mod quantities;
 mod recompute;
 mod records;
 mod rehearsal;
 mod schedule;
 mod search;
 mod simulate;
+pub(crate) mod telemetry;
 mod test;
 pub(crate) mod timeline;
 mod truth;
@@ -31,7 +33,10 @@ use crate::http::Peer;
 use crate::result::Definition;
 use engine::service::Endpoint;
 use engine::step::{Grade, StepError, Verdict};
-use loadgen::{Address, ClientError, EventTime, Generation, HttpVersion, Protocol, Secret, Target};
+use loadgen::{
+    Address, ClientError, EventTime, Generation, HttpVersion, OutputLength, Protocol, Secret,
+    Target,
+};
 
 engine::choices! {
     /// How to talk to the server.
@@ -97,6 +102,16 @@ impl From<ProtocolChoice> for Protocol {
     }
 }
 
+/// What stands for an image in the texts of SGLang's own protocol.
+pub(crate) fn image_token(asked: Option<&String>) -> String {
+    asked
+        .map_or(loadgen::IMAGE_TOKEN, String::as_str)
+        .to_owned()
+}
+
+/// The fact that says what bodies hold in place of `ignore_eos`, which some servers refuse.
+pub(crate) const EXACT_LENGTH: &str = "exact_length";
+
 /// Whom to ask: the address and model of a leased server.
 pub(crate) fn target(
     endpoint: &Endpoint,
@@ -114,8 +129,14 @@ pub(crate) fn target(
         .get("model")
         .cloned()
         .ok_or_else(|| StepError::new("the server did not say which model it serves"))?;
+    let exact = match generation.length {
+        OutputLength::Exact => endpoint.facts.get(EXACT_LENGTH),
+        OutputLength::AtMost => None,
+    };
+    let extra = exact.and_then(|exact| serde_json::from_str(exact).ok());
     Ok(Target {
         trust: Peer::of(endpoint).trust()?,
+        extra: extra.unwrap_or_default(),
         http,
         api_key,
         generation,

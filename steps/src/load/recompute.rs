@@ -2,6 +2,7 @@
 //! from them.
 
 use super::counters::{self, Counts};
+use super::telemetry;
 use super::timeline::Timeline;
 use super::{applied, records, test, truth};
 use crate::breakdown;
@@ -25,7 +26,7 @@ pub struct Recomputed {
 
 /// Computes the result of a load test anew from what lies in `sample`, and writes it to `to`, with
 /// the same records by model, turn and group and in the words of vLLM and of SGLang. What the server told
-/// is taken as it was: whether records can be true, and the time line.
+/// is taken as it was: whether records can be true, its time line, and the telemetry.
 ///
 /// # Errors
 /// If the sample is none of a load test, or a file cannot be read or written.
@@ -34,6 +35,7 @@ pub fn recompute(sample: &Path, to: &Path) -> Result<Recomputed, StepError> {
     let info: RunInfo = detail(&old.details, "info")?;
     let causality: Option<Causality> = detail(&old.details, "causality")?;
     let counted: Option<Counts> = detail(&old.details, "counters")?;
+    let telemetry = telemetry::read(&sample.join("telemetry"), telemetry::how(&old))?;
     let told = sample.join("timeline.json");
     let timeline = match told.exists() {
         true => files::read_json(&told)?,
@@ -45,12 +47,14 @@ pub fn recompute(sample: &Path, to: &Path) -> Result<Recomputed, StepError> {
     let judged = loadgen::judge(&info, &records, &metrics, None, &Thresholds::default());
     let judged = truth::judged(judged, causality.as_ref());
     let judged = applied::judged(judged, &old.target);
+    let judged = counters::judged(judged, counted.as_ref(), &records);
     let simulated = old.simulated().map(str::to_owned);
     let simulated = simulated.as_deref();
     let mut new = test::measured(&info, &metrics, &judged, None, old.target)?;
     truth::describe(causality.as_ref(), &mut new);
     counters::describe(counted.as_ref(), &mut new);
     timeline.measure(&mut new);
+    telemetry::describe(&telemetry, &info, &records, &mut new);
     files::create_dir(to)?;
     files::write_json(&to.join("result.json"), &new)?;
     if told.exists() {
@@ -115,69 +119,73 @@ pub(super) fn write_views(
     Ok(())
 }
 
+/// A request of one token.
+#[cfg(test)]
+pub(super) fn one_record() -> loadgen::Record {
+    use loadgen::{Event, Outcome};
+    loadgen::Record {
+        index: 0,
+        request: "r".to_owned(),
+        conversation: None,
+        turn: 0,
+        group: None,
+        model: "m".to_owned(),
+        input_tokens: 1,
+        cacheable_tokens: None,
+        output_tokens: std::num::NonZeroU32::MIN,
+        slo: None,
+        scheduled: 0,
+        dispatched: Some(0),
+        connected: None,
+        headers: Some(10_000_000),
+        events: vec![Event {
+            at: 20_000_000,
+            tokens: 1,
+        }],
+        done: 30_000_000,
+        attempts: 1,
+        outcome: Outcome::Completed,
+        error: None,
+        usage: None,
+        finish: Some("length".to_owned()),
+        text_digest: None,
+    }
+}
+
+/// The run of that request.
+#[cfg(test)]
+pub(super) fn one_info() -> RunInfo {
+    use loadgen::{ClientUse, Ended, EventTime, Load, OutputLength, Protocol, Reuse, Stop};
+    use std::num::{NonZeroU32, NonZeroU64};
+    RunInfo {
+        load: Load::closed(NonZeroU32::MIN),
+        stop: Stop::Requests(NonZeroU64::MIN),
+        reuse: Reuse::Once,
+        workload_digest: String::new(),
+        address: "http://127.0.0.1:1".to_owned(),
+        model: "m".to_owned(),
+        protocol: Protocol::Completions,
+        length: OutputLength::Exact,
+        started_unix_ms: 0,
+        event_time: EventTime::Read,
+        request_prefix: "x-".to_owned(),
+        started_monotonic_ns: 0,
+        wall_ns: 30_000_000,
+        ended: Ended::Reached,
+        client: ClientUse::default(),
+        in_flight_area_ns: 30_000_000,
+        in_flight_peak: 1,
+        unused_arrivals: 0,
+        images: 0,
+        image_bytes: 0,
+        is_offline: false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loadgen::{
-        ClientUse, Ended, Event, EventTime, Load, Outcome, OutputLength, Protocol, Record, Reuse,
-        Stop,
-    };
     use serde_json::json;
-    use std::num::{NonZeroU32, NonZeroU64};
-
-    fn info() -> RunInfo {
-        RunInfo {
-            load: Load::closed(NonZeroU32::MIN),
-            stop: Stop::Requests(NonZeroU64::MIN),
-            reuse: Reuse::Once,
-            workload_digest: String::new(),
-            address: "http://127.0.0.1:1".to_owned(),
-            model: "m".to_owned(),
-            protocol: Protocol::Completions,
-            length: OutputLength::Exact,
-            started_unix_ms: 0,
-            event_time: EventTime::Read,
-            request_prefix: "x-".to_owned(),
-            started_monotonic_ns: 0,
-            wall_ns: 30_000_000,
-            ended: Ended::Reached,
-            client: ClientUse::default(),
-            in_flight_area_ns: 30_000_000,
-            in_flight_peak: 1,
-            unused_arrivals: 0,
-            is_offline: false,
-        }
-    }
-
-    fn record() -> Record {
-        Record {
-            index: 0,
-            request: "r".to_owned(),
-            conversation: None,
-            turn: 0,
-            group: None,
-            model: "m".to_owned(),
-            input_tokens: 1,
-            cacheable_tokens: None,
-            output_tokens: NonZeroU32::MIN,
-            slo: None,
-            scheduled: 0,
-            dispatched: Some(0),
-            connected: None,
-            headers: Some(10_000_000),
-            events: vec![Event {
-                at: 20_000_000,
-                tokens: 1,
-            }],
-            done: 30_000_000,
-            attempts: 1,
-            outcome: Outcome::Completed,
-            error: None,
-            usage: None,
-            finish: Some("length".to_owned()),
-            text_digest: None,
-        }
-    }
 
     /// A sample of one request, whose server wrote nothing down of it and moved a model.
     fn sample() -> tempfile::TempDir {
@@ -186,7 +194,7 @@ mod tests {
             unknown: 1,
             ..Causality::default()
         };
-        let (info, records) = (info(), [record()]);
+        let (info, records) = (one_info(), [one_record()]);
         let metrics = Metrics::of(&info, &records);
         let judged = loadgen::judge(&info, &records, &metrics, None, &Thresholds::default());
         let judged = truth::judged(judged, Some(&causality));

@@ -102,6 +102,7 @@ fn in_known_words(request: &Request) -> Request {
         model: None,
         slo: None,
         continues: false,
+        images: Vec::new(),
         prompt: Prompt::Text(vec!["word"; request.input_tokens as usize].join(" ")),
         ..request.clone()
     }

@@ -95,7 +95,7 @@ impl Step for WorkloadSchedule {
             .collect();
         let last = scheduled.last().and_then(|r| r.arrival).unwrap_or_default();
         let n = scheduled.len();
-        let scheduled = Workload::new(scheduled).map_err(failed)?;
+        let scheduled = workload.with_requests(scheduled).map_err(failed)?;
         scheduled
             .write(&context.output("workload.jsonl"))
             .map_err(failed)?;

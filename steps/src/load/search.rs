@@ -232,7 +232,8 @@ impl LoadSearch {
             request.slo = slo.or(request.slo);
             request
         });
-        Workload::new(requests.collect()).map_err(|e| StepError::new(e.to_string()))
+        let requests = workload.with_requests(requests.collect());
+        requests.map_err(|e| StepError::new(e.to_string()))
     }
 
     fn threads(&self) -> Threads {

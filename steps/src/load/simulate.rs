@@ -8,9 +8,9 @@ use super::arrivals::{
     ArrivalChoice, LoadOptions, ReadyChoice, StageOptions, ThinkChoice, with_load,
 };
 use super::records::RecordFiles;
-use super::test::{OUTPUTS, ReuseChoice, conclude, measured, stop};
+use super::test::{PLAYED_OUTPUTS, ReuseChoice, conclude, measured, stop};
 use super::timeline::{Timeline, Window};
-use super::{ProtocolChoice, told_facts};
+use super::{ProtocolChoice, image_token, told_facts};
 use crate::kinds::Workload as WorkloadKind;
 use crate::result::{SIMULATED, simulated};
 use crate::server::{ServerEmbedded, own};
@@ -56,6 +56,8 @@ with_load! {
         /// Whether requests say by when they have to be answered: `slo`, their longest end-to-end latency
         /// in seconds.
         send_objectives: bool = false;
+        /// What stands for each image in the texts of the protocol `sglang`; `<image>` if absent.
+        image_token: Option<String>;
         /// Merged into every request's body.
         extra_body: Json = Json::default();
         /// Longest wait for one answer.
@@ -72,7 +74,7 @@ impl StepType for LoadSimulate {
     const SUMMARY: &'static str = "Plays a load to the built-in server in made-up time: exact, repeatable, and minutes in seconds.";
 
     fn outputs() -> &'static [OutputSpec] {
-        OUTPUTS
+        PLAYED_OUTPUTS
     }
 
     fn identity(&self) -> Vec<(String, String)> {
@@ -155,6 +157,7 @@ impl LoadSimulate {
                     temperature: 0.0,
                 },
                 tells_objectives: self.send_objectives,
+                image_token: image_token(self.image_token.as_ref()),
                 extra: self.extra_body.0.clone(),
                 ..Target::new(address, model, self.protocol.into())
             },

@@ -8,18 +8,19 @@ use super::calibration::{Calibration, Measurement};
 use super::counters;
 use super::recompute::write_views;
 use super::records::RecordFiles;
+use super::telemetry::{self, TelemetryChoice, TelemetryOptions};
 use super::timeline::{self, Timeline};
 use super::truth::{self, CausalityChoice, ServerTrace};
 use super::{
-    EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions, target, told_facts,
-    verdict,
+    EXACT_LENGTH, EventTimeChoice, HttpChoice, ProtocolChoice, client_error_definitions,
+    image_token, target, told_facts, verdict,
 };
 use crate::breakdown;
 use crate::files;
 use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::result::{Definition, MeasuredFile, Row, simulated};
-use crate::server::known::ASKED;
+use crate::server::known::{ASKED, LOG};
 use crate::server::own;
 use engine::options::Parser;
 use engine::service::Endpoint;
@@ -79,6 +80,8 @@ with_load! {
         /// Whether requests say by when they have to be answered: `slo`, their longest end-to-end latency
         /// in seconds, which servers of several models know.
         send_objectives: bool = false;
+        /// What stands for each image in the texts of the protocol `sglang`; `<image>` if absent.
+        image_token: Option<String>;
         /// Merged into every request's body.
         extra_body: Json = Json::default();
         /// Sent as a bearer token; write `${secret.NAME}`.
@@ -103,11 +106,22 @@ with_load! {
         event_time: EventTimeChoice = EventTimeChoice::Read;
         /// The version of HTTP; with TLS the server has to choose 2, without it is spoken unasked.
         http: HttpChoice = HttpChoice::One;
+        /// What is read of the server and of its machine during the load, as series in time.
+        telemetry: TelemetryChoice = TelemetryChoice::Automatic;
+        /// Time between two readings, from 100 ms to an hour.
+        telemetry_interval: Duration = Duration::from_secs(1);
+        /// Series of the server's metrics that are kept besides, by its own names, such as
+        /// `sglang:queue_time_seconds`. Of a histogram that means its sum and its count; its buckets are called
+        /// `…_bucket`.
+        telemetry_series: Vec<String> = Vec::new();
     }
 }
 
+/// What a load leaves that was played in made-up time: all but telemetry, which nobody could read then.
+pub(super) const PLAYED_OUTPUTS: &[OutputSpec] = OUTPUTS.split_at(OUTPUTS.len() - 1).0;
+
 /// What a load leaves.
-pub(super) const OUTPUTS: &[OutputSpec] = &[
+const OUTPUTS: &[OutputSpec] = &[
     OutputSpec {
         name: "result",
         file: "result.json",
@@ -138,12 +152,18 @@ pub(super) const OUTPUTS: &[OutputSpec] = &[
         kind: "timeline",
         doc: "How each model of the server fared, and which came and went; empty if the server tells none.",
     },
+    OutputSpec {
+        name: "telemetry",
+        file: "telemetry",
+        kind: "telemetry",
+        doc: "The server's metrics and its GPUs during the load, as Parquet files on the clock of the records; without rows where nothing was told.",
+    },
 ];
 
 impl StepType for LoadTest {
     const NAME: &'static str = "load.test";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const SUMMARY: &'static str =
         "Measures a server under an open or closed load, with every request recorded.";
 
@@ -173,10 +193,19 @@ impl StepType for LoadTest {
             );
             parser.wrong::<()>(&at("temperature"), message, "out of range", "0 is greedy");
         }
+        self.telemetry().check(&at("telemetry_interval"), parser);
     }
 }
 
 impl LoadTest {
+    fn telemetry(&self) -> TelemetryOptions<'_> {
+        TelemetryOptions {
+            choice: self.telemetry,
+            interval: self.telemetry_interval,
+            further: &self.telemetry_series,
+        }
+    }
+
     fn threads(&self) -> Threads {
         Threads {
             count: self.client_threads,
@@ -205,8 +234,10 @@ impl LoadTest {
             generation,
             api_key,
         )?;
-        target.extra.clone_from(&self.extra_body.0);
+        // The plan has the last word.
+        target.extra.extend(self.extra_body.0.clone());
         target.tells_objectives = self.send_objectives;
+        target.image_token = image_token(self.image_token.as_ref());
         let whole = NonZeroU64::new(workload.requests().len() as u64).unwrap_or(NonZeroU64::MIN);
         let stop = stop(self.duration, self.requests.unwrap_or(whole), &self.stages);
         let reuse = match self.reuse {
@@ -256,12 +287,15 @@ impl Step for LoadTest {
         let simulated = simulated(&target).map(str::to_owned);
         let simulated = simulated.as_deref();
         let mut files = RecordFiles::create(context.output("records"), context, simulated)?;
+        let watch = self.telemetry().begin(endpoint).await?;
         let run = loadgen::run(plan, &mut files, context.cancelled()).await;
         let run = run.map_err(|e| StepError::new(e.to_string()))?;
         files.finish()?;
         if run.info.ended == Ended::Interrupted {
             return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
         }
+        let telemetry = watch.end(&run.info, &run.records).await;
+        telemetry::write(&telemetry, &context.output("telemetry"), simulated)?;
         let counted = counters::since(counted, endpoint, &run.records).await;
         let causality = match trace {
             Some(trace) => Some(trace.causality(&run).await?),
@@ -278,11 +312,13 @@ impl Step for LoadTest {
         );
         let judged = truth::judged(judged, causality.as_ref());
         let judged = applied::judged(judged, &target);
+        let judged = counters::judged(judged, counted.as_ref(), &run.records);
         let mut result = measured(&run.info, &metrics, &judged, error.as_ref(), target)?;
         let note = calibrated.and_then(|calibrated| calibrated.note(&run.records));
         result.notes.extend(note);
         truth::describe(causality.as_ref(), &mut result);
         counters::describe(counted.as_ref(), &mut result);
+        telemetry::describe(&telemetry, &run.info, &run.records, &mut result);
         let timeline = Timeline::read(endpoint, &run.info).await?;
         conclude(context, &run, (&metrics, &judged), result, &timeline)
     }
@@ -319,7 +355,8 @@ pub(super) fn conclude(
     write_views(&context.output("views"), &run.info, &run.records, simulated)?;
     let path = context.output("breakdown.parquet");
     breakdown::write(&path, metrics, &run.records, simulated)?;
-    let figures = figures(metrics);
+    let mut figures = figures(metrics);
+    figures.extend(telemetry::figures_of(&result));
     Ok(StepReport {
         summary: Some(crate::figures::line(&figures)),
         verdict: Some(verdict(judged)),
@@ -360,6 +397,7 @@ pub(super) fn measured(
             .iter()
             .map(note_text)
             .chain(unused_text(info))
+            .chain(images_text(info))
             .collect(),
         target,
         details,
@@ -373,6 +411,15 @@ fn unused_text(info: &loadgen::RunInfo) -> Option<String> {
             "{} arrivals found no conversation ready and passed unused: the offered rate is that of the others",
             info.unused_arrivals
         )
+    })
+}
+
+/// What is to be said of images that were held in memory.
+fn images_text(info: &loadgen::RunInfo) -> Option<String> {
+    (info.images > 0).then(|| {
+        let mib = info.image_bytes as f64 / f64::from(1 << 20);
+        let n = info.images;
+        format!("{n} images were encoded before the load, and held {mib:.1} MiB while it lasted")
     })
 }
 
@@ -431,7 +478,11 @@ fn cached(metrics: &Metrics) -> Option<[(&'static str, f64); 2]> {
 /// What the server says of itself.
 async fn server_info(endpoint: &Endpoint) -> Result<Value, StepError> {
     let answer = http::get(Peer::of(endpoint), "/server_info").await?;
-    Ok(answer.body)
+    // A refusal may be an object, too.
+    Ok(match answer.status {
+        200 => answer.body,
+        _ => Value::Null,
+    })
 }
 
 /// What the server says of itself, kept with the result.
@@ -450,6 +501,8 @@ fn describe(endpoint: &Endpoint, info: Option<Value>) -> BTreeMap<String, String
                 http::CA_CERTIFICATES,
                 timeline::FACT,
                 ASKED,
+                LOG,
+                EXACT_LENGTH,
             ]
             .contains(&k.as_str())
         })

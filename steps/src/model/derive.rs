@@ -1,6 +1,7 @@
 //! `model.derive`: another model configuration from one that exists.
 
-use super::beside::{self, GoOn, Kind, Placed};
+use super::beside::{self, Content};
+use super::placing::{GoOn, place};
 use super::tokenizer::{TokenizerSource, write_generated};
 use super::{failure, of_decoder, read_config, report};
 use crate::files;
@@ -13,7 +14,10 @@ use engine::step::{
 };
 use engine::types::{Artifact, Json, Origin, Positive};
 use engine::value::Table;
-use models::{Changes, Checkpoint, Fit, Inventory, Part, decoder_layers, derive, known_keys};
+use models::{
+    Changes, Checkpoint, Fit, INDEX_FILE, Inventory, Part, SINGLE_FILE, decoder_layers, derive,
+    known_keys,
+};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,7 +58,7 @@ engine::options! {
 impl StepType for ModelDerive {
     const NAME: &'static str = "model.derive";
     const KIND: StepKind = StepKind::Pure;
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const SUMMARY: &'static str =
         "Derives a model folder from another: fewer layers, another vocabulary, a tokenizer.";
 
@@ -160,26 +164,37 @@ impl ModelDerive {
         if !is_base {
             write_generated(&mut config, out)?;
         }
-        let mut placed = Placed::default();
-        placed.place_all(base, out, go_on, |kind| {
-            kind == Kind::Other || kind == Kind::Tokenizer && is_base
-        })?;
+        let beside = beside::list(base)?;
+        let comes_along = |content: Content| {
+            content == Content::Other || content == Content::Tokenizer && is_base
+        };
+        let others = beside.iter().filter(|(_, content)| comes_along(*content));
+        let mut names: Vec<String> = others.map(|(name, _)| name.clone()).collect();
+        let weights = match self.weights_of(base, &beside, &config)? {
+            Some(Ok(fit)) => {
+                let phrase = fit.phrase();
+                names.extend(fit.files);
+                Some(phrase)
+            }
+            Some(Err(why)) => Some(format!("the base's weights left out: {why}")),
+            None => None,
+        };
+        let placed = place(names, base, out, go_on)?;
         notes.extend(placed.any().then(|| placed.phrase()));
-        notes.extend(self.link_weights(base, out, &config, go_on)?);
+        notes.extend(weights);
         files::write_json(&out.join("config.json"), &config)?;
         Ok(summary(&config, &full, is_base, &notes))
     }
 
-    /// Links the base's weights if they are to be and fit; returns what is to be said of them.
-    fn link_weights(
+    /// Which of the base's weights come along, or why they are left out; nothing if there are none, or
+    /// none are to come.
+    fn weights_of(
         &self,
         base: &Path,
-        out: &Path,
+        beside: &[(String, Content)],
         config: &Map<String, Value>,
-        go_on: GoOn<'_>,
-    ) -> Result<Option<String>, StepError> {
-        let has_some = |(_, kind): &(String, Kind)| *kind == Kind::Weights;
-        let has_some = beside::list(base)?.iter().any(has_some);
+    ) -> Result<Option<Result<Fitting, String>>, StepError> {
+        let has_some = beside.iter().any(|(_, c)| *c == Content::Weights);
         match self.weights {
             WeightsSource::None => return Ok(None),
             WeightsSource::Auto if !has_some => return Ok(None),
@@ -192,25 +207,12 @@ impl ModelDerive {
             }
             WeightsSource::Auto | WeightsSource::Base => {}
         }
-        let fit = fitting(base, config).and_then(|fit| match self.weights {
-            WeightsSource::Auto if fit.is_mostly_idle() => Err(format!(
-                "{} of {} tensors have no place in the model (`weights = \"base\"` brings them)",
-                fit.idle, fit.tensors
-            )),
-            _ => Ok(fit),
-        });
-        match fit {
-            Ok(fit) => {
-                let mut placed = Placed::default();
-                placed.place(&fit.files, base, out, go_on)?;
-                let beyond = match fit.idle {
-                    0 => String::new(),
-                    n => format!(", of which {n} tensors have no place in the model"),
-                };
-                Ok(Some(format!(
-                    "the base's weights, {}{beyond}",
-                    placed.phrase()
-                )))
+        match fitting(base, config) {
+            Ok(fit) if self.weights == WeightsSource::Auto && fit.is_mostly_idle() => {
+                Ok(Some(Err(format!(
+                    "{} of {} tensors have no place in the model (`weights = \"base\"` brings them)",
+                    fit.idle, fit.tensors
+                ))))
             }
             Err(why) if self.weights == WeightsSource::Base => Err(StepError::new(format!(
                 "the base's weights do not fit: {why}"
@@ -218,7 +220,7 @@ impl ModelDerive {
             .help(
                 "make others with `model.weights`, or write `weights = \"none\"` to leave them out",
             )),
-            Err(why) => Ok(Some(format!("the base's weights left out: {why}"))),
+            fit => Ok(Some(fit)),
         }
     }
 }
@@ -236,16 +238,26 @@ impl Fitting {
     fn is_mostly_idle(&self) -> bool {
         self.idle > self.tensors / 2
     }
+
+    /// Says of the files that came along that these are among them.
+    fn phrase(&self) -> String {
+        let beyond = match self.idle {
+            0 => String::new(),
+            n => format!(", of which {n} tensors have no place in the model"),
+        };
+        format!("the base's weights are among them{beyond}")
+    }
 }
 
 /// The base's weights if they can be read and are those of `config`; else why not.
 fn fitting(base: &Path, config: &Map<String, Value>) -> Result<Fitting, String> {
     let read = Checkpoint::read(base).map_err(|e| e.to_string())?;
-    let checkpoint = read.ok_or("they are no safetensors")?;
+    let none = || format!("there is neither `{SINGLE_FILE}` nor `{INDEX_FILE}`");
+    let checkpoint = read.ok_or_else(none)?;
     let inventory = Inventory::of(config).map_err(|problem| problem.message)?;
     match checkpoint.fit(&inventory) {
         Fit::Fits { idle } => Ok(Fitting {
-            tensors: checkpoint.len(),
+            tensors: checkpoint.n_tensors(),
             files: checkpoint.files,
             idle,
         }),

@@ -1,9 +1,10 @@
 //! Models: folders as the hub has them, derived from others and filled with random weights.
 //!
-//! What configurations and weights are is the crate `models`'s; here are the steps, and the files of
-//! folders.
+//! What configurations and weights are is the crate `models`'s; here are the steps, and the files
+//! of folders.
 
 mod beside;
+mod placing;
 
 mod tokenizer;
 
@@ -51,6 +52,11 @@ fn read_config(folder: &Path) -> Result<Map<String, Value>, StepError> {
 fn of_decoder<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     let within = || config.get("text_config")?.get(key);
     config.get(key).or_else(within)
+}
+
+/// Bytes, said in gigabytes.
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.3} GB", bytes as f64 / 1e9)
 }
 
 /// Makes the first of several problems a failure of the step.

@@ -26,13 +26,13 @@ impl TokenizerSource {
     /// Whether the tokenizer of the folder `base` is taken; `unchanged` says whether the vocabulary
     /// is the base's.
     pub(super) fn is_base(self, base: &Path, unchanged: bool) -> Result<bool, StepError> {
-        let own = base.join("tokenizer.json").exists();
+        let own = is_in(base);
         match self {
             TokenizerSource::Base if !own => Err(StepError::new(format!(
-                "the base has no `{}`",
-                base.join("tokenizer.json").display()
+                "the base `{}` has no tokenizer",
+                base.display()
             ))
-            .help("put one there, or write `tokenizer = \"generated\"`")),
+            .help("put a `tokenizer.json` there, or write `tokenizer = \"generated\"`")),
             TokenizerSource::Base => Ok(true),
             TokenizerSource::Auto => Ok(own && unchanged),
             TokenizerSource::Generated => Ok(false),
@@ -156,8 +156,20 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join("tokenization_own.py"), "").unwrap();
             assert!(!is_in(folder.path()));
+            let refused = TokenizerSource::Base.is_base(folder.path(), true);
+            let message = refused.unwrap_err().message;
+            assert!(message.ends_with("` has no tokenizer"), "{message}");
             std::fs::write(folder.path().join(name), "").unwrap();
             assert!(is_in(folder.path()), "{name}");
+            for (source, unchanged, expected) in [
+                (TokenizerSource::Base, false, true),
+                (TokenizerSource::Auto, true, true),
+                (TokenizerSource::Auto, false, false),
+                (TokenizerSource::Generated, true, false),
+            ] {
+                let is_base = source.is_base(folder.path(), unchanged).unwrap();
+                assert_eq!(is_base, expected, "{name}");
+            }
         }
     }
 }

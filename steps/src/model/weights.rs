@@ -1,7 +1,8 @@
 //! `model.weights`: a checkpoint of random values for any configuration.
 
-use super::beside::{Kind, Placed};
-use super::{failure, read_config, report, tokenizer};
+use super::beside::{self, Content};
+use super::placing::place;
+use super::{failure, gigabytes, read_config, report, tokenizer};
 use crate::files;
 use crate::kinds::Model;
 use engine::options::Parser;
@@ -12,7 +13,9 @@ use engine::step::{
 };
 use engine::types::{Artifact, Origin, Positive};
 use engine::value::Table;
-use models::{Dtype, Inventory, Recipe, WriteError, Written};
+use models::{
+    DTYPE_KEYS, Dtype, Inventory, Problem, Recipe, WriteError, Written, impossible_shapes,
+};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -51,8 +54,8 @@ engine::options! {
 impl StepType for ModelWeights {
     const NAME: &'static str = "model.weights";
     const KIND: StepKind = StepKind::Pure;
-    const VERSION: u32 = 2;
-    const SUMMARY: &'static str = "Writes random weights for a model's configuration, as files that servers load like the hub's.";
+    const VERSION: u32 = 3;
+    const SUMMARY: &'static str = "Writes random weights for a model's configuration, as files that are laid out like the hub's.";
 
     fn outputs() -> &'static [OutputSpec] {
         &[OutputSpec {
@@ -75,7 +78,7 @@ impl StepType for ModelWeights {
             }
             Ok(mut config) => {
                 self.dtype.write_to(&mut config);
-                if let Err(problem) = Inventory::of(&config) {
+                for problem in listed(&config).err().unwrap_or_default() {
                     report(&problem, table, place, "model", parser);
                 }
             }
@@ -109,7 +112,8 @@ impl Step for ModelWeights {
 }
 
 impl ModelWeights {
-    /// Writes weights for the model in `folder` into `out`; returns what was done.
+    /// Writes weights for the model in `folder` into `out`, behind everything that lies beside them,
+    /// which takes less time to fail; returns what was done.
     fn make(
         &self,
         folder: &Path,
@@ -118,16 +122,16 @@ impl ModelWeights {
     ) -> Result<String, StepError> {
         let mut config = read_config(folder)?;
         self.dtype.write_to(&mut config);
-        let inventory = Inventory::of(&config).map_err(|problem| failure(&[problem]))?;
+        let inventory = listed(&config).map_err(|problems| failure(&problems))?;
+        files::write_json(&out.join("config.json"), &config)?;
+        let beside = beside::list(folder)?.into_iter();
+        let names = beside
+            .filter(|(_, content)| matches!(content, Content::Tokenizer | Content::Other))
+            .map(|(name, _)| name);
+        place(names, folder, out, &|_, done, total| go_on(done, total))?;
         let total = inventory.bytes();
         let written = models::write(out, &inventory, &self.recipe(), &|done| go_on(done, total))
             .map_err(refused)?;
-        files::write_json(&out.join("config.json"), &config)?;
-        let mut placed = Placed::default();
-        let copying = |_: &Path, done, total| go_on(done, total);
-        placed.place_all(folder, out, &copying, |kind| {
-            matches!(kind, Kind::Tokenizer | Kind::Other)
-        })?;
         let mut line = summary(&inventory, &written);
         if !tokenizer::is_in(out) {
             line.push_str("; no tokenizer: `model.derive` brings one");
@@ -145,6 +149,15 @@ impl ModelWeights {
     }
 }
 
+/// The tensors of a configuration whose shapes are possible.
+fn listed(config: &Map<String, Value>) -> Result<Inventory, Vec<Problem>> {
+    let problems = impossible_shapes(config);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Inventory::of(config).map_err(|problem| vec![problem])
+}
+
 impl WeightsDtype {
     /// Makes the configuration say what its weights will be.
     fn write_to(self, config: &mut Map<String, Value>) {
@@ -155,22 +168,25 @@ impl WeightsDtype {
             WeightsDtype::F32 => Dtype::F32,
         };
         config.shift_remove("quantization_config");
-        let key = if config.contains_key("dtype") {
-            "dtype"
-        } else {
-            "torch_dtype"
-        };
-        config.insert(key.to_owned(), dtype.config_name().into());
-        for (_, inner) in config
-            .iter_mut()
-            .filter(|(key, _)| key.ends_with("_config"))
-        {
-            for key in ["dtype", "torch_dtype"] {
-                if let Some(inner) = inner.get_mut(key) {
-                    *inner = dtype.config_name().into();
+        if !DTYPE_KEYS.iter().any(|key| config.contains_key(*key)) {
+            // Known to servers of any age.
+            config.insert("torch_dtype".to_owned(), Value::Null);
+        }
+        let name = Value::from(dtype.config_name());
+        let set = |config: &mut Map<String, Value>| {
+            for key in DTYPE_KEYS {
+                if let Some(value) = config.get_mut(key) {
+                    *value = name.clone();
                 }
             }
-        }
+        };
+        set(config);
+        let inner = config
+            .iter_mut()
+            .filter(|(key, _)| key.ends_with("_config"));
+        inner
+            .filter_map(|(_, inner)| inner.as_object_mut())
+            .for_each(set);
     }
 }
 
@@ -186,7 +202,9 @@ fn refused(error: WriteError) -> StepError {
             folder.display(),
             gigabytes(free)
         ))
-        .help("free some space, name another folder with `--out`, or derive fewer layers"),
+        .help(
+            "free some space, name a folder on a larger disk with `--out`, or derive fewer layers",
+        ),
         WriteError::Stopped => {
             StepError::new("writing the weights was stopped").class(FailureClass::Interrupted)
         }
@@ -194,14 +212,17 @@ fn refused(error: WriteError) -> StepError {
     }
 }
 
-fn gigabytes(bytes: u64) -> String {
-    format!("{:.3} GB", bytes as f64 / 1e9)
-}
-
 fn summary(inventory: &Inventory, written: &Written) -> String {
     let files = if written.files == 1 { "file" } else { "files" };
+    let active = match inventory.experts {
+        Some(_) => format!(
+            ", {} of them active,",
+            grouped(inventory.active_parameters())
+        ),
+        None => String::new(),
+    };
     format!(
-        "{} parameters in {} {files}, {}, {:.1} s, {:.0} MB/s",
+        "{} parameters{active} in {} {files}, {}, {:.1} s, {:.0} MB/s",
         grouped(inventory.parameters()),
         written.files,
         gigabytes(written.bytes),

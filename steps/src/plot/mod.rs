@@ -1,10 +1,13 @@
-//! Charts from samples: `plot.lines`, `plot.bars`, `plot.heatmap` and `plot.timeline`.
+//! Charts from samples: `plot.lines`, `plot.bars`, `plot.ecdf`, `plot.heatmap`, `plot.timeline` and `plot.telemetry`.
 
 mod bars;
+mod ecdf;
 mod heatmap;
 mod lines;
+mod telemetry;
 mod timeline;
 
+mod during;
 mod moments;
 mod points;
 mod relative;
@@ -13,10 +16,12 @@ mod relative;
 mod made_up;
 
 pub(crate) use bars::PlotBars;
+pub(crate) use ecdf::PlotEcdf;
 pub(crate) use heatmap::PlotHeatmap;
 pub(crate) use lines::PlotLines;
 pub(crate) use points::believed;
-pub(crate) use timeline::PlotTimeline;
+pub(crate) use telemetry::{PlotTelemetry, of as telemetry_of, together as telemetry_chart};
+pub(crate) use timeline::{MOST as LOADS, PlotTimeline, most_believable};
 
 use crate::files;
 use charts::{Chart, Theme};

@@ -10,6 +10,7 @@ use crate::result::{Definition, MeasuredFile, Row, definition, stamp};
 use charts::{Axis, Grade, Reading};
 use engine::problem::did_you_mean;
 use engine::step::{self, Sample, StepError};
+use statistics::Sorted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tables::{Column, Table, Value};
@@ -25,6 +26,19 @@ engine::choices! {
         Group = "group",
     }
 }
+
+engine::choices! {
+    /// What the whisker of a value spans.
+    pub enum SpreadChoice {
+        /// From the smallest to the largest.
+        Range = "range",
+        /// From the tenth of a hundred to the ninetieth, by nearest rank: for sets of ten values or more.
+        Deciles = "p10_p90",
+    }
+}
+
+/// A group of rows by the labels that they share, and what was made of it.
+pub(super) type Grouped<T> = (Vec<Label>, T);
 
 /// Grade of a row's sample, 0 valid to 2 invalid: a column of the table.
 const GRADE: &str = "verdict";
@@ -161,6 +175,41 @@ impl Points {
         keys: &[&str],
         value: &str,
     ) -> Result<Vec<(Vec<Label>, Reading)>, StepError> {
+        self.groups_with(keys, value, SpreadChoice::Range)
+    }
+
+    /// The same with another spread.
+    pub(super) fn groups_with(
+        &self,
+        keys: &[&str],
+        value: &str,
+        spread: SpreadChoice,
+    ) -> Result<Vec<(Vec<Label>, Reading)>, StepError> {
+        let summed = |group: &Table| reading(group, value, spread);
+        self.summed(keys, &summed)
+    }
+
+    /// The values of each group, from the smallest to the largest: of samples that can be believed, if there are
+    /// any.
+    pub(super) fn values(
+        &self,
+        keys: &[&str],
+        value: &str,
+    ) -> Result<Vec<Grouped<Vec<f64>>>, StepError> {
+        let values = |group: &Table| {
+            let mut values = used(&graded(group, value)?);
+            values.sort_by(f64::total_cmp);
+            Ok(values)
+        };
+        self.summed(keys, &values)
+    }
+
+    /// Groups rows by `keys`, in order of their values, and makes something of each group.
+    fn summed<T>(
+        &self,
+        keys: &[&str],
+        sum: &dyn Fn(&Table) -> Result<T, tables::TableError>,
+    ) -> Result<Vec<Grouped<T>>, StepError> {
         let sorted = self
             .table
             .sort_by(
@@ -177,7 +226,7 @@ impl Points {
                 .map(|k| group.column(k).map(|c| label(c.get(0))))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(failed)?;
-            found.push((labels, reading(&group, value).map_err(failed)?));
+            found.push((labels, sum(&group).map_err(failed)?));
         }
         Ok(found)
     }
@@ -375,7 +424,16 @@ fn cell_text(cell: &Cell) -> String {
 }
 
 /// Summarises one group of rows.
-fn reading(group: &Table, value: &str) -> Result<Reading, tables::TableError> {
+fn reading(
+    group: &Table,
+    value: &str,
+    spread: SpreadChoice,
+) -> Result<Reading, tables::TableError> {
+    Ok(summary(&graded(group, value)?, spread))
+}
+
+/// One value of each row that has it, with how far it can be believed.
+fn graded(group: &Table, value: &str) -> Result<Vec<(f64, Grade)>, tables::TableError> {
     let (values, grades) = (group.column(value)?, group.column(GRADE)?);
     let row = |i: usize| {
         let grade = match grades.get(i).number() {
@@ -385,29 +443,43 @@ fn reading(group: &Table, value: &str) -> Result<Reading, tables::TableError> {
         };
         Some((values.get(i).number()?, grade))
     };
-    let rows: Vec<(f64, Grade)> = (0..group.n_rows()).filter_map(row).collect();
-    Ok(believed(&rows))
+    Ok((0..group.n_rows()).filter_map(row).collect())
+}
+
+/// The values that can be believed, or all of them if none can.
+fn used(rows: &[(f64, Grade)]) -> Vec<f64> {
+    let values = |is_used: &dyn Fn(Grade) -> bool| -> Vec<f64> {
+        let used = rows.iter().filter(|(_, grade)| is_used(*grade));
+        used.map(|(value, _)| *value).collect()
+    };
+    let valid = values(&|grade| grade != Grade::Invalid);
+    match valid.is_empty() {
+        true => values(&|_| true),
+        false => valid,
+    }
 }
 
 /// Summarises one value of several samples: the median of those that can be believed, and their
 /// range.
 pub(crate) fn believed(rows: &[(f64, Grade)]) -> Reading {
-    let is_believed = |(_, grade): &&(f64, Grade)| *grade != Grade::Invalid;
-    let values = |rows: &mut dyn Iterator<Item = &(f64, Grade)>| -> Vec<f64> {
-        rows.map(|(value, _)| *value).collect()
-    };
-    let valid = values(&mut rows.iter().filter(is_believed));
-    let used = match valid.is_empty() {
-        true => values(&mut rows.iter()),
-        false => valid,
-    };
+    summary(rows, SpreadChoice::Range)
+}
+
+fn summary(rows: &[(f64, Grade)], spread: SpreadChoice) -> Reading {
+    let used = used(rows);
     let Some(median) = statistics::median(&used) else {
         return Reading::missing("not measured");
     };
-    let grades = rows.iter().filter(is_believed).map(|(_, grade)| *grade);
-    let worst = grades.max();
-    let low = used.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = used.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let grades = rows.iter().map(|(_, grade)| *grade);
+    let worst = grades.filter(|grade| *grade != Grade::Invalid).max();
+    let (low, high) = match spread {
+        SpreadChoice::Range => (0.0, 1.0),
+        SpreadChoice::Deciles => (0.1, 0.9),
+    };
+    let sorted = Sorted::new(used.clone());
+    let rank = |q| sorted.as_ref().and_then(|sorted| sorted.nearest_rank(q));
+    let low = rank(low).unwrap_or(f64::INFINITY);
+    let high = rank(high).unwrap_or(f64::INFINITY);
     let mut reading = Reading::new(median)
         .samples(used.len() as u64)
         .grade(worst.unwrap_or(Grade::Invalid));
@@ -540,8 +612,7 @@ mod tests {
 
     #[test]
     fn an_invalid_sample_enters_no_point_that_has_others() {
-        let reading =
-            reading(&group(&[(10.0, 0.0), (12.0, 0.0), (900.0, 2.0)]), "v").expect("a reading");
+        let reading = range(&[(10.0, 0.0), (12.0, 0.0), (900.0, 2.0)]);
         assert_eq!(reading.value, Some(11.0));
         assert_eq!(reading.samples, Some(2));
         assert_eq!(reading.grade, Grade::Valid);
@@ -550,8 +621,22 @@ mod tests {
 
     #[test]
     fn a_point_of_invalid_samples_alone_is_invalid() {
-        let reading = reading(&group(&[(900.0, 2.0)]), "v").expect("a reading");
-        assert_eq!(reading.grade, Grade::Invalid);
+        assert_eq!(range(&[(900.0, 2.0)]).grade, Grade::Invalid);
+    }
+
+    fn range(values: &[(f64, f64)]) -> Reading {
+        reading(&group(values), "v", SpreadChoice::Range).expect("a reading")
+    }
+
+    #[test]
+    fn whiskers_span_all_values_or_those_in_the_middle() {
+        let values: Vec<(f64, f64)> = (1..=20).map(|n| (f64::from(n), 0.0)).collect();
+        let span = |spread| {
+            let reading = reading(&group(&values), "v", spread).expect("a reading");
+            reading.interval.map(|i| (i.low, i.high))
+        };
+        assert_eq!(span(SpreadChoice::Range), Some((1.0, 20.0)));
+        assert_eq!(span(SpreadChoice::Deciles), Some((2.0, 18.0)));
     }
 
     #[test]

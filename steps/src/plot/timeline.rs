@@ -20,7 +20,7 @@ use engine::value::Table;
 use std::collections::BTreeSet;
 
 /// Loads at most: more time lines beside each other could not be read.
-const MOST: usize = 4;
+pub(crate) const MOST: usize = 4;
 
 engine::options! {
     /// Options of `plot.timeline`.
@@ -47,13 +47,22 @@ impl StepType for PlotTimeline {
     }
 
     fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
-        let n = self.data.nodes.len();
-        if n > MOST && self.at.0.is_empty() {
-            let at = table.get("data").map_or(place, |v| &v.place);
-            let message = format!("`data` has {n} loads, and {MOST} time lines at most are drawn");
-            let help = "say which: `at = { AXIS = VALUE, … }`";
-            parser.wrong::<()>(at, message, "which of them?", help);
-        }
+        check_loads(self.data.nodes.len(), &self.at, (table, place), parser);
+    }
+}
+
+/// Reports more loads than are drawn, where nothing says which.
+pub(super) fn check_loads(
+    n: usize,
+    at: &Json,
+    (table, place): (&Table, &Place),
+    parser: &mut Parser<'_>,
+) {
+    if n > MOST && at.0.is_empty() {
+        let at = table.get("data").map_or(place, |v| &v.place);
+        let message = format!("`data` has {n} loads, and {MOST} time lines at most are drawn");
+        let help = "say which: `at = { AXIS = VALUE, … }`";
+        parser.wrong::<()>(at, message, "which of them?", help);
     }
 }
 
@@ -92,7 +101,7 @@ fn read(sample: &Sample) -> Result<Timeline, StepError> {
 }
 
 /// Which sample is shown, and whether it was simulated.
-fn subtitle(sample: &Sample) -> Result<String, StepError> {
+pub(super) fn subtitle(sample: &Sample) -> Result<String, StepError> {
     let which = format!("{}, sample {}", sample.node, sample.index + 1);
     let path = sample.outputs.get("result");
     let path = path.ok_or_else(|| StepError::new(format!("`{}` left no result", sample.node)))?;
@@ -104,30 +113,53 @@ fn subtitle(sample: &Sample) -> Result<String, StepError> {
     })
 }
 
+/// The sample to be drawn of each load.
+pub(super) fn choose<'a>(samples: &'a [Sample], at: &Json) -> Result<Vec<&'a Sample>, StepError> {
+    let mut kept: Vec<&Sample> = samples.iter().collect();
+    for (axis, wanted) in &at.0 {
+        let before = kept.clone();
+        kept.retain(|sample| value(sample, axis).is_some_and(|v| is_same(v, wanted)));
+        if kept.is_empty() {
+            return Err(nothing_at(axis, wanted, &before));
+        }
+    }
+    if kept.is_empty() {
+        return Err(StepError::new("there are no samples to plot"));
+    }
+    let chosen = most_believable(&kept);
+    match chosen.len() > MOST {
+        true => Err(too_many(&chosen)),
+        false => Ok(chosen),
+    }
+}
+
+/// The most believable sample of each load, and the first of those.
+pub(crate) fn most_believable<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
+    let loads = samples.chunk_by(|a, b| a.node == b.node);
+    let best = |load: &[&'a Sample]| {
+        let samples = load.iter().copied();
+        samples.min_by_key(|sample| (sample.verdict.grade, sample.index))
+    };
+    loads.filter_map(best).collect()
+}
+
+/// What each load is called beside the others: what it differs from them in.
+pub(super) fn headed(samples: &[&Sample]) -> Vec<String> {
+    let axes = differing(samples);
+    let heading = |sample: &&Sample| {
+        let named = axes.iter().filter_map(|axis| {
+            let value = value(sample, axis)?;
+            Some(format!("{} {value}", title(axis)))
+        });
+        named.collect::<Vec<_>>().join(", ")
+    };
+    samples.iter().map(heading).collect()
+}
+
 impl PlotTimeline {
     /// The sample to be drawn of each load.
     fn choose<'a>(&self, samples: &'a [Sample]) -> Result<Vec<&'a Sample>, StepError> {
-        let mut kept: Vec<&Sample> = samples.iter().collect();
-        for (axis, wanted) in &self.at.0 {
-            let before = kept.clone();
-            kept.retain(|sample| value(sample, axis).is_some_and(|v| is_same(v, wanted)));
-            if kept.is_empty() {
-                return Err(nothing_at(axis, wanted, &before));
-            }
-        }
-        if kept.is_empty() {
-            return Err(StepError::new("there are no samples to plot"));
-        }
-        let loads = kept.chunk_by(|a, b| a.node == b.node);
-        let best = |load: &[&'a Sample]| {
-            let samples = load.iter().copied();
-            samples.min_by_key(|sample| (sample.verdict.grade, sample.index))
-        };
-        let chosen: Vec<&Sample> = loads.filter_map(best).collect();
-        match chosen.len() > MOST {
-            true => Err(too_many(&chosen)),
-            false => Ok(chosen),
-        }
+        choose(samples, &self.at)
     }
 
     fn chart(&self, loads: &[(&Sample, Timeline)]) -> Result<Chart, StepError> {
@@ -137,14 +169,8 @@ impl PlotTimeline {
             return Ok(one(heading, timeline, sample)?.into());
         }
         let samples: Vec<&Sample> = loads.iter().map(|(sample, _)| *sample).collect();
-        let axes = differing(&samples);
         let mut chart = Panels::new(heading);
-        for (sample, timeline) in loads {
-            let named = axes.iter().filter_map(|axis| {
-                let value = value(sample, axis)?;
-                Some(format!("{} {value}", title(axis)))
-            });
-            let heading = named.collect::<Vec<_>>().join(", ");
+        for (heading, (sample, timeline)) in headed(&samples).into_iter().zip(loads) {
             chart = chart.panel(one(heading, timeline, sample)?);
         }
         Ok(chart.into())
@@ -169,18 +195,19 @@ fn one(heading: String, timeline: &Timeline, sample: &Sample) -> Result<Timeline
         chart = chart.note("No model moved.");
     }
     chart.notes.extend(windows(timeline));
-    Ok(match sample.verdict.grade {
-        Grade::Valid => chart,
-        Grade::Degraded => chart.note(doubt("degraded", sample)),
-        Grade::Invalid => chart.note(doubt("invalid", sample)),
-    })
+    chart.notes.extend(doubts(sample));
+    Ok(chart)
 }
 
-fn doubt(grade: &str, sample: &Sample) -> String {
-    format!(
-        "The sample is {grade}: {}.",
-        sample.verdict.reasons.join("; ")
-    )
+/// What is to be said of a sample that is not valid.
+pub(super) fn doubts(sample: &Sample) -> Option<String> {
+    let grade = match sample.verdict.grade {
+        Grade::Valid => return None,
+        Grade::Degraded => "degraded",
+        Grade::Invalid => "invalid",
+    };
+    let reasons = sample.verdict.reasons.join("; ");
+    Some(format!("The sample is {grade}: {reasons}."))
 }
 
 fn value<'a>(sample: &'a Sample, axis: &str) -> Option<&'a AxisValue> {

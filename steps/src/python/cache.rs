@@ -42,17 +42,7 @@ struct Marker {
 impl Cache {
     /// Finds the folder that this user's environments are in.
     pub(crate) fn of_user() -> Result<Self, StepError> {
-        let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
-        let own = var(VARIABLE).map(PathBuf::from);
-        let xdg = || var("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("benchwright"));
-        let home = || var("HOME").map(|home| PathBuf::from(home).join(".cache/benchwright"));
-        let folder = own.or_else(xdg).or_else(home).ok_or_else(|| {
-            StepError::new("there is no folder for environments: neither a cache nor a home")
-                .help(format!("name one in `{VARIABLE}`"))
-        })?;
-        let folder = std::path::absolute(&folder)
-            .map_err(|e| StepError::because("could not find the cache", e))?;
-        Ok(Self::at(&folder))
+        Ok(Self::at(&user_cache()?))
     }
 
     pub(super) fn at(folder: &Path) -> Self {
@@ -113,18 +103,7 @@ impl Cache {
 
     /// Waits until no other process builds this environment.
     async fn lock(&self, named: &Named) -> Result<File, StepError> {
-        let path = self.root.join(format!("{}.lock", named.told.id));
-        let failed = |e: std::io::Error| {
-            StepError::because(format!("could not lock `{}`", path.display()), e)
-        };
-        let file = File::create(&path).map_err(failed)?;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) => tokio::time::sleep(PAUSE).await,
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-            }
-        }
+        lock(&self.root.join(format!("{}.lock", named.told.id))).await
     }
 
     /// Declares what was built whole.
@@ -161,6 +140,33 @@ impl Cache {
             let _ = fs::remove_file(folder.join(MARKER));
             let _ = fs::remove_dir_all(&folder);
             total = total.saturating_sub(bytes);
+        }
+    }
+}
+
+/// The folder of what this user builds and keeps beyond all runs.
+pub(crate) fn user_cache() -> Result<PathBuf, StepError> {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+    let own = var(VARIABLE).map(PathBuf::from);
+    let xdg = || var("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("benchwright"));
+    let home = || var("HOME").map(|home| PathBuf::from(home).join(".cache/benchwright"));
+    let folder = own.or_else(xdg).or_else(home).ok_or_else(|| {
+        StepError::new("there is no folder for what is built: neither a cache nor a home")
+            .help(format!("name one in `{VARIABLE}`"))
+    })?;
+    std::path::absolute(&folder).map_err(|e| StepError::because("could not find the cache", e))
+}
+
+/// Waits until no other process holds the lock that is this file.
+pub(crate) async fn lock(path: &Path) -> Result<File, StepError> {
+    let failed =
+        |e: std::io::Error| StepError::because(format!("could not lock `{}`", path.display()), e);
+    let file = File::create(path).map_err(failed)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(PAUSE).await,
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
     }
 }

@@ -11,6 +11,9 @@ mod mend;
 mod named;
 mod runner;
 
+pub(crate) use cache::{lock, user_cache};
+pub(crate) use runner::{Failure, Runner};
+
 use crate::files;
 use crate::kinds::{Files, PythonEnvironment};
 use cache::Cache;
@@ -25,7 +28,6 @@ use engine::value::Table;
 use installer::{Installer, InstallerChoice, Wanted};
 use interpreter::Interpreter;
 use named::{LOCK, Named, Sources};
-use runner::Runner;
 use std::path::{Path, PathBuf};
 
 engine::options! {
@@ -112,12 +114,7 @@ impl StepType for EnvPython {
 #[async_trait::async_trait]
 impl Step for EnvPython {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let runner = Runner {
-            supervisor: context.supervisor.clone(),
-            label: context.node.clone(),
-            logs: context.logs.clone(),
-            secrets: context.resolved.secrets.clone(),
-        };
+        let runner = Runner::of(context);
         tokio::select! {
             built = self.build(context, &runner) => built,
             () = context.cancelled() => {
@@ -242,10 +239,37 @@ pub(crate) async fn ready(
     Ok(cache.folder(&named))
 }
 
+/// The folder of an environment of programs that a step needs for its own work, on this Python.
+pub(crate) async fn tools(
+    requirements: &[&str],
+    python: &str,
+    runner: &Runner,
+) -> Result<PathBuf, StepError> {
+    let cache = Cache::of_user()?;
+    let installer = Installer::find(InstallerChoice::Automatic)?;
+    let python = interpreter::find(python, &installer, runner).await?;
+    let wanted = Wanted {
+        requirements: requirements.iter().map(|r| (*r).to_owned()).collect(),
+        constraints: Vec::new(),
+        overrides: Vec::new(),
+    };
+    let sources = Sources::default();
+    let lock = installer.lock(&wanted, &sources, &python, runner).await?;
+    let named = Named::new(lock, &python, sources);
+    cache.provide(&named, &python, &installer, runner).await?;
+    Ok(cache.folder(&named))
+}
+
 /// The folder of an environment that [`ready`] has made sure of, and the beginning of the digest of its
 /// lock.
 pub(crate) fn folder(artifact: &Path) -> Result<(PathBuf, String), StepError> {
     let named = Named::read(artifact)?;
     let folder = Cache::of_user()?.folder(&named);
     Ok((folder, named.short_lock().to_owned()))
+}
+
+/// The version of a package of an environment, if its lock has that package.
+pub(crate) fn version_of(artifact: &Path, package: &str) -> Option<String> {
+    let named = Named::read(artifact).ok()?;
+    named.version_of(package).map(str::to_owned)
 }

@@ -81,6 +81,13 @@ impl Named {
         packages(&self.lock).count()
     }
 
+    /// The version of a package that is locked.
+    pub(super) fn version_of(&self, package: &str) -> Option<&str> {
+        let rest =
+            packages(&self.lock).find_map(|line| line.strip_prefix(package)?.strip_prefix("=="));
+        rest?.split([' ', ';', '\\']).next()
+    }
+
     /// The beginning of the digest of its lock, to be shown.
     pub(crate) fn short_lock(&self) -> &str {
         self.told.lock.get(..12).unwrap_or(&self.told.lock)
@@ -157,6 +164,12 @@ mod tests {
         named.write(folder.path()).expect("written");
         assert_eq!(Named::read(folder.path()).expect("read"), named);
         assert_eq!(named.n_packages(), 2);
+        let version = |package| named.version_of(package);
+        assert_eq!(
+            (version("six"), version("idna")),
+            (Some("1.17.0"), Some("3.10"))
+        );
+        assert_eq!(version("si"), None);
         let flags = "--index-url https://index --extra-index-url https://more --find-links /wheels";
         assert_eq!(named.told.sources.flags().join(" "), flags);
         let none = Named::read(&folder.path().join("elsewhere")).expect_err("nothing is there");

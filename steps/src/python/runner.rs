@@ -2,7 +2,7 @@
 //! their own.
 
 use engine::process::{Exit, ProcessSpec, STDOUT_LOG, Supervisor, log_tail, telling_log};
-use engine::step::StepError;
+use engine::step::{StepContext, StepError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,29 +39,39 @@ const PASSED: &[&str] = &[
 
 /// Runs programs for one step or service.
 pub(crate) struct Runner {
-    pub(super) supervisor: Supervisor,
+    pub(crate) supervisor: Supervisor,
     /// For whom.
-    pub(super) label: String,
+    pub(crate) label: String,
     /// Each program has a folder of its own here.
-    pub(super) logs: PathBuf,
+    pub(crate) logs: PathBuf,
     /// Values that no log may hold.
-    pub(super) secrets: Vec<String>,
+    pub(crate) secrets: Vec<String>,
 }
 
 /// Why a program brought nothing.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     /// How it ended; nothing if it ran for too long.
-    pub(super) exit: Option<Exit>,
+    pub(crate) exit: Option<Exit>,
     /// The last lines that it said.
-    pub(super) said: Vec<String>,
+    pub(crate) said: Vec<String>,
     /// Where it said more.
-    pub(super) log: Option<PathBuf>,
+    pub(crate) log: Option<PathBuf>,
 }
 
 impl Runner {
+    /// One that runs programs for a step.
+    pub(crate) fn of(context: &StepContext) -> Self {
+        Self {
+            supervisor: context.supervisor.clone(),
+            label: context.node.clone(),
+            logs: context.logs.clone(),
+            secrets: context.resolved.secrets.clone(),
+        }
+    }
+
     /// The folder of the program called `name` here.
-    pub(super) fn folder(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.logs.join(name)
     }
 
@@ -70,7 +80,7 @@ impl Runner {
     ///
     /// # Errors
     /// It cannot be started; or it ended otherwise than with status 0, or ran longer than `limit`.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         name: &str,
         argv: Vec<String>,

@@ -1,11 +1,13 @@
 //! `report.page`: one page that shows what was measured and how far it can be believed.
 
+mod during;
 mod parts;
 mod sections;
 
 use crate::files;
 use crate::kinds::{Chart as ChartKind, Measured};
 use charts::{Chart, Page};
+use during::during_section;
 use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
 use engine::types::{Artifact, Samples};
 use parts::parts_section;
@@ -31,7 +33,7 @@ engine::options! {
 impl StepType for ReportPage {
     const NAME: &'static str = "report.page";
     const KIND: StepKind = StepKind::Report;
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const SUMMARY: &'static str = "Writes one self-contained HTML page: charts, tables, definitions, verdicts, environment, plan.";
     const READS_PLAN: bool = true;
 
@@ -65,6 +67,7 @@ impl Step for ReportPage {
             .section(summary_section(&data))
             .section(charts_section(charts))
             .section(results_section(&data, &self.columns));
+        let page = during_section(&data)?.into_iter().fold(page, Page::section);
         let page = parts_section(&data).into_iter().fold(page, Page::section);
         let page = page
             .section(definitions_section(&data))

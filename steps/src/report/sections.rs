@@ -2,6 +2,7 @@
 
 use crate::breakdown::{self, Part};
 use crate::files;
+use crate::plot::most_believable;
 use crate::result::{Definition, MeasuredFile, definition, stamp};
 use charts::{Cell, Chart, Column, FileLink, Grade, Language, Section, Table, Tile, Tone, Verdict};
 use engine::step::{self, Sample, StepContext, StepError};
@@ -40,6 +41,12 @@ impl Data {
     pub(super) fn parts(&self) -> impl Iterator<Item = (&Sample, &[Part])> {
         let samples = self.samples.iter().map(|(sample, _)| sample);
         samples.zip(self.parts.iter().map(Vec::as_slice))
+    }
+
+    /// The most believable sample of each load, and the first of those.
+    pub(super) fn most_believable(&self) -> Vec<&Sample> {
+        let samples: Vec<&Sample> = self.samples.iter().map(|(sample, _)| sample).collect();
+        most_believable(&samples)
     }
 
     /// When the newest sample was drawn, seconds since 1970.
@@ -112,6 +119,9 @@ pub(super) fn default_columns() -> Vec<String> {
         "client_error_ttft_p50_ms",
         "client_error_ttft_p99_ms",
         "client_error_itl_p99_ms",
+        "gpu_power_mean_w",
+        "gpu_energy_per_output_token_j",
+        "gpu_slowed_share",
         "highest_request_rate",
         "lowest_failing_request_rate",
         "highest_concurrency",

@@ -38,6 +38,9 @@ engine::options! {
         model: Option<String>;
         /// The path that answers with status 200 when the server serves.
         health: String = "/health".to_owned();
+        /// Where it tells metrics in Prometheus' text: a path, or a whole address such as
+        /// `http://127.0.0.1:9090/metrics`; `/metrics` if absent, where it tells any there.
+        metrics_at: Option<String>;
         /// Whether its cache is flushed between samples, where it can.
         flush_cache: bool = true;
     }
@@ -67,6 +70,7 @@ impl ServiceType for ServerCommand {
             );
         }
         command::check_inputs(table, &[], parser);
+        super::check_metrics(self.metrics_at.as_deref(), table, place, parser);
     }
 }
 
@@ -102,7 +106,12 @@ impl Service for ServerCommand {
     }
 
     async fn probe(&self, endpoint: &Endpoint) -> Probe {
-        super::probe(endpoint, &self.health, self.model.as_deref()).await
+        let said = super::Said {
+            health: &self.health,
+            model: self.model.as_deref(),
+            metrics: self.metrics_at.as_deref(),
+        };
+        super::probe(endpoint, said).await
     }
 
     async fn http_status(&self, endpoint: &Endpoint, path: &str) -> Result<u16, String> {

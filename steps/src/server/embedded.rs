@@ -188,6 +188,9 @@ engine::options! {
         chunked_prefill_size: Option<NonZeroU32>, in "tokens";
         /// Prompt tokens that one step computes at most, all requests together.
         max_prefill_tokens: Option<NonZeroU32>, in "tokens";
+        /// Takes prompts with images, each of which stands for so many tokens: no image is looked at, and
+        /// results say so. Refused if absent.
+        image_tokens: Option<NonZeroU32>, in "tokens";
         /// Longest sequence, prompt and answer.
         context_length: Option<NonZeroU32>, in "tokens";
         /// Threads of the forward pass; one if absent, which leaves the other cores to the load
@@ -387,6 +390,7 @@ impl ServerEmbedded {
             ("--max-running-requests", self.max_running_requests),
             ("--chunked-prefill-size", self.chunked_prefill_size),
             ("--max-prefill-tokens", self.max_prefill_tokens),
+            ("--image-tokens", self.image_tokens),
             ("--context-length", self.context_length),
         ];
         for (name, value) in numbers {

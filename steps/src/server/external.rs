@@ -27,6 +27,9 @@ engine::options! {
         /// What this server is, in your own words: its version, its arguments, its machine. Part
         /// of every measurement's key, because nobody else can tell that it was changed.
         label: String = String::new();
+        /// Where it tells metrics in Prometheus' text: a path, or a whole address such as
+        /// `http://127.0.0.1:9090/metrics`; `/metrics` if absent, where it tells any there.
+        metrics_at: Option<String>;
         /// Whether its cache is flushed between samples, where it can.
         flush_cache: bool = true;
     }
@@ -51,6 +54,7 @@ impl ServiceType for ServerExternal {
                 "write it like `http://127.0.0.1:8000`",
             );
         }
+        super::check_metrics(self.metrics_at.as_deref(), table, place, parser);
         let Some(certificates) = &self.ca_certificates else {
             return;
         };
@@ -96,7 +100,12 @@ impl Service for ServerExternal {
     }
 
     async fn probe(&self, endpoint: &Endpoint) -> Probe {
-        super::probe(endpoint, &self.health, self.model.as_deref()).await
+        let said = super::Said {
+            health: &self.health,
+            model: self.model.as_deref(),
+            metrics: self.metrics_at.as_deref(),
+        };
+        super::probe(endpoint, said).await
     }
 
     async fn http_status(&self, endpoint: &Endpoint, path: &str) -> Result<u16, String> {
@@ -179,14 +188,19 @@ mod tests {
             let facts = BTreeMap::from([(CA_CERTIFICATES.to_owned(), path)]);
             Endpoint::new(url.as_str(), facts)
         };
-        let ready = super::super::probe(&known(&file), "/v1/models", None).await;
+        let said = || super::super::Said {
+            health: "/v1/models",
+            model: None,
+            metrics: None,
+        };
+        let ready = super::super::probe(&known(&file), said()).await;
         let facts = BTreeMap::from([("model".to_owned(), "small".to_owned())]);
         assert_eq!(ready, Probe::Ready(facts));
         let status = http::status(Peer::of(&known(&file)), "/v1/models").await;
         assert_eq!(status, Ok(200));
         std::fs::write(&file, server().1).unwrap();
         for endpoint in [known(&file), Endpoint::new(url.as_str(), BTreeMap::new())] {
-            let refused = super::super::probe(&endpoint, "/v1/models", None).await;
+            let refused = super::super::probe(&endpoint, said()).await;
             let Probe::Failed(why) = refused else {
                 panic!("accepted: {refused:?}");
             };

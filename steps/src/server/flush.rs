@@ -5,7 +5,13 @@ use engine::step::{FailureClass, StepError};
 use std::time::{Duration, Instant};
 
 /// Where servers empty their caches: SGLang and the embedded one, vLLM.
-pub(crate) const ROUTES: [&str; 2] = ["/flush_cache", "/reset_prefix_cache"];
+const WHOLE: [&str; 2] = ["/flush_cache", "/reset_prefix_cache"];
+/// Where llama.cpp empties one of the slots that it lists at [`SLOTS`].
+const ERASE: &str = "/slots/{id}?action=erase";
+/// Where it lists them.
+const SLOTS: &str = "/slots";
+/// All of them, as they are told.
+pub(crate) const ROUTES: [&str; 3] = [WHOLE[0], WHOLE[1], ERASE];
 
 /// How long a server that is busy is asked again: what it answered last it may still be putting away.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,7 +66,7 @@ async fn flush_once(
     limit: Duration,
     key: Option<&str>,
 ) -> Result<Option<&'static str>, Failed> {
-    for route in ROUTES {
+    for route in WHOLE {
         let (status, said) = http::post_text(server, route, String::new(), limit, key).await?;
         match status {
             // vLLM answers so, too, where something holds blocks.
@@ -90,7 +96,40 @@ async fn flush_once(
             }
         }
     }
-    Ok(None)
+    Ok(erase_slots(server, limit, key).await?.then_some(ERASE))
+}
+
+/// Empties every slot of a server that lists some; whether it does. One that is busy waits for its request.
+async fn erase_slots(
+    server: Peer<'_>,
+    limit: Duration,
+    key: Option<&str>,
+) -> Result<bool, StepError> {
+    let listed = http::get_as(server, SLOTS, key).await?;
+    let slots = listed.body.as_array().filter(|_| listed.status == 200);
+    let Some(slots) = slots.filter(|slots| !slots.is_empty()) else {
+        return Ok(false);
+    };
+    for id in slots.iter().filter_map(|slot| slot.get("id")) {
+        let route = ERASE.replace("{id}", &id.to_string());
+        let (status, said) = http::post_text(server, &route, String::new(), limit, key).await?;
+        match status {
+            200 => {}
+            501 => {
+                let message = format!("the server does not empty its slots: {}", said.trim());
+                return Err(StepError::new(message).help(
+                    "start it with `--slot-save-path FOLDER/`, without which it refuses that, and with `--cache-ram 0`, since nothing empties what it keeps there",
+                ));
+            }
+            status => {
+                let message = format!("the server answered {status} to `{route}`");
+                return Err(StepError::new(message)
+                    .help("its own log says why")
+                    .class(FailureClass::Infrastructure));
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Whether an answer says of itself that nothing was done.

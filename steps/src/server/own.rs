@@ -60,6 +60,7 @@ pub(crate) async fn probe(endpoint: &Endpoint) -> Probe {
             if let Some((_, port)) = url.rsplit_once(':') {
                 facts.insert("port".to_owned(), port.to_owned());
             }
+            facts.extend(super::metrics(Peer::at(&url), None).await);
             facts.insert("url".to_owned(), url);
             facts.insert(timeline::FACT.to_owned(), "told".to_owned());
             Probe::Ready(facts)

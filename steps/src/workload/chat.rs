@@ -3,11 +3,10 @@
 //! What is counted are the tokens of what messages say: what a server's template puts around them is not
 //! known here.
 
-use super::prompts::load_tokenizer;
 use super::records::{Damaged, Whole, read};
+use super::tokens::{Counter, Text};
 use super::{OUTPUT, ideal_text, tokens_text, write};
 use crate::kinds::Model;
-use embedded_server::tokenizer::Tokenizer;
 use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
 use engine::types::{Any, Artifact};
 use loadgen::{Prefixes, Prompt, Request};
@@ -59,13 +58,22 @@ struct Body {
     rest: Map<String, Value>,
 }
 
+/// A line that can be sent, before its tokens are counted.
+struct Asked {
+    id: String,
+    messages: Vec<Value>,
+    output: NonZeroU32,
+    /// For each message its role, and the texts that it says.
+    says: Vec<(u32, Vec<String>)>,
+}
+
 impl Body {
-    fn request(
+    fn asked(
         self,
         number: u64,
         output: Option<NonZeroU32>,
-        counting: &mut Counting<'_>,
-    ) -> Result<Request, String> {
+        roles: &mut Roles,
+    ) -> Result<Asked, String> {
         let unknown = self
             .rest
             .keys()
@@ -77,63 +85,72 @@ impl Body {
         let output = output.or(own);
         let output =
             output.ok_or("no `max_completion_tokens`, and no `output_tokens` in the plan")?;
-        let (input, cacheable) = counting.count(&self.messages)?;
-        let prompt = Prompt::Messages(self.messages);
-        Ok(Request {
-            cacheable_tokens: Some(cacheable),
-            ..Request::new(format!("chat-{number}"), prompt, input, output)
+        let says = |message: &Value| Ok::<_, String>((roles.number(message)?, texts(message)?));
+        let says = self.messages.iter().map(says).collect::<Result<_, _>>()?;
+        Ok(Asked {
+            id: format!("chat-{number}"),
+            messages: self.messages,
+            output,
+            says,
         })
     }
 }
 
-/// Counts what messages say, and how much of it was said before.
-struct Counting<'a> {
-    tokenizer: &'a Tokenizer,
-    seen: Prefixes,
-    /// Where each message begins: ids behind the vocabulary, one for each role.
-    roles: Vec<String>,
-}
+/// Roles in the order in which they came.
+#[derive(Default)]
+struct Roles(Vec<String>);
 
-impl Counting<'_> {
-    /// The tokens of all messages, and how many of them begin a request before.
-    fn count(&mut self, messages: &[Value]) -> Result<(u32, u32), String> {
-        let size = u32::try_from(self.tokenizer.vocab_size()).unwrap_or(u32::MAX);
-        let mut ids = Vec::new();
-        for message in messages {
-            ids.push(size.saturating_add(self.role(message)?));
-            for text in texts(message)? {
-                ids.extend(self.tokenizer.encode(text).map_err(|e| e.to_string())?);
-            }
-        }
-        let said = |ids: &[u32]| {
-            let said = ids.iter().filter(|id| **id < size).count();
-            u32::try_from(said).unwrap_or(u32::MAX)
-        };
-        let shared = self.seen.add(&ids);
-        Ok((said(&ids), said(&ids[..shared])))
-    }
-
+impl Roles {
     /// The number of a message's role.
-    fn role(&mut self, message: &Value) -> Result<u32, String> {
+    fn number(&mut self, message: &Value) -> Result<u32, String> {
         let role = message["role"].as_str().ok_or("a message has no `role`")?;
-        let known = self.roles.iter().position(|known| known == role);
-        let at = known.unwrap_or(self.roles.len());
+        let known = self.0.iter().position(|known| known == role);
+        let at = known.unwrap_or(self.0.len());
         if known.is_none() {
-            self.roles.push(role.to_owned());
+            self.0.push(role.to_owned());
         }
         u32::try_from(at).map_err(|_| "too many roles".to_owned())
     }
 }
 
+/// Counts what messages say, on all processors, and how much of it was said before.
+fn requests(asked: Vec<Asked>, counter: &mut Counter) -> Result<Vec<Request>, StepError> {
+    let all = asked.iter().flat_map(|one| &one.says);
+    let texts = all.flat_map(|(_, texts)| texts).map(|text| Text::Ids(text));
+    let mut counted = counter.count(&texts.collect::<Vec<_>>())?.into_iter();
+    // Where each message begins stands an id behind the vocabulary, one for each role.
+    let size = u32::try_from(counter.tokenizer().vocab_size()).unwrap_or(u32::MAX);
+    let number = |ids: &[u32]| {
+        let said = ids.iter().filter(|id| **id < size).count();
+        u32::try_from(said).unwrap_or(u32::MAX)
+    };
+    let mut seen = Prefixes::default();
+    let request = |one: Asked| {
+        let mut ids = Vec::new();
+        for (role, texts) in &one.says {
+            ids.push(size.saturating_add(*role));
+            let tokens = counted.by_ref().take(texts.len());
+            ids.extend(tokens.flat_map(|tokens| tokens.ids));
+        }
+        let shared = seen.add(&ids);
+        let prompt = Prompt::Messages(one.messages);
+        Request {
+            cacheable_tokens: Some(number(&ids[..shared])),
+            ..Request::new(one.id, prompt, number(&ids), one.output)
+        }
+    };
+    Ok(asked.into_iter().map(request).collect())
+}
+
 /// What a message says: one text, or several.
-fn texts(message: &Value) -> Result<Vec<&str>, String> {
+fn texts(message: &Value) -> Result<Vec<String>, String> {
     match &message["content"] {
-        Value::String(text) => Ok(vec![text]),
+        Value::String(text) => Ok(vec![text.clone()]),
         Value::Null => Ok(Vec::new()),
         Value::Array(parts) => parts
             .iter()
             .map(|part| {
-                let text = part["text"].as_str();
+                let text = part["text"].as_str().map(str::to_owned);
                 text.ok_or_else(|| format!("a part of a message that is no text: {}", part["type"]))
             })
             .collect(),
@@ -144,37 +161,32 @@ fn texts(message: &Value) -> Result<Vec<&str>, String> {
 }
 
 impl WorkloadChat {
-    fn requests(
-        &self,
-        path: &Path,
-        tokenizer: &Tokenizer,
-    ) -> Result<(Vec<Request>, Whole), StepError> {
+    fn asked(&self, path: &Path) -> Result<(Vec<Asked>, Whole), StepError> {
         let most = self.requests.map_or(usize::MAX, |n| n.get() as usize);
-        let mut counting = Counting {
-            tokenizer,
-            seen: Prefixes::default(),
-            roles: Vec::new(),
-        };
-        let mut requests = Vec::new();
+        let mut roles = Roles::default();
+        let mut asked = Vec::new();
         let whole = read(path, self.damaged, |number, body: Body| {
-            if requests.len() < most {
-                requests.push(body.request(number, self.output_tokens, &mut counting)?);
+            if asked.len() < most {
+                asked.push(body.asked(number, self.output_tokens, &mut roles)?);
             }
             Ok(())
         })?;
-        Ok((requests, whole))
+        Ok((asked, whole))
     }
 }
 
 #[async_trait::async_trait]
 impl Step for WorkloadChat {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let tokenizer = load_tokenizer(&context.path(&self.model)?)?;
+        let mut counter = Counter::load(&context.path(&self.model)?)?;
         context.doing("reading requests");
-        let (requests, whole) = self.requests(&context.path(&self.source)?, &tokenizer)?;
+        let (asked, whole) = self.asked(&context.path(&self.source)?)?;
+        context.doing("counting tokens");
+        let requests = requests(asked, &mut counter)?;
+        let known = counter.finish();
         let workload = write(context, requests)?;
         Ok(StepReport::line(format!(
-            "{} requests of {} in, {} out{}{}",
+            "{} requests of {} in, {} out{}{}{known}",
             workload.requests().len(),
             tokens_text(&workload, |r| r.input_tokens),
             tokens_text(&workload, |r| r.output_tokens.get()),
@@ -190,23 +202,16 @@ mod tests {
     use serde_json::json;
 
     fn told(bodies: &[Value]) -> Result<Vec<(u32, Option<u32>, u32)>, String> {
-        let tokenizer = Tokenizer::of_words(500).unwrap();
-        let mut counting = Counting {
-            tokenizer: &tokenizer,
-            seen: Prefixes::default(),
-            roles: Vec::new(),
-        };
-        let all = (0..).zip(bodies);
-        all.map(|(number, body)| {
+        let tokenizer = embedded_server::tokenizer::Tokenizer::of_words(500).unwrap();
+        let mut roles = Roles::default();
+        let all = (0..).zip(bodies).map(|(number, body)| {
             let body: Body = serde_json::from_value(body.clone()).map_err(|e| e.to_string())?;
-            let request = body.request(number, None, &mut counting)?;
-            Ok((
-                request.input_tokens,
-                request.cacheable_tokens,
-                request.output_tokens.get(),
-            ))
-        })
-        .collect()
+            body.asked(number, None, &mut roles)
+        });
+        let asked = all.collect::<Result<_, String>>()?;
+        let requests = requests(asked, &mut Counter::of(tokenizer)).map_err(|e| e.message)?;
+        let told = |r: &Request| (r.input_tokens, r.cacheable_tokens, r.output_tokens.get());
+        Ok(requests.iter().map(told).collect())
     }
 
     fn body(messages: &[(&str, &str)], more: Value) -> Value {

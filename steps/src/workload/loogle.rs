@@ -2,11 +2,11 @@
 //! cache's client.
 
 use super::OUTPUT;
-use super::prompts::load_tokenizer;
 use super::published::{Making, check_output};
 use super::python_literal;
 use super::records::{Damaged, Whole, read};
 use super::talks::{Exchange, Limits, Sample, Sampling, Talk};
+use super::tokens::Counter;
 use crate::kinds::Model;
 use engine::options::Parser;
 use engine::source::Place;
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A summary is expected to be as long as so many characters of the document.
 const SUMMARY: usize = 1024;
@@ -90,6 +91,7 @@ impl Record {
             return Ok(vec![Exchange {
                 said: behind("Please summarize the input"),
                 answered: document.chars().take(SUMMARY).collect(),
+                images: Arc::default(),
             }]);
         }
         let n = match questions {
@@ -104,6 +106,7 @@ impl Record {
                     false => question,
                 },
                 answered,
+                images: Arc::default(),
             })
             .collect())
     }
@@ -148,12 +151,12 @@ impl WorkloadLoogle {
 #[async_trait::async_trait]
 impl Step for WorkloadLoogle {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let tokenizer = load_tokenizer(&context.path(&self.model)?)?;
+        let counter = Counter::load(&context.path(&self.model)?)?;
         context.doing("reading documents");
         let (talks, whole) = self.talks(&context.path(&self.source)?)?;
         let making = Making {
             sampling: Sampling {
-                tokenizer: &tokenizer,
+                counter,
                 wanted: self.documents,
                 limits: Limits {
                     least_input: 4,

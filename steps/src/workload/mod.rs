@@ -10,6 +10,8 @@ mod random_ids;
 mod shared_prefix;
 
 // Conversations that were held, out of published data sets.
+pub(crate) mod tokens;
+
 mod records;
 mod talks;
 
@@ -17,6 +19,7 @@ mod published;
 
 mod chat;
 mod loogle;
+mod nextqa;
 mod python_literal;
 mod sharegpt;
 mod ultrachat;
@@ -38,6 +41,7 @@ pub(crate) use memory_fraction::WorkloadMemoryFraction;
 pub(crate) use mix::WorkloadMix;
 pub(crate) use multi_model::WorkloadMultiModel;
 pub(crate) use multi_turn::WorkloadMultiTurn;
+pub(crate) use nextqa::WorkloadNextqa;
 pub(crate) use random_ids::WorkloadRandomIds;
 pub(crate) use shared_prefix::WorkloadSharedPrefix;
 pub(crate) use sharegpt::WorkloadSharegpt;
@@ -82,6 +86,24 @@ pub(crate) fn write(context: &StepContext, requests: Vec<Request>) -> Result<Wor
     workload
         .write(&context.output("workload.jsonl"))
         .map_err(|e| StepError::new(e.to_string()))?;
+    Ok(workload)
+}
+
+/// The same for requests that show images of another workload, which are copied; without one there are
+/// none.
+pub(crate) fn write_beside(
+    context: &StepContext,
+    images: Option<&Workload>,
+    requests: Vec<Request>,
+) -> Result<Workload, StepError> {
+    let Some(images) = images else {
+        return write(context, requests);
+    };
+    let failed = |e: loadgen::WorkloadError| StepError::new(e.to_string());
+    let workload = images.with_requests(requests).map_err(failed)?;
+    workload
+        .write(&context.output("workload.jsonl"))
+        .map_err(failed)?;
     Ok(workload)
 }
 

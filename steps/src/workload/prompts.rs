@@ -26,6 +26,8 @@ pub(crate) struct Prompts {
     tokenizer: Tokenizer,
     /// Ids besides special ones.
     allowed: Vec<u32>,
+    /// How many tokens the tokenizer puts around a text, such as one that begins it.
+    around: usize,
     form: PromptForm,
     random: ChaCha12Rng,
 }
@@ -48,9 +50,12 @@ impl Prompts {
                 "the tokenizer has no ids besides special ones",
             ));
         }
+        let around = tokenizer.encode("");
+        let around = around.map_err(|e| StepError::new(e.to_string()))?.len();
         Ok(Self {
             tokenizer,
             allowed,
+            around,
             form,
             random: ChaCha12Rng::seed_from_u64(seed),
         })
@@ -113,17 +118,17 @@ impl Prompts {
     }
 
     /// Draws what is said next in a conversation, of so many tokens: text that is parted from what
-    /// comes before it.
+    /// comes before it. What the tokenizer puts around a text stands around the whole conversation, and
+    /// is counted with its first turn.
     pub(crate) fn draw_next(&mut self, tokens: NonZeroU32) -> Result<Drawn, StepError> {
-        let nothing = match self.form {
-            PromptForm::Tokens => Prompt::Tokens(Vec::new()),
-            PromptForm::Text => Prompt::Text(String::new()),
-        };
-        let nothing = Drawn {
-            prompt: nothing,
-            ids: Vec::new(),
-        };
-        self.draw_behind(&nothing, " ", tokens)
+        let ids = self.ids(tokens);
+        match self.form {
+            PromptForm::Tokens => Ok(of_ids(ids)),
+            PromptForm::Text => {
+                let wanted = ids.len() + self.around;
+                self.exact_text_behind(" ", ids, wanted)
+            }
+        }
     }
 
     /// Puts the elements of a list in a random order.
@@ -146,21 +151,25 @@ impl Prompts {
         encoded.map_err(|e| StepError::new(e.to_string()))
     }
 
-    /// Turns ids into a text that has exactly as many tokens when it is tokenised again.
+    /// Turns ids into a text that has exactly as many tokens when it is tokenised again, what the
+    /// tokenizer puts around it included.
     ///
     /// Decoding and encoding merge or split tokens of most tokenizers, so the text is cut or filled
     /// up until its length stands.
     fn exact_text(&mut self, mut ids: Vec<u32>) -> Result<Drawn, StepError> {
         let wanted = ids.len();
+        let within = wanted.saturating_sub(self.around);
+        ids.truncate(within);
         for _ in 0..ATTEMPTS {
             let text = self.tokenizer.decode(&ids);
             let again = self.encode(&text)?;
             if again.len() == wanted {
                 return Ok(of_text(text, again));
             }
-            ids = again;
-            ids.truncate(wanted);
-            while ids.len() < wanted {
+            let again = self.tokenizer.encode_rendered(&text);
+            ids = again.map_err(|e| StepError::new(e.to_string()))?;
+            ids.truncate(within);
+            while ids.len() < within {
                 ids.push(self.id());
             }
         }
@@ -217,7 +226,10 @@ pub(super) fn allowed_ids(tokenizer: &Tokenizer) -> Vec<u32> {
 pub(crate) fn load_tokenizer(model: &Path) -> Result<Tokenizer, StepError> {
     Tokenizer::load(model).map_err(|e| {
         StepError::new(e.to_string())
-            .help("derive the model with `model.derive`, which brings a tokenizer")
+            .help(
+                "name a folder with a `tokenizer.json`; `model.derive` with `tokenizer = \"generated\"` \
+                 makes one",
+            )
     })
 }
 
@@ -262,6 +274,45 @@ mod tests {
         assert_eq!(drawn.iter().min(), Some(&5));
         assert_eq!(drawn.iter().max(), Some(&10));
         assert_eq!(prompts.length(tokens(10), 1.0).get(), 10);
+    }
+
+    /// Letters, of which two make a third token, behind a token that begins every text.
+    fn letters_behind_a_beginning() -> Prompts {
+        let tokenizer = serde_json::json!({
+            "version": "1.0",
+            "added_tokens": [{"id": 0, "content": "<s>", "special": true, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false}],
+            "post_processor": {"type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                    {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}},
+            "decoder": {"type": "Fuse"},
+            "model": {"type": "BPE", "vocab": {"<s>": 0, "a": 1, "b": 2, "ab": 3, " ": 4},
+                "merges": [["a", "b"]]},
+        });
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        Prompts::new(folder.path(), PromptForm::Text, 4).unwrap()
+    }
+
+    #[test]
+    fn what_a_tokenizer_puts_around_a_text_is_part_of_its_length() {
+        let mut prompts = letters_behind_a_beginning();
+        let first = prompts.draw(tokens(60)).unwrap();
+        let Prompt::Text(text) = &first.prompt else {
+            panic!("text")
+        };
+        assert!(!text.contains("<s>"), "{text}");
+        assert_eq!(prompts.encode(text).unwrap(), first.ids);
+        assert_eq!((first.ids.len(), first.ids[0]), (60, 0));
+        let both = prompts.draw_behind(&first, " ", tokens(9)).unwrap();
+        assert_eq!(both.ids.len(), 69);
+        let Prompt::Text(said) = prompts.draw_next(tokens(7)).unwrap().prompt else {
+            panic!("text")
+        };
+        // Behind something else it is seven tokens more, and begins nothing.
+        assert_eq!(prompts.encode(&format!("{text}{said}")).unwrap().len(), 67);
     }
 
     #[test]

@@ -16,18 +16,18 @@ use std::num::NonZeroU32;
 const LEAST_OUTPUT: u32 = 4;
 
 /// How the conversations of a data set become a workload.
-pub(super) struct Making<'a> {
-    pub(super) sampling: Sampling<'a>,
+pub(super) struct Making {
+    pub(super) sampling: Sampling,
     /// Starts the random numbers that put them in another order than the file's.
     pub(super) shuffled: Option<u64>,
     /// Puts what was taken in order.
     pub(super) order: fn(Sample) -> Vec<Request>,
 }
 
-impl Making<'_> {
+impl Making {
     /// Writes the workload, and says what it was made of.
     pub(super) fn run(
-        &self,
+        mut self,
         context: &StepContext,
         mut talks: Vec<Talk>,
         read: &Whole,
@@ -36,13 +36,16 @@ impl Making<'_> {
             PythonRandom::seeded(seed).shuffle(&mut talks);
         }
         let wanted = self.sampling.wanted;
-        let sample = self
+        let taken = self
             .sampling
-            .take(&talks, |n| made(context, "counting tokens", n, wanted))?;
+            .take(&talks, |n| made(context, "counting tokens", n, wanted));
+        // What was counted counts for the next time, also where this one fails.
+        let known = self.sampling.counter.finish();
+        let sample = taken?;
         let told = sample.text(wanted);
         let workload = write(context, (self.order)(sample))?;
         Ok(StepReport::line(format!(
-            "{} requests of {} in, {} out{}; {told}{}",
+            "{} requests of {} in, {} out{}; {told}{}{known}",
             workload.requests().len(),
             tokens_text(&workload, |r| r.input_tokens),
             tokens_text(&workload, |r| r.output_tokens.get()),

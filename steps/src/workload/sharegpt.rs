@@ -2,10 +2,10 @@
 //! suites' clients and with their random numbers: the same requests as theirs.
 
 use super::OUTPUT;
-use super::prompts::load_tokenizer;
 use super::published::{Making, check_output};
 use super::records::{Damaged, Whole, read};
 use super::talks::{Exchange, Limits, Sample, Sampling, Talk};
+use super::tokens::Counter;
 use crate::kinds::Model;
 use engine::options::Parser;
 use engine::source::Place;
@@ -15,6 +15,7 @@ use engine::value::Table;
 use serde::Deserialize;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What prompts for a bare model end with, behind which an answer follows.
 const ASSISTANT: &str = "Assistant:";
@@ -165,6 +166,7 @@ pub(super) fn pairs(mut texts: impl Iterator<Item = String>) -> impl Iterator<It
         Some(Exchange {
             said: texts.next()?,
             answered: texts.next()?,
+            images: Arc::default(),
         })
     })
 }
@@ -197,12 +199,12 @@ impl WorkloadSharegpt {
 #[async_trait::async_trait]
 impl Step for WorkloadSharegpt {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let tokenizer = load_tokenizer(&context.path(&self.model)?)?;
+        let counter = Counter::load(&context.path(&self.model)?)?;
         context.doing("reading conversations");
         let (talks, whole) = self.talks(&context.path(&self.source)?)?;
         let making = Making {
             sampling: Sampling {
-                tokenizer: &tokenizer,
+                counter,
                 wanted: self.conversations,
                 limits: self.rules.limits(self.context_length),
                 output: self.output_tokens,

@@ -1,15 +1,15 @@
 //! Conversations of a data set: what people said and what was answered then. Which of them make a
 //! workload, by rules on their lengths, and in which order their turns stand.
 //!
-//! Knows no data set. Lengths are counted on all processors; steps that make workloads never run beside
-//! a measurement.
+//! Knows no data set. Steps that make workloads never run beside a measurement.
 
 use super::MOST_TOKENS;
-use embedded_server::tokenizer::Tokenizer;
+use super::tokens::{Counter, Text};
 use engine::step::StepError;
 use loadgen::{Prefixes, Prompt, Request};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Conversations whose texts are counted together.
 const TOGETHER: usize = 256;
@@ -19,6 +19,17 @@ const TOGETHER: usize = 256;
 pub(super) struct Exchange {
     pub(super) said: String,
     pub(super) answered: String,
+    /// What was shown before it was said.
+    pub(super) images: Arc<[Image]>,
+}
+
+/// An image of a workload.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Image {
+    /// Its name there.
+    pub(super) name: String,
+    /// What stands for it where lengths are counted: ids that no text and no other image has.
+    pub(super) ids: Range<u32>,
 }
 
 /// A conversation as the data set has it.
@@ -60,8 +71,8 @@ enum Fit {
 }
 
 /// How a workload is taken from conversations.
-pub(super) struct Sampling<'a> {
-    pub(super) tokenizer: &'a Tokenizer,
+pub(super) struct Sampling {
+    pub(super) counter: Counter,
     /// How many conversations there are to be.
     pub(super) wanted: NonZeroU32,
     pub(super) limits: Limits,
@@ -71,7 +82,7 @@ pub(super) struct Sampling<'a> {
     pub(super) cycles: bool,
 }
 
-/// Of an exchange, the ids of what was said, and how many tokens the answer has.
+/// Of an exchange, the ids of what was shown and said, and how many tokens the answer has.
 type Counted = (Vec<u32>, u32);
 
 /// Conversations of a workload.
@@ -101,15 +112,17 @@ struct Turn {
     /// Which of its conversation: where others were left out, there are holes.
     number: u32,
     said: String,
+    images: Arc<[Image]>,
+    /// Of its images and of what was said.
     ids: Vec<u32>,
     output: NonZeroU32,
 }
 
-impl Sampling<'_> {
+impl Sampling {
     /// Takes conversations in their order until there are as many as wanted; `made` is told how many
     /// there are.
     pub(super) fn take(
-        &self,
+        &mut self,
         talks: &[Talk],
         mut made: impl FnMut(u32) -> Result<(), StepError>,
     ) -> Result<Sample, StepError> {
@@ -124,7 +137,7 @@ impl Sampling<'_> {
                 if sample.kept.len() == wanted {
                     return Ok(sample);
                 }
-                sample.add(talk, lengths, self)?;
+                sample.add(talk, lengths, &self.limits)?;
             }
         }
         if sample.kept.is_empty() {
@@ -138,18 +151,24 @@ impl Sampling<'_> {
 
     /// For each exchange of each conversation the ids of what was said, and how many tokens the answer
     /// has.
-    fn count(&self, talks: &[Talk]) -> Result<Vec<Vec<Counted>>, StepError> {
-        let exchanges: Vec<&Exchange> = talks.iter().flat_map(|t| &t.exchanges).collect();
-        let counted = on_all_processors(&exchanges, |exchange| {
-            let ids = encode(self.tokenizer, &exchange.said)?;
-            let output = match self.output {
-                Some(output) => output.get(),
-                None => count(encode(self.tokenizer, &exchange.answered)?.len()),
-            };
-            Ok((ids, output))
-        })?;
-        let mut counted = counted.into_iter();
-        let of = |talk: &Talk| counted.by_ref().take(talk.exchanges.len()).collect();
+    fn count(&mut self, talks: &[Talk]) -> Result<Vec<Vec<Counted>>, StepError> {
+        let mut texts = Vec::new();
+        for exchange in talks.iter().flat_map(|t| &t.exchanges) {
+            texts.push(Text::Ids(&exchange.said));
+            if self.output.is_none() {
+                texts.push(Text::Number(&exchange.answered));
+            }
+        }
+        let mut counted = self.counter.count(&texts)?.into_iter();
+        let given = self.output.map(NonZeroU32::get);
+        let mut next = |exchange: &Exchange| -> Option<Counted> {
+            let shown = exchange.images.iter().flat_map(|image| image.ids.clone());
+            let mut ids: Vec<u32> = shown.collect();
+            ids.extend(counted.next()?.ids);
+            let output = given.or_else(|| Some(counted.next()?.number))?;
+            Some((ids, output))
+        };
+        let of = |talk: &Talk| talk.exchanges.iter().filter_map(&mut next).collect();
         Ok(talks.iter().map(of).collect())
     }
 }
@@ -159,17 +178,18 @@ impl Sample {
         &mut self,
         talk: &Talk,
         lengths: Vec<Counted>,
-        sampling: &Sampling<'_>,
+        limits: &Limits,
     ) -> Result<(), StepError> {
         self.looked_at += 1;
         let mut turns = Vec::new();
         for (number, (exchange, (ids, output))) in (0..).zip(talk.exchanges.iter().zip(lengths)) {
-            match sampling.limits.fit(count(ids.len()), output) {
+            match limits.fit(count(ids.len()), output) {
                 Fit::Short => self.short += 1,
                 Fit::Long => self.long += 1,
                 Fit::Fits => turns.push(Turn {
                     number,
                     said: exchange.said.clone(),
+                    images: Arc::clone(&exchange.images),
                     ids,
                     // Answers without a token are not asked for.
                     output: NonZeroU32::new(output).unwrap_or(NonZeroU32::MIN),
@@ -295,49 +315,14 @@ impl Turn {
         let prompt = Prompt::Text(self.said.clone());
         Request {
             cacheable_tokens: Some(cacheable),
+            images: self.images.iter().map(|image| image.name.clone()).collect(),
             ..Request::new(id, prompt, count(self.ids.len()), self.output)
         }
     }
 }
 
-fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, StepError> {
-    let encoded = tokenizer.encode(text);
-    encoded.map_err(|e| StepError::new(e.to_string()))
-}
-
 fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
-}
-
-/// Does the same to each of `all`, on as many threads as there are processors; what it makes of them is
-/// in their order.
-fn on_all_processors<T: Sync, U: Send>(
-    all: &[T],
-    each: impl Fn(&T) -> Result<U, StepError> + Sync,
-) -> Result<Vec<U>, StepError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(one) = all.get(at) else { return done };
-            done.push((at, each(one)));
-        }
-    };
-    let mut done = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.min(all.len()))
-            .map(|_| scope.spawn(work))
-            .collect();
-        let mut done = Vec::with_capacity(all.len());
-        for thread in threads {
-            let part = thread.join();
-            done.extend(part.map_err(|_| StepError::new("a thread that tokenises has failed"))?);
-        }
-        Ok::<_, StepError>(done)
-    })?;
-    done.sort_unstable_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, made)| made).collect()
 }
 
 #[cfg(test)]
@@ -351,6 +336,7 @@ mod tests {
         let exchange = |(said, answered): &(usize, usize)| Exchange {
             said: words(*said, if name == "a" { "baba" } else { "babe" }),
             answered: words(*answered, "babi"),
+            images: Arc::default(),
         };
         Talk {
             name: name.to_owned(),
@@ -368,9 +354,9 @@ mod tests {
         limits: Limits,
         cycles: bool,
     ) -> Result<Sample, StepError> {
-        let tokenizer = Tokenizer::of_words(500).unwrap();
-        let sampling = Sampling {
-            tokenizer: &tokenizer,
+        let tokenizer = embedded_server::tokenizer::Tokenizer::of_words(500).unwrap();
+        let mut sampling = Sampling {
+            counter: Counter::of(tokenizer),
             wanted: n(wanted),
             limits,
             output: None,

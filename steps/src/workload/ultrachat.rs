@@ -1,11 +1,11 @@
 //! `workload.ultrachat`: conversations of UltraChat, by the rules of the hierarchical cache's client.
 
 use super::OUTPUT;
-use super::prompts::load_tokenizer;
 use super::published::{Making, check_output};
 use super::records::{Damaged, Whole, read};
 use super::sharegpt::{Turns, pairs};
 use super::talks::{Exchange, Limits, Sample, Sampling, Talk};
+use super::tokens::Counter;
 use crate::kinds::Model;
 use engine::options::Parser;
 use engine::source::Place;
@@ -93,12 +93,12 @@ impl WorkloadUltrachat {
 #[async_trait::async_trait]
 impl Step for WorkloadUltrachat {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let tokenizer = load_tokenizer(&context.path(&self.model)?)?;
+        let counter = Counter::load(&context.path(&self.model)?)?;
         context.doing("reading conversations");
         let (talks, whole) = self.talks(&context.path(&self.source)?)?;
         let making = Making {
             sampling: Sampling {
-                tokenizer: &tokenizer,
+                counter,
                 wanted: self.conversations,
                 limits: Limits {
                     least_input: 4,

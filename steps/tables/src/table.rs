@@ -110,6 +110,18 @@ impl Table {
         }
     }
 
+    /// Signed integers of a column.
+    ///
+    /// # Errors
+    ///
+    /// As [`Table::u64s`].
+    pub fn i64s(&self, name: &str) -> Result<&[Option<i64>], TableError> {
+        match self.column(name)? {
+            Column::I64(values) => Ok(values),
+            other => Err(wrong_kind(name, other, "signed integers")),
+        }
+    }
+
     /// Numbers of a column of floats.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ def has_python() -> bool:
     return False
 
 
-def unusable() -> str | None:
+def unusable(needs_numa: bool) -> str | None:
     """Why the engines cannot run here, if they cannot."""
     if platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc":
         return "they are built for Linux on x86-64 with glibc"
@@ -51,7 +51,7 @@ def unusable() -> str | None:
         return "their packages are locked for Python 3.11"
     if not shutil.which("cc"):
         return "there is no C compiler"
-    if not ctypes.util.find_library("numa"):
+    if needs_numa and not ctypes.util.find_library("numa"):
         return "vLLM needs libnuma (apt-get install libnuma1)"
     if os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") < MEMORY:
         return f"they need {MEMORY >> 30} GiB of memory"
@@ -81,10 +81,10 @@ def fetch() -> None:
         (aside / "bin").rename(to)
 
 
-def main() -> None:
-    why = unusable()
+def main(which: str = "SGLang and vLLM", needs_numa: bool = True) -> None:
+    why = unusable(needs_numa)
     if why:
-        sys.exit(f"SGLang and vLLM cannot run here: {why}")
+        sys.exit(f"{which} cannot run here: {why}")
     if not (folder() / "uv").is_file():
         if "--check" in sys.argv:
             sys.exit(f"no {folder() / 'uv'}")
@@ -92,7 +92,7 @@ def main() -> None:
             fetch()
         except (OSError, subprocess.SubprocessError) as error:
             sys.exit(f"not fetched: {error}")
-        print("their tests install SGLang and vLLM when they first run, which takes minutes")
+        print(f"tests install {which} when they first run, which takes minutes")
     print(folder())
 
 

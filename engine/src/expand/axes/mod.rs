@@ -11,7 +11,7 @@ use crate::point::{Coordinate, Point, PointKey};
 use crate::source::Place;
 use crate::step::AxisValue;
 use crate::value::{Kind, Table, Value};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use unit::{Row, Unit, combine};
 
@@ -58,6 +58,17 @@ impl Axes {
     /// Returns the names in the plan's order.
     pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.names.iter()
+    }
+
+    /// Returns the texts among the values of an axis, each once.
+    pub(super) fn texts(&self, axis: &str) -> Vec<String> {
+        let rows = self.units.iter().flat_map(|unit| &unit.rows);
+        let values = rows.chain(&self.include).flatten();
+        let texts = values.filter_map(|c| match &c.kind {
+            Kind::Text(text) if *c.axis == *axis => Some(text.clone()),
+            _ => None,
+        });
+        texts.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Every combination of the axes' values that is not excluded, and those that are included.

@@ -5,14 +5,12 @@
 use super::config::read_bounded;
 use super::mapped;
 use memmap2::Mmap;
+use models::{INDEX_FILE, SINGLE_FILE};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-const SINGLE_FILE: &str = "model.safetensors";
-const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// Whether a folder holds a checkpoint.
 pub(crate) fn has_weights(folder: &Path) -> bool {

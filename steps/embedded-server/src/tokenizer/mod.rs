@@ -104,6 +104,12 @@ impl Tokenizer {
         self.vocab_size
     }
 
+    /// Whether texts are looked up word by word, which takes about as long as reading them.
+    #[must_use]
+    pub fn is_word_table(&self) -> bool {
+        self.words.is_some()
+    }
+
     /// Ids of control tokens, ascending.
     #[must_use]
     pub fn special_ids(&self) -> &[u32] {

@@ -5,6 +5,7 @@ mod client;
 mod faults;
 mod fixture;
 mod generation;
+mod images;
 mod life;
 mod made_up_time;
 mod observing;

@@ -9,6 +9,7 @@
 mod definitions;
 mod distribution;
 mod latency;
+mod moments;
 mod rates;
 mod series;
 mod steady;
@@ -22,6 +23,7 @@ use crate::{Record, RunInfo};
 pub use breakdown::{Breakdown, By, Part};
 pub use definitions::{Better, Definition};
 pub use distribution::{Distribution, Summary};
+pub use moments::{Moment, moments};
 pub use rates::{Counts, SloResults, Throughput, Window, WindowKind};
 pub use series::Second;
 

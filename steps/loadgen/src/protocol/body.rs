@@ -7,10 +7,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{OutputLength, Prompt, Protocol, Request, Target};
+use super::shown::{Messages, Said, Shown};
+use crate::{Images, OutputLength, Prompt, Protocol, Request, Target};
 
 /// Keys of a body that the load generator decides.
-pub(crate) const RESERVED: [&str; 7] = [
+pub(crate) const RESERVED: [&str; 8] = [
+    "image_data",
     "input_ids",
     "messages",
     "model",
@@ -24,16 +26,28 @@ pub(crate) const RESERVED: [&str; 7] = [
 const RETURN_TOKEN_IDS: &str = "return_token_ids";
 
 /// The body that asks `request` of `target`, streaming and with usage at the end.
-pub(crate) fn render(target: &Target, request: &Request) -> Bytes {
-    Bytes::from(with_prompt(target, request, &request.prompt))
+pub(crate) fn render(target: &Target, request: &Request, images: &Images) -> Bytes {
+    // Most have none: their prompts need not be copied.
+    let is_as_it_is = request.images.is_empty()
+        && !matches!(
+            (&request.prompt, target.protocol),
+            (Prompt::Text(_), Protocol::Chat)
+        );
+    Bytes::from(match is_as_it_is {
+        true => with_prompt(target, request, &request.prompt, &[]),
+        false => {
+            let said = Said::of(target, request, images);
+            with_prompt(target, request, &said.prompt, &said.images)
+        }
+    })
 }
 
 /// The same for a turn whose prompt stands behind what was said before, or to which the turns that
 /// follow will: its answer is wanted in the form of the prompt.
-pub(crate) fn render_turn(target: &Target, request: &Request, prompt: &Prompt) -> Bytes {
-    let mut body = with_prompt(target, request, prompt);
+pub(crate) fn render_turn(target: &Target, request: &Request, said: &Said) -> Bytes {
+    let mut body = with_prompt(target, request, &said.prompt, &said.images);
     let asks_for_ids = target.protocol == Protocol::Completions
-        && matches!(prompt, Prompt::Tokens(_))
+        && matches!(said.prompt, Prompt::Tokens(_))
         && !target.extra.contains_key(RETURN_TOKEN_IDS);
     if asks_for_ids {
         // Behind the other fields: the body is an object that has some.
@@ -43,7 +57,7 @@ pub(crate) fn render_turn(target: &Target, request: &Request, prompt: &Prompt) -
     Bytes::from(body)
 }
 
-fn with_prompt(target: &Target, request: &Request, prompt: &Prompt) -> Vec<u8> {
+fn with_prompt(target: &Target, request: &Request, prompt: &Prompt, images: &[Shown]) -> Vec<u8> {
     let key = match (target.protocol, prompt) {
         (Protocol::Completions, _) => "prompt",
         (Protocol::Chat, _) => "messages",
@@ -52,13 +66,16 @@ fn with_prompt(target: &Target, request: &Request, prompt: &Prompt) -> Vec<u8> {
         (Protocol::Triton, _) => "text_input",
     };
     let mut body = format!("{{\"{key}\":").into_bytes();
-    match (prompt, target.protocol) {
-        (Prompt::Text(text), Protocol::Chat) => {
-            append(&mut body, &[json!({ "role": "user", "content": text })]);
-        }
-        (Prompt::Text(text), _) => append(&mut body, text),
-        (Prompt::Tokens(ids), _) => append(&mut body, ids),
-        (Prompt::Messages(messages), _) => append(&mut body, messages),
+    body.reserve(images.iter().map(|shown| shown.address.len() + 64).sum());
+    match prompt {
+        Prompt::Text(text) => append(&mut body, text),
+        Prompt::Tokens(ids) => append(&mut body, ids),
+        Prompt::Messages(messages) => append(&mut body, &Messages { messages, images }),
+    }
+    if target.protocol == Protocol::Sglang && !images.is_empty() {
+        body.extend_from_slice(b",\"image_data\":");
+        let addresses: Vec<&str> = images.iter().map(|shown| &*shown.address).collect();
+        append(&mut body, &addresses);
     }
     // The other fields are never none: `stream` cannot be removed. So `{` makes way for `,`.
     let rest = body.len();
@@ -141,7 +158,7 @@ mod tests {
 
     fn rendered(protocol: Protocol, prompt: Prompt, extra: Value) -> Value {
         let (target, request) = asked(protocol, prompt, extra);
-        serde_json::from_slice(&render(&target, &request)).unwrap()
+        serde_json::from_slice(&render(&target, &request, &Images::default())).unwrap()
     }
 
     fn asked(protocol: Protocol, prompt: Prompt, extra: Value) -> (Target, Request) {
@@ -159,7 +176,11 @@ mod tests {
     fn a_turn_of_token_ids_asks_for_those_of_its_answer() {
         let body = |protocol, prompt: Prompt, extra| -> Value {
             let (target, request) = asked(protocol, Prompt::Text("x".into()), extra);
-            serde_json::from_slice(&render_turn(&target, &request, &prompt)).unwrap()
+            let said = Said {
+                prompt,
+                images: Vec::new(),
+            };
+            serde_json::from_slice(&render_turn(&target, &request, &said)).unwrap()
         };
         let ids = Prompt::Tokens(vec![1, 2, 3]);
         let asks = body(Protocol::Completions, ids.clone(), json!({}));
@@ -191,7 +212,8 @@ mod tests {
             ..crate::Slo::default()
         });
         let told = |target: &Target| {
-            let body: Value = serde_json::from_slice(&render(target, &request)).unwrap();
+            let body: Value =
+                serde_json::from_slice(&render(target, &request, &Images::default())).unwrap();
             body.get("slo").cloned()
         };
         assert_eq!(told(&target), None);
@@ -216,6 +238,70 @@ mod tests {
             body["messages"],
             json!([{ "role": "user", "content": "a \"b\"\n" }])
         );
+    }
+
+    /// A body, with what stands for its images.
+    fn showing(protocol: Protocol, prompt: Prompt) -> String {
+        let (target, mut request) = asked(protocol, prompt, json!({}));
+        request.images = vec![
+            "https://h/a.png".into(),
+            "data:image/png;base64,AA==".into(),
+        ];
+        let workload = crate::Workload::new(vec![request.clone()]).unwrap();
+        let images = workload.images(1 << 10).unwrap();
+        String::from_utf8(render(&target, &request, &images).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_chat_message_shows_images_before_it_says_something() {
+        let parts = concat!(
+            r#"{"type":"image_url","image_url":{"url":"https://h/a.png"}},"#,
+            r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}},"#,
+        );
+        let rest = concat!(
+            r#","model":"m","stream":true,"stream_options":{"include_usage":true},"#,
+            r#""max_tokens":7,"temperature":0.0,"ignore_eos":true}"#
+        );
+        let body = showing(Protocol::Chat, Prompt::Text("who?".into()));
+        let text = r#"{"type":"text","text":"who?"}"#;
+        let message = format!(r#"{{"role":"user","content":[{parts}{text}]}}"#);
+        assert_eq!(body, format!(r#"{{"messages":[{message}]{rest}"#));
+        // Among messages it is the last of the user's, and what it says may be parts already.
+        let messages = vec![
+            json!({"role": "user", "content": "a"}),
+            json!({"role": "user", "content": [{"type": "text", "text": "who?"}]}),
+            json!({"role": "assistant", "content": "b"}),
+        ];
+        let body = showing(Protocol::Chat, Prompt::Messages(messages));
+        let expected = format!(
+            r#"{{"messages":[{{"role":"user","content":"a"}},{message},{{"role":"assistant","content":"b"}}]{rest}"#
+        );
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn sglang_s_own_protocol_has_marks_in_the_text_and_images_beside_it() {
+        let body = showing(Protocol::Sglang, Prompt::Text("who?".into()));
+        let expected = concat!(
+            r#"{"text":"<image><image>who?","image_data":["https://h/a.png","data:image/png;base64,AA=="],"#,
+            r#""stream":true,"sampling_params":{"max_new_tokens":7,"temperature":0.0,"ignore_eos":true}}"#
+        );
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn other_protocols_refuse_images_and_say_which_take_them() {
+        for protocol in [Protocol::Completions, Protocol::Triton] {
+            let (_, mut request) = asked(protocol, Prompt::Text("x".into()), json!({}));
+            assert!(protocol.accepts(&request, "m").is_ok());
+            request.images = vec!["data:x".into()];
+            let error = protocol.accepts(&request, "m").unwrap_err().to_string();
+            let expected = format!(
+                "request `a` has a prompt of text with images, which the {} protocol cannot send; help: use the chat or the sglang protocol",
+                protocol.name()
+            );
+            assert_eq!(error, expected);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod answer;
 mod body;
 mod chunk;
 mod decoder;
+mod shown;
 mod template;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::{PlanError, Prompt, Request};
 pub(crate) use answer::Answer;
 pub(crate) use body::{RESERVED, render, render_turn};
 pub(crate) use decoder::{Decoder, Fault, excerpt};
+pub(crate) use shown::Said;
 
 /// How to talk to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +24,10 @@ pub(crate) use decoder::{Decoder, Fault, excerpt};
 pub enum Protocol {
     /// OpenAI's completions: a prompt of text or of token ids.
     Completions,
-    /// OpenAI's chat completions: messages; a text prompt becomes one user message.
+    /// OpenAI's chat completions: messages, also with images; a text prompt becomes one user message.
     Chat,
-    /// SGLang's own `/generate`: a prompt of text or of token ids; it counts the tokens of every
-    /// event.
+    /// SGLang's own `/generate`: a prompt of text, also with images, or of token ids; it counts the
+    /// tokens of every event.
     Sglang,
     /// The `generate_stream` of TensorRT-LLM behind Triton: a prompt of text. It tells no counts
     /// and no reason why an answer ended.
@@ -65,6 +67,11 @@ impl Protocol {
         matches!(self, Self::Completions | Self::Chat)
     }
 
+    /// Whether a prompt can have images.
+    fn shows_images(self) -> bool {
+        matches!(self, Self::Chat | Self::Sglang)
+    }
+
     /// Whether `request` can be sent to a server of `model`.
     pub(crate) fn accepts(self, request: &Request, model: &str) -> Result<(), PlanError> {
         if let Some(asked) = &request.model
@@ -75,6 +82,14 @@ impl Protocol {
                 id: request.id.clone(),
                 model: asked.clone(),
                 protocol: self.name(),
+            });
+        }
+        if !request.images.is_empty() && !self.shows_images() {
+            return Err(PlanError::Unsendable {
+                id: request.id.clone(),
+                prompt: "text with images",
+                protocol: self.name(),
+                help: "use the chat or the sglang protocol",
             });
         }
         let (prompt, help) = match (self, &request.prompt) {

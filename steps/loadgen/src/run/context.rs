@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{cap::Cap, gauge::Gauge, histories::Histories};
 use crate::{
-    Outcome, Record, Request, RunPlan, Stop,
+    Images, Outcome, Record, Request, RunPlan, Stop,
     client::Wire,
     clock::Clock,
     protocol::{Answer, Fault, render},
@@ -15,6 +15,8 @@ use crate::{
 /// Shared by all threads of a run.
 pub(super) struct Context {
     pub(super) plan: RunPlan,
+    /// The images of the workload, as they are sent.
+    pub(super) images: Images,
     pub(super) wire: Wire,
     pub(super) clock: Clock,
     pub(super) gauge: Gauge,
@@ -53,15 +55,17 @@ impl Context {
     }
 
     pub(super) fn render(&self, position: u64) -> Bytes {
-        render(&self.plan.target, self.request(position))
+        render(&self.plan.target, self.request(position), &self.images)
     }
 
     /// The body of a request when it is sent.
     pub(super) fn render_job(&self, job: Job) -> Bytes {
         match &self.histories {
-            Some(histories) => {
-                histories.render(&self.plan, job.conversation, self.request(job.request))
-            }
+            Some(histories) => histories.render(
+                (&self.plan, &self.images),
+                job.conversation,
+                self.request(job.request),
+            ),
             None => self.render(job.request),
         }
     }
@@ -77,7 +81,8 @@ impl Context {
         let Some(histories) = &self.histories else {
             return Ok(());
         };
-        histories.add(&self.plan, job, self.request(job.request), record, answer)
+        let sent = (&self.plan, &self.images);
+        histories.add(sent, job, self.request(job.request), record, answer)
     }
 
     /// The number of the next request of the run; `None` when there have been as many as it has.

@@ -1,7 +1,7 @@
 //! What was said in each conversation so far, where turns stand behind it.
 //!
 //! A history is in the form of the prompts: the server is given back exactly what it was asked and
-//! what it answered. Kept while a conversation has turns left, and bounded over all of them.
+//! what it answered. Of images it points at what was encoded before the run. Kept while a conversation has turns left, and bounded over all of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::context::Job;
-use crate::protocol::{Answer, render_turn};
-use crate::{Outcome, Prompt, Protocol, Record, Request, RunPlan};
+use crate::protocol::{Answer, Said, render_turn};
+use crate::{Images, Outcome, Prompt, Record, Request, RunPlan};
 
 /// The histories of all conversations of a run.
 pub(super) struct Histories {
@@ -24,7 +24,7 @@ pub(super) struct Histories {
 
 /// What was said in one conversation before the turn that is under way.
 struct History {
-    said: Prompt,
+    said: Said,
     tokens: u32,
     bytes: u64,
 }
@@ -48,16 +48,22 @@ impl Histories {
     }
 
     /// The body of a turn, behind everything that was said before it.
-    pub(super) fn render(&self, plan: &RunPlan, conversation: usize, turn: &Request) -> Bytes {
-        let mut prompt = own(plan.target.protocol, turn);
+    pub(super) fn render(
+        &self,
+        (plan, images): (&RunPlan, &Images),
+        conversation: usize,
+        turn: &Request,
+    ) -> Bytes {
+        let mut said = Said::of(&plan.target, turn, images);
         if let Some(history) = self
             .of_conversation(conversation)
             .as_ref()
             .filter(|_| turn.continues)
         {
-            prompt = joined(history.said.clone(), prompt);
+            let own = std::mem::replace(&mut said, history.said.clone());
+            said.push(own);
         }
-        render_turn(&plan.target, turn, &prompt)
+        render_turn(&plan.target, turn, &said)
     }
 
     /// In which form an answer is to be kept.
@@ -82,7 +88,7 @@ impl Histories {
     /// cannot go on, if it cannot.
     pub(super) fn add(
         &self,
-        plan: &RunPlan,
+        (plan, images): (&RunPlan, &Images),
         job: Job,
         turn: &Request,
         record: &Record,
@@ -95,15 +101,19 @@ impl Histories {
         if self.last.get(job.conversation) == Some(&job.request) {
             return Ok(());
         }
-        let own = own(plan.target.protocol, turn);
-        let answer = in_form_of(&own, said(answer, record)?);
-        let mut bytes = size(&own) + size(&answer);
+        let own = Said::of(&plan.target, turn, images);
+        let answer = in_form_of(&own.prompt, answered(answer, record)?);
+        let mut bytes = size(&own.prompt) + size(&answer);
         let mut said = own;
         if let Some(before) = before.filter(|_| turn.continues) {
             bytes += before.bytes;
-            said = joined(before.said, said);
+            let own = std::mem::replace(&mut said, before.said);
+            said.push(own);
         }
-        let said = joined(said, answer);
+        said.push(Said {
+            prompt: answer,
+            images: Vec::new(),
+        });
         let limit = plan.limits.histories;
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > limit {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -127,27 +137,6 @@ impl Histories {
     }
 }
 
-/// What a turn itself says, in the form in which histories are kept.
-fn own(protocol: Protocol, turn: &Request) -> Prompt {
-    match (&turn.prompt, protocol) {
-        (Prompt::Text(text), Protocol::Chat) => {
-            Prompt::Messages(vec![json!({ "role": "user", "content": text })])
-        }
-        (prompt, _) => prompt.clone(),
-    }
-}
-
-/// A prompt behind what was said; both are of one form, which the workload has made sure of.
-fn joined(mut said: Prompt, prompt: Prompt) -> Prompt {
-    match (&mut said, prompt) {
-        (Prompt::Text(before), Prompt::Text(text)) => before.push_str(&text),
-        (Prompt::Tokens(before), Prompt::Tokens(ids)) => before.extend(ids),
-        (Prompt::Messages(before), Prompt::Messages(messages)) => before.extend(messages),
-        (_, prompt) => said = prompt,
-    }
-    said
-}
-
 /// An answer in the form of the prompt that it answers.
 fn in_form_of(prompt: &Prompt, answer: Prompt) -> Prompt {
     match (prompt, answer) {
@@ -159,7 +148,7 @@ fn in_form_of(prompt: &Prompt, answer: Prompt) -> Prompt {
 }
 
 /// The answer of a turn that was completed.
-fn said(answer: Answer, record: &Record) -> Result<Prompt, String> {
+fn answered(answer: Answer, record: &Record) -> Result<Prompt, String> {
     let turn = record.turn;
     match (record.outcome, answer) {
         (Outcome::Completed, Answer::Text(text)) => Ok(Prompt::Text(text)),

@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{
-    EventTime, Load, OutputLength, PlanError, Protocol, Record, Reuse, RunPlan, Stop, client::Wire,
-    clock::Clock,
+    EventTime, Images, Load, OutputLength, PlanError, Protocol, Record, Reuse, RunPlan, Stop,
+    client::Wire, clock::Clock,
 };
 
 pub use lane::{OfflineServer, Piece, Told};
@@ -105,6 +105,12 @@ pub struct RunInfo {
     /// Arrivals that found no conversation ready, and passed unused.
     #[serde(default)]
     pub unused_arrivals: u64,
+    /// Different images that were shown.
+    #[serde(default)]
+    pub images: u64,
+    /// Bytes of memory that they took, encoded once before the load.
+    #[serde(default)]
+    pub image_bytes: u64,
     /// Whether time was made up, and the server in the same process: then the client has added
     /// nothing, and instants are exact.
     #[serde(default)]
@@ -224,7 +230,9 @@ pub async fn run_offline(
 
 async fn context(plan: RunPlan, prefix: &str, lead: Duration) -> Result<Arc<Context>, PlanError> {
     let wire = Wire::new(&plan, prefix).await?;
+    let images = encoded(&plan).await?;
     Ok(Arc::new(Context {
+        images,
         wire,
         clock: Clock::starting_in(lead),
         gauge: Gauge::default(),
@@ -236,6 +244,17 @@ async fn context(plan: RunPlan, prefix: &str, lead: Duration) -> Result<Arc<Cont
         exhausted: AtomicBool::new(false),
         plan,
     }))
+}
+
+/// The images of the workload as they are sent. Encoding them may take a while, and nothing waits for it
+/// once the clock runs.
+async fn encoded(plan: &RunPlan) -> Result<Images, PlanError> {
+    let (workload, limit) = (Arc::clone(&plan.workload), plan.limits.images);
+    let encode = tokio::task::spawn_blocking(move || workload.images(limit));
+    match encode.await {
+        Ok(images) => Ok(images?),
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
 }
 
 /// What the names of a run's requests begin with: told by the clock, which no two runs of a machine
@@ -295,6 +314,8 @@ fn describe(
         in_flight_area_ns: context.gauge.area(),
         in_flight_peak: context.gauge.peak(),
         unused_arrivals: context.gauge.unused.get(),
+        images: context.images.len() as u64,
+        image_bytes: context.images.bytes(),
         is_offline: false,
     }
 }

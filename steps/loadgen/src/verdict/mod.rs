@@ -63,6 +63,8 @@ pub enum Check {
     Causality,
     /// What the server applied of what it was asked for.
     Applied,
+    /// What the server counted beyond what its answers have.
+    ServerCounts,
 }
 
 /// One reason not to trust a result fully.

@@ -1,11 +1,14 @@
 //! What is asked: requests, one JSON object per line, one line per turn.
 //!
+//! Images lie beside the file, in a folder with it, see [`Workload::write`].
+//!
 //! Knows the file format and its rules; when a request is sent is decided elsewhere, and so is
 //! how its prompt is put on the wire. A turn of a conversation is a line that carries its whole
 //! history, or, with `continues`, what is said next alone: then the answers that were given before
 //! are part of what is sent.
 
 mod conversations;
+mod images;
 mod prefixes;
 mod request;
 
@@ -16,6 +19,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use images::shown_in;
+pub use images::{ImageError, Images, image_name};
 pub use prefixes::Prefixes;
 pub use request::{Prompt, Request};
 
@@ -51,6 +56,14 @@ pub enum WorkloadError {
         /// What was found and what was expected.
         problem: String,
     },
+    /// An image that requests show cannot be used.
+    #[error("request `{id}`: {source}")]
+    Image {
+        /// The first request that shows it.
+        id: String,
+        /// What is wrong with it.
+        source: ImageError,
+    },
     /// There is nothing to send.
     #[error("the workload has no requests; help: write one JSON object per line")]
     Empty,
@@ -60,7 +73,12 @@ pub enum WorkloadError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     requests: Vec<Request>,
+    /// The folder in which images lie, where some are files.
+    folder: Option<PathBuf>,
 }
+
+/// The file with the requests in the folder of a workload that has images.
+const LINES: &str = "workload.jsonl";
 
 impl Workload {
     /// Takes requests in sending order.
@@ -85,15 +103,38 @@ impl Workload {
         if requests.is_empty() {
             return Err(WorkloadError::Empty);
         }
-        Ok(Self { requests })
+        Ok(Self {
+            requests,
+            folder: None,
+        })
     }
 
-    /// Reads a JSONL file; blank lines are skipped.
+    /// The same images' files, and other requests that show some of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workload::new`].
+    pub fn with_requests(&self, requests: Vec<Request>) -> Result<Self, WorkloadError> {
+        Ok(Self::new(requests)?.beside(self.folder.clone().unwrap_or_default()))
+    }
+
+    /// Says in which folder images lie that are files.
+    #[must_use]
+    pub fn beside(mut self, folder: PathBuf) -> Self {
+        self.folder = images::has_files(&self.requests).then_some(folder);
+        self
+    }
+
+    /// Reads a JSONL file, or a folder with one as [`Workload::write`] leaves it; blank lines are skipped.
+    /// Images are only named: [`Workload::images`] reads them.
     ///
     /// # Errors
     ///
     /// [`WorkloadError::Io`] names the file, [`WorkloadError::Line`] the file and the line.
     pub fn read(path: &Path) -> Result<Self, WorkloadError> {
+        let folder = path.is_dir().then_some(path);
+        let inside = path.join(LINES);
+        let path = folder.map_or(path, |_| inside.as_path());
         let io = |source| WorkloadError::Io {
             path: path.into(),
             source,
@@ -130,15 +171,39 @@ impl Workload {
         if let Some((index, problem)) = conversations::broken(&requests) {
             return Err(bad(lines[index], problem));
         }
-        Self::new(requests)
+        let shows_file = |request: &Request| images::has_files(std::slice::from_ref(request));
+        match (folder, requests.iter().position(shows_file)) {
+            (None, Some(index)) => Err(bad(lines[index], images::NEED_A_FOLDER.to_owned())),
+            (folder, _) => Ok(Self::new(requests)?.beside(folder.unwrap_or(path).to_owned())),
+        }
     }
 
-    /// Writes the workload as JSONL, replacing `path`.
+    /// Writes the workload as JSONL, replacing `path`. Where images are files `path` becomes a folder: the
+    /// requests in `workload.jsonl`, and each image once, in `images`, named by its digest.
     ///
     /// # Errors
     ///
-    /// [`WorkloadError::Io`] names the file.
+    /// [`WorkloadError::Io`] names the file, [`WorkloadError::Image`] the request and the image.
     pub fn write(&self, path: &Path) -> Result<(), WorkloadError> {
+        match &self.folder {
+            None => self.write_lines(path),
+            Some(folder) => {
+                let requests = images::copied(&self.requests, folder, path)?;
+                Self::new(requests)?.write_lines(&path.join(LINES))
+            }
+        }
+    }
+
+    /// Reads and encodes all images as they are sent; each is held once. `limit` bounds their bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkloadError::Image`].
+    pub fn images(&self, limit: u64) -> Result<Images, WorkloadError> {
+        Images::read(&self.requests, self.folder.as_deref(), limit)
+    }
+
+    fn write_lines(&self, path: &Path) -> Result<(), WorkloadError> {
         let io = |source| WorkloadError::Io {
             path: path.into(),
             source,

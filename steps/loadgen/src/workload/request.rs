@@ -5,6 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::images;
 use crate::Slo;
 
 /// The prompt of one request; in the file, the one of the keys `text`, `input_ids` and
@@ -39,6 +40,9 @@ pub struct Request {
     pub model: Option<String>,
     /// What is asked.
     pub prompt: Prompt,
+    /// Images that stand before the text of the prompt, or, among messages, before that of the last one
+    /// of role `user`: files beside the workload by relative names, or addresses (`https:`, `data:`).
+    pub images: Vec<String>,
     /// Prompt length in tokens, as the model's tokenizer counts.
     pub input_tokens: u32,
     /// How many of these a prefix cache without limits holds already when requests are sent in the
@@ -73,6 +77,8 @@ struct Line {
     input_ids: Option<Vec<u32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     messages: Option<Vec<Value>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    images: Vec<String>,
     input_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cacheable_tokens: Option<u32>,
@@ -113,6 +119,7 @@ impl TryFrom<Line> for Request {
             arrival: arrival.transpose()?,
             model: line.model,
             prompt,
+            images: line.images,
             input_tokens: line.input_tokens.ok_or("missing `input_tokens`")?,
             cacheable_tokens: line.cacheable_tokens,
             output_tokens: line.output_tokens.ok_or("missing `output_tokens`")?,
@@ -132,6 +139,7 @@ impl From<Request> for Line {
             continues: request.continues,
             arrival: request.arrival.map(|arrival| arrival.as_secs_f64()),
             model: request.model,
+            images: request.images,
             input_tokens: Some(request.input_tokens),
             cacheable_tokens: request.cacheable_tokens,
             output_tokens: Some(request.output_tokens),
@@ -160,6 +168,7 @@ impl Request {
             arrival: None,
             model: None,
             prompt,
+            images: Vec::new(),
             input_tokens,
             cacheable_tokens: None,
             output_tokens,
@@ -181,6 +190,7 @@ impl Request {
         if self.continues && self.conversation.is_none() {
             return Err("`continues` without a `conversation` to continue".into());
         }
+        images::check(self)?;
         match &self.prompt {
             Prompt::Tokens(ids) if ids.len() != self.input_tokens as usize => Err(format!(
                 "`input_tokens` is {} but `input_ids` has {} entries",

@@ -117,6 +117,8 @@ fn info(protocol: Protocol) -> RunInfo {
         in_flight_area_ns: 0,
         in_flight_peak: 0,
         unused_arrivals: 0,
+        images: 0,
+        image_bytes: 0,
         is_offline: false,
     }
 }

@@ -8,11 +8,12 @@ mod paths;
 
 pub use lists::decoder_layers;
 pub(crate) use lists::{LAYER_KEYS, LayerList, layer_lists};
-pub use paths::{known_keys, look_up};
+pub use paths::known_keys;
 
 use crate::fields::short;
 use crate::shapes::newly_impossible;
 use crate::{Architecture, Inventory, Problem};
+use paths::look_up;
 use serde_json::{Map, Number, Value};
 use std::collections::BTreeMap;
 
@@ -87,8 +88,9 @@ pub struct Derived {
 ///
 /// # Errors
 /// Every conflict between changes, every value that cannot be scaled, every shape that is
-/// impossible afterwards and was not in `base`. Unknown keys are not among them: [`Changes::unknown`] finds those first,
-/// and they are passed over here.
+/// impossible afterwards and was not in `base`, and two names of its architecture that became two
+/// architectures. Unknown keys are not among them: [`Changes::unknown`] finds those first, and they
+/// are passed over here.
 pub fn derive(base: &Map<String, Value>, changes: &Changes<'_>) -> Result<Derived, Vec<Problem>> {
     let mut problems = conflicts(changes);
     let mut config = base.clone();
@@ -123,12 +125,14 @@ pub fn derive(base: &Map<String, Value>, changes: &Changes<'_>) -> Result<Derive
     }
 }
 
-/// Finds what keeps the weights of `config` from being known although its architecture and those of
-/// `base` are: a key that was removed or became something else. Weights may be quantised in ways
-/// that are not known.
+/// Finds what keeps the weights of `config` from being known although those of `base` are: a key
+/// that was removed or became something else, or two names of its architecture that contradict each
+/// other. An architecture whose weights are not known may be meant, and so may ways to quantise them.
 fn lost(base: &Map<String, Value>, config: &Map<String, Value>) -> Option<Problem> {
-    Architecture::of(config).ok()?;
     Inventory::of(&shallow(base)).ok()?;
+    if let Err(problem) = Architecture::of(config) {
+        return (problem.keys.len() > 1).then_some(problem);
+    }
     let problem = Inventory::of(&shallow(config)).err()?;
     (problem.keys != ["quantization_config"]).then_some(problem)
 }
@@ -414,6 +418,9 @@ mod tests {
         let set = json!({"attention_bias": "yes"});
         let message = "`attention_bias` is `\"yes\"`, expected true or false";
         assert_eq!(told(&Change::new(set, &[], &[])), Err(message.to_owned()));
+        let named = json!({"+architectures": ["LlamaForCausalLM"]});
+        let message = "`architectures` begins with `LlamaForCausalLM`, but `model_type` is `qwen2`";
+        assert_eq!(told(&Change::new(named, &[], &[])), Err(message.to_owned()));
         for fine in [
             json!({"model_type": "of my own", "num_key_value_heads": 7}),
             json!({"+quantization_config": {"quant_method": "awq"}}),

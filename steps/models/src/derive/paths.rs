@@ -1,11 +1,11 @@
 //! Dotted keys in a configuration.
 
 use crate::Problem;
+use crate::fields::short;
 use serde_json::{Map, Value};
 
 /// Returns what lies under a dotted key, nulls included.
-#[must_use]
-pub fn look_up<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+pub(super) fn look_up<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     if let Some(value) = config.get(key) {
         return Some(value);
     }
@@ -28,6 +28,16 @@ pub fn known_keys(config: &Map<String, Value>) -> Vec<String> {
 
 /// Puts a value under a dotted key; objects on the way are made.
 pub(super) fn put(config: &mut Map<String, Value>, key: &str, value: Value) -> Result<(), Problem> {
+    put_within(config, "", key, value)
+}
+
+/// Puts a value under what is left of a key behind `above`, where `config` lies.
+fn put_within(
+    config: &mut Map<String, Value>,
+    above: &str,
+    key: &str,
+    value: Value,
+) -> Result<(), Problem> {
     let (first, rest) = match key.split_once('.') {
         Some(parts) if !config.contains_key(key) => parts,
         _ => {
@@ -42,11 +52,13 @@ pub(super) fn put(config: &mut Map<String, Value>, key: &str, value: Value) -> R
         *inner = Value::Object(Map::new());
     }
     match inner {
-        Value::Object(inner) => put(inner, rest, value),
+        Value::Object(inner) => put_within(inner, &format!("{above}{first}."), rest, value),
         other => {
-            let message = format!("`{first}` is `{other}`, so that `{key}` cannot lie in it");
+            let (first, key) = (format!("{above}{first}"), format!("{above}{key}"));
+            let found = short(other);
+            let message = format!("`{first}` is `{found}`, so that `{key}` cannot lie in it");
             let help = format!("set `{first}` as a whole");
-            Err(Problem::new([key, &format!("+{key}")], message, help))
+            Err(Problem::new([&key, &format!("+{key}")], message, help))
         }
     }
 }
@@ -60,5 +72,28 @@ pub(super) fn remove(config: &mut Map<String, Value>, key: &str) {
         && let Some(Value::Object(inner)) = config.get_mut(first)
     {
         remove(inner, rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_cannot_lie_in_a_value_is_told_by_its_whole_key() {
+        let Value::Object(mut config) = json!({"text_config": {"rope": {"factor": 2}}}) else {
+            panic!("an object")
+        };
+        put(&mut config, "text_config.rope.type", json!("yarn")).unwrap();
+        assert_eq!(config["text_config"]["rope"]["type"], json!("yarn"));
+        let problem = put(&mut config, "text_config.rope.factor.x", json!(1)).unwrap_err();
+        let key = "text_config.rope.factor.x";
+        assert_eq!(problem.keys, [key.to_owned(), format!("+{key}")]);
+        assert_eq!(
+            problem.message,
+            "`text_config.rope.factor` is `2`, so that `text_config.rope.factor.x` cannot lie in it"
+        );
+        assert_eq!(problem.help, "set `text_config.rope.factor` as a whole");
     }
 }

@@ -1,7 +1,8 @@
 //! GPT-2, and GPT-3 as far as it is public: the same layout with other figures.
 //!
 //! Names as in `openai-community/gpt2`: no prefix, matrices `[in, out]`, the head is the embedding
-//! and not stored unless the configuration says otherwise. Masks, which some files of GPT-2 hold, are no weights and not listed.
+//! and not stored unless the configuration says otherwise. Masks, which some files of GPT-2 hold, are
+//! no weights and not listed.
 
 use super::Builder;
 use crate::fields::Fields;

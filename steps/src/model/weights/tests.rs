@@ -3,6 +3,7 @@
 use super::*;
 use embedded_server::model::{LoadFormat, ModelConfig, Weights};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 struct Folders(tempfile::TempDir);
@@ -96,6 +97,112 @@ fn the_configuration_says_what_the_weights_are() {
     folders.make(&half).unwrap();
     assert!(!folders.config().contains_key("quantization_config"));
     assert_eq!(folders.config()["torch_dtype"], json!("float16"));
+}
+
+/// Types of the tensors in the headers of the files that were written.
+fn written_types(folders: &Folders) -> BTreeSet<String> {
+    let bytes = std::fs::read(folders.path("out/model.safetensors")).unwrap();
+    let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap();
+    let header: Map<String, Value> = serde_json::from_slice(&rest[..length]).unwrap();
+    let tensors = header
+        .values()
+        .filter_map(|tensor| tensor["dtype"].as_str());
+    tensors.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_of_the_type_is_set_and_the_present_one_decides_what_is_written() {
+    let mut both = small("llama");
+    both["dtype"] = json!("float32");
+    let mut old = small("llama");
+    old["text_config"] = json!({"dtype": "float32", "hidden_size": 8});
+    let mut none = small("llama");
+    none.as_object_mut().unwrap().remove("torch_dtype");
+    for (config, dtype, types, keys) in [
+        (
+            &both,
+            WeightsDtype::Config,
+            "F32",
+            json!(["float32", "bfloat16", null]),
+        ),
+        (
+            &both,
+            WeightsDtype::F16,
+            "F16",
+            json!(["float16", "float16", null]),
+        ),
+        (
+            &both,
+            WeightsDtype::Bf16,
+            "BF16",
+            json!(["bfloat16", "bfloat16", null]),
+        ),
+        (
+            &old,
+            WeightsDtype::F16,
+            "F16",
+            json!([null, "float16", "float16"]),
+        ),
+        (
+            &none,
+            WeightsDtype::F32,
+            "F32",
+            json!([null, "float32", null]),
+        ),
+        (
+            &none,
+            WeightsDtype::Config,
+            "BF16",
+            json!([null, null, null]),
+        ),
+    ] {
+        let folders = Folders::new(config);
+        folders.make(&ModelWeights { dtype, ..step() }).unwrap();
+        assert_eq!(written_types(&folders), BTreeSet::from([types.to_owned()]));
+        let told = Value::Object(folders.config());
+        let inner = &told["text_config"]["dtype"];
+        assert_eq!(json!([told["dtype"], told["torch_dtype"], inner]), keys);
+    }
+}
+
+#[test]
+fn shapes_that_no_model_can_have_get_no_weights() {
+    let mut config = small("llama");
+    config["num_key_value_heads"] = json!(3);
+    let folders = Folders::new(&config);
+    let error = folders.make(&step()).unwrap_err();
+    let message = "`num_attention_heads` is 4, which `num_key_value_heads`, 3, does not divide";
+    assert_eq!(error.message, message);
+    assert_eq!(std::fs::read_dir(folders.path("out")).unwrap().count(), 0);
+}
+
+#[test]
+fn files_come_before_the_weights_that_take_long() {
+    let folders = Folders::new(&small("llama"));
+    std::fs::write(folders.path("model/tokenizer.json"), "x").unwrap();
+    // Somebody's file is in the way.
+    std::fs::write(folders.path("out/tokenizer.json"), "y").unwrap();
+    let error = folders.make(&step()).unwrap_err();
+    assert!(error.message.starts_with("could not link `"), "{error}");
+    assert!(!folders.path("out/model.safetensors").exists());
+}
+
+/// READMEs of configurations that ship say so of these, and of no other.
+#[test]
+fn the_embedded_server_runs_the_models_of_which_it_is_said() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model_conf");
+    for entry in std::fs::read_dir(&shipped).unwrap().flatten() {
+        let readme = files::read_text(&entry.path().join("README.md")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let config: Value = files::read_json(&entry.path().join("config_full.json")).unwrap();
+        files::write_json(&folder.path().join("config.json"), &config).unwrap();
+        let runs = ModelConfig::from_dir(folder.path()).is_ok();
+        let says = readme
+            .replace('\n', " ")
+            .contains("`server.embedded` runs it");
+        assert_eq!(says, runs, "{}", entry.path().display());
+    }
 }
 
 #[test]

@@ -3,23 +3,24 @@
 
 use crate::http::{self, Peer};
 use serde_json::{Map, Value};
+use telemetry::exposition::{self, Limits};
 
 /// A place where a server tells something of itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
     /// JSON at this path.
     Json(&'static str),
-    /// The labels of this series among its metrics.
+    /// The labels of this series among its metrics, where it tells them.
     Labels(&'static str),
     /// What `/v1/models` says of the model.
     Models,
 }
 
-/// Everything that the sources tell, of those that answer; earlier ones win.
-pub(super) async fn told(server: Peer<'_>, sources: &[Source]) -> Value {
+/// Everything that the sources tell, of those that answer; earlier ones win. Its metrics are at `metrics`.
+pub(super) async fn told(server: Peer<'_>, sources: &[Source], metrics: &str) -> Value {
     let mut all = Map::new();
     for source in sources {
-        for (name, value) in source.read(server).await {
+        for (name, value) in source.read(server, metrics).await {
             all.entry(name).or_insert(value);
         }
     }
@@ -27,10 +28,10 @@ pub(super) async fn told(server: Peer<'_>, sources: &[Source]) -> Value {
 }
 
 impl Source {
-    async fn read(self, server: Peer<'_>) -> Map<String, Value> {
+    async fn read(self, server: Peer<'_>, metrics: &str) -> Map<String, Value> {
         let body = match self {
             Self::Labels(series) => {
-                let text = http::get_text(server, "/metrics").await;
+                let text = http::get_text(server, metrics).await;
                 return text.map_or_else(|_| Map::new(), |(_, text)| labels(&text, series));
             }
             Self::Json(path) => json(server, path).await,
@@ -53,17 +54,10 @@ async fn json(server: Peer<'_>, path: &str) -> Option<Value> {
 
 /// The labels of a series by their names, as text.
 fn labels(text: &str, series: &str) -> Map<String, Value> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix(series));
-    let labels = lines.find_map(|rest| rest.strip_prefix('{')?.rsplit_once('}'));
-    let Some((labels, _)) = labels else {
-        return Map::new();
-    };
-    let pairs = labels.split("\",").filter_map(|pair| {
-        let (name, value) = pair.split_once("=\"")?;
-        let value = value.trim_end_matches('"');
-        Some((name.trim().to_owned(), value.into()))
-    });
-    pairs.collect()
+    let found = exposition::read(text, &[series].into(), &Limits::default());
+    let first = found.ok().and_then(|found| found.series.into_iter().next());
+    let labels = first.into_iter().flat_map(|series| series.labels);
+    labels.map(|(name, value)| (name, value.into())).collect()
 }
 
 #[cfg(test)]

@@ -19,6 +19,27 @@ pub(super) enum Form {
     Bare,
     /// `--flag` if it is true, `--no-flag` if not.
     Switch,
+    /// No flag: it stands in the server's file of options.
+    InFile,
+}
+
+/// How a server writes the names of its flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// `--page-size`.
+    Kebab,
+    /// `--page_size`.
+    Snake,
+}
+
+impl Spelling {
+    /// The flag of a name in `snake_case` or `kebab-case`.
+    pub(super) fn flag(self, name: &str) -> String {
+        match self {
+            Self::Kebab => format!("--{}", name.replace('_', "-")),
+            Self::Snake => format!("--{}", name.replace('-', "_")),
+        }
+    }
 }
 
 /// An option that is given to a server.
@@ -49,14 +70,19 @@ impl Given {
         }
     }
 
+    /// Whether a flag, however it is written, is this option's.
+    pub(super) fn is_called(&self, flag: &str) -> bool {
+        flag.replace('-', "_") == self.name
+    }
+
     /// The words of the command line.
-    pub(super) fn words(&self) -> Vec<String> {
-        let name = self.name.replace('_', "-");
+    pub(super) fn words(&self, spelling: Spelling) -> Vec<String> {
+        let flag = spelling.flag(self.name);
         match (self.form, self.value.as_bool()) {
-            (Form::Bare | Form::Switch, Some(true)) => vec![format!("--{name}")],
-            (Form::Switch, _) => vec![format!("--no-{name}")],
-            (Form::Bare, _) => Vec::new(),
-            (Form::Valued, _) => vec![format!("--{name}"), text(&self.value)],
+            (Form::Bare | Form::Switch, Some(true)) => vec![flag],
+            (Form::Switch, _) => vec![flag.replacen("--", "--no-", 1)],
+            (Form::Bare | Form::InFile, _) => Vec::new(),
+            (Form::Valued, _) => vec![flag, text(&self.value)],
         }
     }
 }
@@ -81,6 +107,34 @@ pub(super) fn asked(given: &[Given], arguments: &Arguments) -> Vec<Asked> {
         })
     });
     options.chain(plain).collect()
+}
+
+/// What is asked for by name, for questions about it.
+pub(super) struct Asking<'a>(pub(super) &'a [Asked]);
+
+impl Asking<'_> {
+    /// What is asked for under one of these names.
+    pub(super) fn value(&self, names: &[&str]) -> Option<&Value> {
+        let found = self
+            .0
+            .iter()
+            .find(|asked| names.contains(&asked.name.as_str()));
+        found.map(|asked| &asked.value)
+    }
+
+    /// Whether something is switched on.
+    pub(super) fn is_on(&self, name: &str) -> bool {
+        self.value(&[name]).and_then(Value::as_bool) == Some(true)
+    }
+
+    /// The product of numbers by their names, of those that are asked for; nothing if none is.
+    pub(super) fn product(&self, factors: &[&[&str]]) -> Option<u32> {
+        let numbers = factors
+            .iter()
+            .filter_map(|names| self.value(names)?.as_u64());
+        let product = numbers.reduce(u64::saturating_mul)?;
+        Some(u32::try_from(product).unwrap_or(u32::MAX))
+    }
 }
 
 /// What stands in the plan itself. References may hold secrets, and lists mean something else to each
@@ -172,11 +226,30 @@ mod tests {
 
     #[test]
     fn options_become_the_flags_of_their_form() {
-        let words: Vec<String> = given().iter().flat_map(Given::words).collect();
+        let words = given().into_iter().flat_map(|g| g.words(Spelling::Kebab));
+        let words: Vec<String> = words.collect();
         let expected = "--page-size 16 --dtype bfloat16 --no-enable-prefix-caching";
         assert_eq!(words.join(" "), expected);
+        let words = given()[0].words(Spelling::Snake);
+        assert_eq!(words, ["--page_size", "16"]);
         let on = Given::on("disable_radix_cache", true, Form::Bare);
-        assert_eq!(on.words(), ["--disable-radix-cache"]);
+        assert_eq!(on.words(Spelling::Kebab), ["--disable-radix-cache"]);
+        let filed = Given::on("enable_block_reuse", true, Form::InFile);
+        assert_eq!(filed.words(Spelling::Snake), [""; 0]);
+    }
+
+    #[test]
+    fn numbers_are_multiplied_by_whatever_they_are_called() {
+        let given = [
+            Given::valued("tp_size", Some(8)),
+            Given::valued("pp_size", Some(2)),
+        ];
+        let given: Vec<Given> = given.into_iter().flatten().collect();
+        let asked = asked(&given, &Arguments::default());
+        let asking = Asking(&asked);
+        let factors: [&[&str]; 3] = [&["tp", "tp_size"], &["pp_size"], &["dp_size"]];
+        assert_eq!(asking.product(&factors), Some(16));
+        assert_eq!(asking.product(&factors[2..]), None);
     }
 
     #[test]

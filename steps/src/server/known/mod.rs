@@ -7,27 +7,38 @@
 
 mod applied;
 mod asked;
+mod llama_cpp;
+mod lmdeploy;
+mod ranks;
+mod served;
 mod sglang;
 mod token;
+mod transformers;
+mod trtllm;
 mod vllm;
 
+pub(crate) use llama_cpp::ServerLlamaCpp;
+pub(crate) use lmdeploy::ServerLmdeploy;
 pub(crate) use sglang::ServerSglang;
+pub(crate) use transformers::{LOG, ServerTransformers};
+pub(crate) use trtllm::ServerTrtllm;
 pub(crate) use vllm::ServerVllm;
 
-use super::{child_environment, flags, port};
+use super::{child_environment, port};
 use crate::http::{self, Peer};
 use crate::kinds::{Model, PythonEnvironment};
-use crate::python;
+use crate::{files, python};
 use applied::Source;
-use asked::{Asked, Given, asked, differences};
+use asked::{Asked, Asking, Given, Spelling, asked, differences};
 use engine::options::Parser;
-use engine::process::Supervisor;
+use engine::process::{ProcessSpec, Supervisor};
 use engine::service::{Endpoint, Launch, LaunchContext, Probe};
-use engine::step::{StepContext, StepError};
+use engine::step::{Resolved, StepContext, StepError};
 use engine::types::{Arguments, Artifact, Text};
 use engine::value::{Kind, Table};
+use ranks::{Follower, Rank, Ranks};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Stands for the port in `command`, `args` and `env`.
 const PORT: &str = "{port}";
@@ -35,8 +46,8 @@ const PORT: &str = "{port}";
 pub(crate) const ASKED: &str = "asked";
 /// The fact that says what was not applied; absent where everything was.
 pub(crate) const DIFFERENCES: &str = "differences";
-/// The fact that names where counters are told.
-pub(crate) const METRICS: &str = "metrics";
+/// The fact that says where rank 0 is, of a rank that serves nothing.
+const MASTER: &str = "master";
 /// Facts that such a server brings besides `url`.
 const FACTS: &[&str] = &["port", "model", "version", "environment"];
 
@@ -62,14 +73,71 @@ struct Nature {
     program: &'static [&'static str],
     /// What stands before the model's folder, if anything does.
     model_flag: &'static [&'static str],
+    /// The flags that say where it listens: address and port.
+    address: [&'static str; 2],
+    /// How it writes the names of its flags.
+    spelling: Spelling,
     /// What a launch needs of variables; those of the plan win.
     variables: &'static [(&'static str, &'static str)],
-    /// Where it tells its version, and where in the answer.
+    /// Where it tells its version, and where in the answer; both empty of one that does not tell it.
     version: (&'static str, &'static str),
+    /// Where it tells its metrics.
+    metrics: &'static str,
     /// Where it tells what it applied.
     applied: &'static [Source],
     /// Names of flags, and what it calls the same when it tells them.
     aliases: &'static [(&'static str, &'static str)],
+    /// Flags under which others are told by another name: the flag, and the pair of names.
+    moved: &'static [(&'static str, (&'static str, &'static str))],
+    /// The option that lets it keep prefixes, of one that cannot empty its cache between samples.
+    keeps_by: Option<&'static str>,
+    /// When a rank that serves nothing counts as ready, of one that has ranks.
+    follower: Follower,
+}
+
+/// What most of them are; a kind names what it is.
+const USUAL: Nature = Nature {
+    name: "",
+    package: "",
+    program: &[],
+    model_flag: &[],
+    address: ["--host", "--port"],
+    spelling: Spelling::Kebab,
+    variables: &[],
+    version: ("", ""),
+    metrics: "/metrics",
+    applied: &[],
+    aliases: &[],
+    moved: &[],
+    keeps_by: None,
+    follower: Follower::Answers,
+};
+
+/// What a kind has beyond its flags.
+trait Beyond: Sync {
+    /// How it spreads over nodes, if it can.
+    fn ranks(&self) -> Option<Ranks<'_>> {
+        None
+    }
+
+    /// How many GPUs all of it uses, if what is asked for says that.
+    fn gpus(&self, _asking: &Asking<'_>) -> Option<u32> {
+        None
+    }
+
+    /// A file of options that it reads besides its flags, if it does.
+    fn options_file(&self, _resolved: &Resolved) -> Result<Option<OptionsFile>, StepError> {
+        Ok(None)
+    }
+}
+
+/// A file of options.
+struct OptionsFile {
+    /// The flag that names it.
+    flag: &'static str,
+    /// What it is called in the folder of the launch.
+    name: &'static str,
+    text: String,
 }
 
 /// Declares options of a server with those of all among them, and what a service of it does.
@@ -114,14 +182,16 @@ macro_rules! known_server {
             fn common(&self) -> super::Common<'_> {
                 super::Common {
                     nature: &$nature,
+                    beyond: self,
                     model: &self.model,
                     environment: self.environment.as_ref(),
                     command: &self.command,
                     port: self.port,
-                    given: self.given(),
+                    given: super::but_for(self.given(), &self.args),
                     args: &self.args,
                     env: &self.env,
                     inherit: &self.inherit,
+                    flush_cache: self.flush_cache,
                 }
             }
         }
@@ -144,7 +214,7 @@ macro_rules! known_server {
                 _: &engine::source::Place,
                 parser: &mut engine::options::Parser<'_>,
             ) {
-                super::check_arguments(table, $nature.name, parser);
+                self.common().check(table, parser);
             }
         }
 
@@ -152,6 +222,10 @@ macro_rules! known_server {
         impl engine::service::Service for $name {
             fn fixed_port(&self) -> Option<u16> {
                 self.port.filter(|port| *port != 0)
+            }
+
+            fn gpus(&self) -> Option<u32> {
+                self.common().gpus()
             }
 
             async fn prepare(
@@ -182,7 +256,7 @@ macro_rules! known_server {
             }
 
             fn health(&self) -> Option<String> {
-                Some(super::HEALTH.to_owned())
+                (!self.common().is_follower()).then(|| super::HEALTH.to_owned())
             }
 
             fn diagnose(&self, log: &str) -> Option<engine::logs::Diagnosis> {
@@ -193,7 +267,7 @@ macro_rules! known_server {
                 &self,
                 endpoint: &engine::service::Endpoint,
             ) -> Result<(), engine::step::StepError> {
-                match self.flush_cache {
+                match self.flush_cache && !self.common().is_follower() {
                     true => crate::server::flush_cache(endpoint).await,
                     false => Ok(()),
                 }
@@ -214,15 +288,24 @@ const HEALTH: &str = "/health";
 /// What every such server has.
 struct Common<'a> {
     nature: &'a Nature,
+    beyond: &'a dyn Beyond,
     model: &'a Artifact<Model>,
     environment: Option<&'a Artifact<PythonEnvironment>>,
     command: &'a [Text],
     port: Option<u16>,
-    /// Its own options, as they are given to it.
+    /// Its own options, as they are given to it, but for those whose flags are among `args`.
     given: Vec<Given>,
     args: &'a Arguments,
     env: &'a BTreeMap<String, Text>,
     inherit: &'a [String],
+    flush_cache: bool,
+}
+
+/// Options that no further flag takes the place of: an overlay that switches something on is not switched off by
+/// what the option is where a plan says nothing.
+fn but_for(given: Vec<Given>, args: &Arguments) -> Vec<Given> {
+    let is_among = |given: &Given| args.iter().any(|(key, _)| given.is_called(key));
+    given.into_iter().filter(|given| !is_among(given)).collect()
 }
 
 impl Common<'_> {
@@ -258,37 +341,150 @@ impl Common<'_> {
             .map(drop)
     }
 
+    /// Every rank that is launched here; most servers have none, and one process.
     fn launch(&self, context: &LaunchContext) -> Result<Launch, StepError> {
-        let port = port(self.port)?.to_string();
+        let own_port = port(self.port)?;
+        let ranks = self.beyond.ranks();
+        let here = ranks.map_or_else(|| Ok(Vec::new()), |ranks| ranks.here(self.args))?;
+        let mut facts = BTreeMap::from([("port".to_owned(), own_port.to_string())]);
+        if let ([one], true) = (here.as_slice(), self.is_follower()) {
+            facts.insert(MASTER.to_owned(), one.meets_at());
+        }
+        let environment = self.environment.map(|e| python::folder(&context.path(e)?));
+        let environment = environment.transpose()?;
+        let folder = environment.as_ref().map(|(folder, _)| folder.as_path());
+        let asked = serde_json::to_string(&self.asked())
+            .map_err(|e| StepError::because("could not write down what is asked for", e))?;
+        facts.insert(ASKED.to_owned(), asked);
+        let (argv, variables) = self.command_line(context, own_port, here.first(), folder)?;
+        let mut specs = vec![context.process(argv, variables, &context.folder)];
+        for rank in here.iter().skip(1) {
+            let (argv, variables) = self.command_line(context, port(None)?, Some(rank), folder)?;
+            specs.push(beside(context, rank, argv, variables));
+        }
+        facts.extend(self.of_environment(context, environment)?);
+        let endpoint = Endpoint::new(format!("http://127.0.0.1:{own_port}"), facts);
+        if specs.len() > 1 {
+            specs[0].label = format!("{} {}", context.node, here[0].name());
+            return Ok(Launch::Processes { specs, endpoint });
+        }
+        let spec = specs.remove(0);
+        Ok(Launch::Process { spec, endpoint })
+    }
+
+    /// What is known by the environment: which it is, and the version until the server tells it, if it does.
+    fn of_environment(
+        &self,
+        context: &LaunchContext,
+        environment: Option<(PathBuf, String)>,
+    ) -> Result<BTreeMap<String, String>, StepError> {
+        let (Some((_, lock)), Some(artifact)) = (environment, self.environment) else {
+            return Ok(BTreeMap::new());
+        };
+        let version = python::version_of(&context.path(artifact)?, self.nature.package);
+        let version = version.map(|version| ("version".to_owned(), version));
+        Ok([("environment".to_owned(), lock)]
+            .into_iter()
+            .chain(version)
+            .collect())
+    }
+
+    /// The command line of one process, and its variables.
+    fn command_line(
+        &self,
+        context: &LaunchContext,
+        port: u16,
+        rank: Option<&Rank>,
+        environment: Option<&Path>,
+    ) -> Result<(Vec<String>, BTreeMap<String, String>), StepError> {
+        let nature = self.nature;
+        let port = port.to_string();
         let fill = |text: &Text| {
             let text = StepContext::resolve_text(&context.resolved, text)?;
             Ok(text.replace(PORT, &port))
         };
-        let environment = self.environment.map(|e| python::folder(&context.path(e)?));
-        let environment = environment.transpose()?;
-        let folder = environment.as_ref().map(|(folder, _)| folder.as_path());
         let declared = self
             .env
             .iter()
             .map(|(name, value)| Ok((name.clone(), fill(value)?)))
             .collect::<Result<_, StepError>>()?;
-        let variables = self.variables(declared, folder);
-        let mut argv = self.program(folder, fill)?;
-        argv.extend(self.nature.model_flag.iter().map(|w| (*w).to_owned()));
+        let variables = self.variables(declared, environment);
+        let mut argv = self.program(environment, fill)?;
+        argv.extend(nature.model_flag.iter().map(|w| (*w).to_owned()));
         argv.push(context.path(self.model)?.display().to_string());
-        argv.extend(["--host", "127.0.0.1", "--port", &port].map(str::to_owned));
-        argv.extend(self.given.iter().flat_map(Given::words));
-        let flags = flags(self.args, &context.resolved)?;
+        let [host_flag, port_flag] = nature.address;
+        argv.extend([host_flag, "127.0.0.1", port_flag, &port].map(str::to_owned));
+        let given = self.given.iter();
+        argv.extend(given.flat_map(|given| given.words(nature.spelling)));
+        if let (Some(rank), Some(ranks)) = (rank, self.beyond.ranks()) {
+            argv.extend(rank.words(ranks.meeting));
+        }
+        if let Some(file) = self.beyond.options_file(&context.resolved)? {
+            let path = context.folder.join(file.name);
+            files::write(&path, &file.text)?;
+            argv.extend([file.flag.to_owned(), path.display().to_string()]);
+        }
+        let flags = self.further_flags(&context.resolved, rank.is_some())?;
         argv.extend(flags.into_iter().map(|flag| flag.replace(PORT, &port)));
-        let asked = serde_json::to_string(&asked(&self.given, self.args))
-            .map_err(|e| StepError::because("could not write down what is asked for", e))?;
-        let url = format!("http://127.0.0.1:{port}");
-        let mut facts = BTreeMap::from([("port".to_owned(), port), (ASKED.to_owned(), asked)]);
-        facts.extend(environment.map(|(_, lock)| ("environment".to_owned(), lock)));
-        Ok(Launch::Process {
-            spec: context.process(argv, variables, &context.folder),
-            endpoint: Endpoint::new(url, facts),
-        })
+        Ok((argv, variables))
+    }
+
+    /// The flags of `args`, but for what a rank's own words say.
+    fn further_flags(&self, resolved: &Resolved, has_rank: bool) -> Result<Vec<String>, StepError> {
+        let args = match has_rank {
+            true => self.args.without(ranks::is_of_ranks),
+            false => self.args.clone(),
+        };
+        let text = |text: &_| StepContext::resolve_text(resolved, text);
+        args.flags_as(|name| self.nature.spelling.flag(name), text)
+    }
+
+    /// Everything that it is asked for.
+    fn asked(&self) -> Vec<Asked> {
+        asked(&self.given, self.args)
+    }
+
+    /// The GPUs that are used on this machine, if what is asked for says how many.
+    fn gpus(&self) -> Option<u32> {
+        let all = self.beyond.gpus(&Asking(&self.asked()))?;
+        let (here, nodes) = match self.beyond.ranks() {
+            Some(ranks) => ranks.share(self.args),
+            None => (1, 1),
+        };
+        Some(all.div_ceil(nodes).saturating_mul(here).min(all))
+    }
+
+    /// Whether this is a rank that serves nothing.
+    fn is_follower(&self) -> bool {
+        let ranks = self.beyond.ranks();
+        ranks.is_some_and(|ranks| ranks.is_follower(self.args))
+    }
+
+    /// Reports what does not fit together.
+    fn check(&self, table: &Table, parser: &mut Parser<'_>) {
+        check_arguments(table, self.nature, parser);
+        if let Some(ranks) = self.beyond.ranks() {
+            ranks.check(table, self.args, parser);
+        }
+        let Some(option) = self.nature.keeps_by.filter(|_| self.flush_cache) else {
+            return;
+        };
+        if Asking(&self.asked()).is_on(option) {
+            let args = match table.get("args").map(|args| &args.kind) {
+                Some(Kind::Table(args)) => args.get(option),
+                _ => None,
+            };
+            let value = table.get(option).or(args);
+            if let Some(value) = value.or_else(|| table.get("args")) {
+                let message = format!(
+                    "{} cannot empty its cache between samples, and keeps prefixes",
+                    self.nature.name
+                );
+                let help =
+                    "write `flush_cache = false` if later samples may find what earlier ones left";
+                parser.wrong::<()>(&value.place, message, "would be kept", help);
+            }
+        }
     }
 
     /// The program and its first words.
@@ -349,9 +545,27 @@ impl Common<'_> {
     }
 }
 
+/// A rank beside the first: it has a folder of its own below that of the service.
+fn beside(
+    context: &LaunchContext,
+    rank: &Rank,
+    argv: Vec<String>,
+    variables: BTreeMap<String, String>,
+) -> ProcessSpec {
+    let (label, name) = (format!("{} {}", context.node, rank.name()), rank.name());
+    let folder = context.folder.join(name.replace(' ', "-"));
+    let mut spec = ProcessSpec::new(label, argv, variables, &context.folder, &folder);
+    spec.secrets.clone_from(&context.resolved.secrets);
+    spec
+}
+
 /// Asks whether the server generates, and then what it is and what it applied.
 async fn probe(nature: &Nature, endpoint: &Endpoint) -> Probe {
     let server = Peer::of(endpoint);
+    if let Some(master) = endpoint.facts.get(MASTER) {
+        let status = http::status(server, HEALTH);
+        return ranks::probe_follower(nature.follower, status, master).await;
+    }
     let mut facts = match http::probe(server, HEALTH).await {
         Probe::Ready(facts) => facts,
         other => return other,
@@ -362,38 +576,48 @@ async fn probe(nature: &Nature, endpoint: &Endpoint) -> Probe {
     }
     let told = |path| async move { http::get(server, path).await.ok().map(|answer| answer.body) };
     let (path, at) = nature.version;
-    let version = told(path).await;
+    let version = match path {
+        "" => None,
+        path => told(path).await,
+    };
     let version = version.as_ref().and_then(|v| v.pointer(at)?.as_str());
     facts.extend(version.map(|version| ("version".to_owned(), version.to_owned())));
-    let applied = applied::told(server, nature.applied).await;
+    let applied = applied::told(server, nature.applied, nature.metrics).await;
     let asked = endpoint.facts.get(ASKED);
     let asked: Vec<Asked> = asked
         .and_then(|asked| serde_json::from_str(asked).ok())
         .unwrap_or_default();
-    let found = differences(&asked, &applied, nature.aliases).join("; ");
+    let moved = nature.moved.iter();
+    let moved = moved
+        .filter(|(by, _)| Asking(&asked).is_on(by))
+        .map(|(_, names)| *names);
+    let aliases: Vec<_> = moved.chain(nature.aliases.iter().copied()).collect();
+    let found = differences(&asked, &applied, &aliases).join("; ");
     if !found.is_empty() {
         facts.insert(DIFFERENCES.to_owned(), found);
     }
-    if let Ok((200, text)) = http::get_text(server, "/metrics").await
-        && text.contains("# TYPE")
-    {
-        facts.insert(METRICS.to_owned(), "/metrics".to_owned());
-    }
+    facts.extend(super::metrics_at(server, nature.metrics).await);
     Probe::Ready(facts)
 }
 
 /// Reports arguments that repeat an option, or what a launch sets by itself.
-fn check_arguments(table: &Table, name: &str, parser: &mut Parser<'_>) {
+fn check_arguments(table: &Table, nature: &Nature, parser: &mut Parser<'_>) {
     const OWN: [&str; 4] = ["model_path", "model", "host", "port"];
     let Some(Kind::Table(args)) = table.get("args").map(|value| &value.kind) else {
         return;
     };
     for (key, _) in &args.entries {
         let flag = key.name.replace('-', "_");
-        if OWN.contains(&flag.as_str()) || table.get(&flag).is_some() {
-            let message = format!("`{}` is given to {name} already", key.name);
+        let is_address = nature
+            .address
+            .contains(&nature.spelling.flag(&flag).as_str());
+        if OWN.contains(&flag.as_str()) || is_address || table.get(&flag).is_some() {
+            let message = format!("`{}` is given to {} already", key.name, nature.name);
             let help = "remove it here, or beside `args`";
             parser.wrong::<()>(&key.place, message, "the same flag again", help);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,9 @@
 
 use super::LoadFormat;
 use super::applied::Source;
-use super::asked::{Form, Given};
-use super::{Nature, known_server};
+use super::asked::{Asking, Form, Given};
+use super::ranks::{Follower, Meeting, Ranks};
+use super::{Beyond, Nature, USUAL, known_server};
 use crate::server::{SchedulePolicy, WritePolicy};
 use engine::types::Positive;
 use std::num::NonZeroU32;
@@ -24,6 +25,11 @@ const SGLANG: Nature = Nature {
         // What was asked for stands under its own name; this is what the cache got.
         ("max_total_tokens", "max_total_num_tokens"),
     ],
+    // It takes this flag for an older word of `attn_dp_size`, and counts replicas as `dp_size` then.
+    moved: &[("enable_dp_attention", ("dp_size", "attn_dp_size"))],
+    // Ranks beside the first answer at `/health`, once they have loaded, and nowhere else.
+    follower: Follower::Answers,
+    ..USUAL
 };
 
 known_server! {
@@ -39,6 +45,12 @@ known_server! {
         max_total_tokens: Option<NonZeroU32>, in "tokens";
         /// Devices that share each layer.
         tp_size: Option<NonZeroU32>, in "devices";
+        /// Machines that share the model; `nnodes` among the arguments says the same.
+        nodes: NonZeroU32 = NonZeroU32::MIN, in "nodes";
+        /// The rank that this machine has, from 0; -1 launches all of them here.
+        node_rank: i64 = -1;
+        /// Where rank 0 is, `HOST` or `HOST:PORT`, the same for every rank; port 29501 if it names none.
+        master: String = String::new();
         /// Tokens per block of the key-value cache.
         page_size: Option<NonZeroU32>, in "tokens";
         /// Which waiting request goes next.
@@ -90,5 +102,31 @@ impl ServerSglang {
         ];
         let bare = bare.map(|(name, is_on)| Given::on(name, is_on, Form::Bare));
         valued.into_iter().flatten().chain(bare).collect()
+    }
+}
+
+impl Beyond for ServerSglang {
+    fn ranks(&self) -> Option<Ranks<'_>> {
+        Some(Ranks {
+            nodes: self.nodes,
+            node_rank: self.node_rank,
+            master: &self.master,
+            meeting: Meeting::DistInitAddr,
+        })
+    }
+
+    fn gpus(&self, asking: &Asking<'_>) -> Option<u32> {
+        let device = asking.value(&["device"]);
+        if device.is_some_and(|device| device != "cuda") {
+            return None;
+        }
+        let layers: &[&str] = &["tp_size", "tp", "tensor_parallel_size"];
+        let stages: &[&str] = &["pp_size", "pp", "pipeline_parallel_size"];
+        let replicas: &[&str] = &["dp_size", "dp", "data_parallel_size"];
+        // With attention in parallel over data, that is within the devices of `tp_size`.
+        match asking.is_on("enable_dp_attention") {
+            true => asking.product(&[layers, stages]),
+            false => asking.product(&[layers, stages, replicas]),
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! `server.vllm`: vLLM from an environment.
 
 use super::applied::Source;
-use super::asked::{Form, Given};
-use super::{LoadFormat, Nature, known_server};
+use super::asked::{Asking, Form, Given};
+use super::ranks::{Follower, Meeting, Ranks};
+use super::{Beyond, LoadFormat, Nature, USUAL, known_server};
 use engine::types::Positive;
 use std::num::NonZeroU32;
 
@@ -10,7 +11,6 @@ const VLLM: Nature = Nature {
     name: "vLLM",
     package: "vllm",
     program: &["vllm", "serve"],
-    model_flag: &[],
     // Without its developer mode it neither empties its cache nor tells what it applied.
     variables: &[("HF_HUB_OFFLINE", "1"), ("VLLM_SERVER_DEV_MODE", "1")],
     version: ("/version", "/version"),
@@ -21,6 +21,9 @@ const VLLM: Nature = Nature {
         Source::Models,
     ],
     aliases: &[("scheduling_policy", "policy")],
+    // Ranks beside the first have no server.
+    follower: Follower::MeetsTheFirst,
+    ..USUAL
 };
 
 engine::choices! {
@@ -44,6 +47,12 @@ known_server! {
         gpu_memory_utilization: Option<Positive>;
         /// Devices that share each layer.
         tensor_parallel_size: Option<NonZeroU32>, in "devices";
+        /// Machines that share the model; `nnodes` among the arguments says the same.
+        nodes: NonZeroU32 = NonZeroU32::MIN, in "nodes";
+        /// The rank that this machine has, from 0; -1 launches all of them here.
+        node_rank: i64 = -1;
+        /// Where rank 0 is, `HOST` or `HOST:PORT`, the same for every rank; port 29501 if it names none.
+        master: String = String::new();
         /// Tokens per block of the key-value cache.
         block_size: Option<NonZeroU32>, in "tokens";
         /// Which waiting request goes next.
@@ -88,5 +97,24 @@ impl ServerVllm {
         ];
         let on = on.map(|(name, is_on, form)| Given::on(name, is_on, form));
         valued.into_iter().flatten().chain(on).collect()
+    }
+}
+
+impl Beyond for ServerVllm {
+    fn ranks(&self) -> Option<Ranks<'_>> {
+        Some(Ranks {
+            nodes: self.nodes,
+            node_rank: self.node_rank,
+            master: &self.master,
+            meeting: Meeting::MasterAddr,
+        })
+    }
+
+    fn gpus(&self, asking: &Asking<'_>) -> Option<u32> {
+        asking.product(&[
+            &["tensor_parallel_size", "tp"],
+            &["pipeline_parallel_size", "pp"],
+            &["data_parallel_size", "dp"],
+        ])
     }
 }

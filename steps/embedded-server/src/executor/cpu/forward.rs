@@ -10,6 +10,7 @@ use super::host::HostMemory;
 use super::plan::{Limits, TokenRow, token_rows};
 use super::stopwatch::Stopwatch;
 use crate::executor::{Batch, BlockId, Direction, HostBlockId, Operation, SequenceChunk};
+use crate::images::embedded;
 use crate::kernels::{
     Attention, Isa, KeyValueShape, KeyValues, Span, Start, Workers, matmul, rms_norm, silu_times,
 };
@@ -149,10 +150,13 @@ impl ForwardPass {
         let hidden = &mut self.buffers.hidden;
         hidden.set_rows(n_rows);
         let (width, stride) = (hidden.width(), hidden.stride());
+        let vocab_size = weights.config().vocab_size;
         compute
             .workers
             .for_each_row(hidden.range_mut(0..n_rows), stride, |i, row| {
-                weights.embed(rows[i].token, &mut row[..width]);
+                // The batch was checked.
+                let token = embedded(rows[i].token, vocab_size).unwrap_or(0);
+                weights.embed(token, &mut row[..width]);
             });
     }
 

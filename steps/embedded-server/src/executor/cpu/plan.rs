@@ -3,6 +3,7 @@
 //! It reads block tables and positions. It computes nothing.
 
 use crate::executor::{Batch, BlockId, SequenceChunk, StepError};
+use crate::images::embedded;
 
 /// What a batch may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +49,7 @@ impl Limits {
         match chunk
             .tokens
             .iter()
-            .find(|token| **token as usize >= self.vocab_size)
+            .find(|token| embedded(**token, self.vocab_size).is_none())
         {
             Some(&id) => Err(StepError::TokenOutOfRange {
                 id,

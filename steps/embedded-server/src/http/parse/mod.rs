@@ -12,12 +12,11 @@ use serde::Deserialize;
 
 use super::error::ApiError;
 use super::fields::Fields;
-use crate::chat;
 use crate::engine::Request;
 use crate::scheduler::Door;
 use crate::tokenizer::{Detokenizer, StopStrings, TextStream, Tokenizer};
 use choosing::{AskedEnding, sampling, stop_strings};
-use prompt::{Prompts, messages, prompts};
+use prompt::{Prompts, chatted, generated, prompts};
 
 /// What requests are checked against.
 #[derive(Debug, Clone)]
@@ -27,6 +26,8 @@ pub(crate) struct Served {
     pub(crate) door: Door,
     /// Ids that the model embeds.
     pub(crate) vocab_size: usize,
+    /// Tokens that an image stands for, if there may be any.
+    pub(crate) image_tokens: Option<usize>,
 }
 
 /// Which of the routes was asked.
@@ -97,11 +98,8 @@ pub(super) fn parse(
     let stop = stop_strings(&mut fields)?;
     let Prompts { ids, is_list } = match route {
         Route::Completion => prompts(&mut fields, &["prompt"], served)?,
-        Route::Generate => prompts(&mut fields, &["input_ids", "text"], served)?,
-        Route::Chat => Prompts {
-            ids: vec![chat::render(&served.tokenizer, &messages(&mut fields)?)?],
-            is_list: false,
-        },
+        Route::Generate => generated(&mut fields, served)?,
+        Route::Chat => chatted(&mut fields, served)?,
     };
     let ending = AskedEnding::take(&mut fields, route)?;
     let objective = objective(&mut fields)?;

@@ -17,6 +17,7 @@ fn served() -> Served {
         tokenizer: Arc::new(word_tokenizer(300)),
         door: Door::new(100, shape),
         vocab_size: 300,
+        image_tokens: None,
     }
 }
 

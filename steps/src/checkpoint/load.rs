@@ -1,0 +1,341 @@
+//! `checkpoint.load`: how long checkpoints take from storage into memory.
+
+use super::rounds::{Keeping, Order, Rounds, Source};
+use super::state::StateChoice;
+use super::told::Told;
+use super::{blocking, failure};
+use crate::files;
+use crate::kinds::{Measured, Model, ReplicaSet};
+use checkpoints::loader::{Effort, Way};
+use checkpoints::{Contents, Replicas};
+use engine::options::Parser;
+use engine::source::Place;
+use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
+use engine::types::{Artifact, Positive, Samples};
+use engine::value::Table;
+use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+
+engine::choices! {
+    /// Who loads.
+    pub enum LoaderChoice {
+        /// Maps files and touches every page: what is loaded lies in the page cache, and no byte is moved if it
+        /// was there.
+        Mmap = "mmap",
+        /// Maps files and copies from there.
+        MmapCopy = "mmap_copy",
+        /// Reads through the page cache.
+        Buffered = "buffered",
+        /// Reads past the page cache, by threads that each take the next block.
+        Direct = "direct",
+        /// Reads past the page cache by `io_uring`, one thread with several blocks under way. Where the kernel does
+        /// not have it, `direct` takes its place and the result says so.
+        IoUring = "io_uring",
+    }
+}
+
+engine::choices! {
+    /// Which replica a round loads.
+    pub enum OrderChoice {
+        /// Each once, in an order by chance.
+        Random = "random",
+        /// The first in every round, and once before anything is timed.
+        Cached = "cached",
+    }
+}
+
+engine::choices! {
+    /// What memory a load finds.
+    pub enum MemoryChoice {
+        /// Large pages that are there already, as a server that loads models again and again has them.
+        PoolReady = "pool_ready",
+        /// None: the load takes it from the system, as a program does that loads once.
+        FirstTouch = "first_touch",
+    }
+}
+
+engine::choices! {
+    /// Where a checkpoint is kept.
+    pub enum ModeChoice {
+        /// Whole, as its files have it; tensors are used where they lie.
+        Resident = "resident",
+        /// A few blocks that go round; from there tensors are copied to a destination, beside the reading.
+        Ring = "ring",
+    }
+}
+
+engine::options! {
+    /// Options of `checkpoint.load`.
+    pub struct CheckpointLoad {
+        /// Folders with checkpoints, of either format.
+        checkpoints: Vec<Artifact<Model>> = Vec::new();
+        /// Replicas of checkpoints, see `checkpoint.replicate`.
+        replicas: Vec<Artifact<ReplicaSet>> = Vec::new();
+        /// Who loads: in each round every one of them loads every checkpoint once, in an order by chance.
+        loaders: Vec<LoaderChoice>;
+        /// How many rounds.
+        rounds: NonZeroU32 = NonZeroU32::new(7).unwrap_or(NonZeroU32::MIN);
+        /// Which replica a round loads.
+        order: OrderChoice = OrderChoice::Random;
+        /// What is in memory when a load begins. It is brought about and looked at before each load; where it
+        /// is not so, the sample is invalid.
+        state: StateChoice = StateChoice::GuestCold;
+        /// What memory a load finds.
+        memory: MemoryChoice = MemoryChoice::PoolReady;
+        /// Where a checkpoint is kept.
+        mode: ModeChoice = ModeChoice::Resident;
+        /// Memory of the pool, in which what was not used for longest makes room; as much as the largest
+        /// checkpoint needs if absent, or all of them with `state = "host_pool"`.
+        pool: Option<Positive>, in "GB";
+        /// The most that one read asks for.
+        block: NonZeroU32 = NonZeroU32::new(16).unwrap_or(NonZeroU32::MIN), in "MiB";
+        /// Threads that read; `io_uring` has one.
+        threads: NonZeroU32 = NonZeroU32::new(4).unwrap_or(NonZeroU32::MIN);
+        /// Blocks that `io_uring` has under way at once.
+        depth: NonZeroU32 = NonZeroU32::new(8).unwrap_or(NonZeroU32::MIN), in "blocks";
+        /// Blocks that go round with `mode = "ring"`.
+        ring: NonZeroU32 = NonZeroU32::new(32).unwrap_or(NonZeroU32::MIN), in "blocks";
+        /// Whether every tensor of the first round is held to the files, read once more outside of the time.
+        check: bool = true;
+        /// The loader to which others are held, round by round: `speedup`.
+        baseline: Option<LoaderChoice>;
+        /// What the storage can do, see `storage.ceiling`.
+        ceiling: Option<Samples<Measured>>;
+        /// Starts the random orders; the sample's index is added.
+        seed: u64 = 42;
+    }
+}
+
+impl From<LoaderChoice> for Way {
+    fn from(choice: LoaderChoice) -> Self {
+        match choice {
+            LoaderChoice::Mmap => Way::Mmap,
+            LoaderChoice::MmapCopy => Way::MmapCopy,
+            LoaderChoice::Buffered => Way::Buffered,
+            LoaderChoice::Direct => Way::Direct,
+            LoaderChoice::IoUring => Way::IoUring,
+        }
+    }
+}
+
+impl StepType for CheckpointLoad {
+    const NAME: &'static str = "checkpoint.load";
+    const KIND: StepKind = StepKind::Measure;
+    const VERSION: u32 = 1;
+    const SUMMARY: &'static str = "Measures how long checkpoints take into host memory, stage by stage, from a cache state that is verified.";
+
+    fn outputs() -> &'static [OutputSpec] {
+        &[OutputSpec {
+            name: "result",
+            file: "result.json",
+            kind: "result",
+            doc: "One row for each load: its stages, rate, processor time and memory.",
+        }]
+    }
+
+    fn identity(&self) -> Vec<(String, String)> {
+        vec![("loader".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]
+    }
+
+    fn check(&self, table: &Table, place: &Place, parser: &mut Parser<'_>) {
+        let at = |option: &str| table.get(option).map_or(place, |v| &v.place).clone();
+        if self.checkpoints.is_empty() && self.replicas.is_empty() {
+            let help = "give `checkpoints` or `replicas`";
+            parser.wrong::<()>(
+                place,
+                "there is no checkpoint to load",
+                "nothing to load",
+                help,
+            );
+        }
+        if self.loaders.is_empty() {
+            let help = "write `loaders = [\"direct\"]`, or more of them";
+            parser.wrong::<()>(&at("loaders"), "there is no loader", "nobody to load", help);
+        }
+        if let Some(baseline) = self.baseline
+            && !self.loaders.contains(&baseline)
+        {
+            let message = format!("`{}` is none of the loaders", baseline.word());
+            parser.wrong::<()>(
+                &at("baseline"),
+                message,
+                "not measured",
+                "add it to `loaders`",
+            );
+        }
+        for (is_wrong, option, message, help) in self.impossible() {
+            if is_wrong {
+                parser.wrong::<()>(&at(option), message, "not possible", help);
+            }
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Step for CheckpointLoad {
+    async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
+        let rounds = tokio::task::block_in_place(|| self.rounds(context))?;
+        let ceiling = self.ceiling(context)?;
+        let total = rounds.loads();
+        let done = blocking(context, "loading", total, move |go_on| {
+            let outcome = rounds.perform(go_on)?;
+            Ok((rounds, outcome))
+        });
+        let (rounds, outcome) = done.await?;
+        let told = Told {
+            rounds: &rounds,
+            outcome: &outcome,
+            baseline: self.baseline.map(Way::from),
+            ceiling,
+        };
+        files::write_json(&context.output("result.json"), &told.result(self.target()))?;
+        let figures = told.figures();
+        Ok(StepReport {
+            summary: Some(crate::figures::line(&figures)),
+            verdict: Some(told.verdict()),
+            figures,
+        })
+    }
+}
+
+impl CheckpointLoad {
+    /// What cannot be together: whether it is, at which option, what is wrong and what mends it.
+    fn impossible(&self) -> [(bool, &'static str, &'static str, &'static str); 5] {
+        let maps = self.loaders.contains(&LoaderChoice::Mmap);
+        let (ring, pool) = (
+            self.mode == ModeChoice::Ring,
+            self.state == StateChoice::HostPool,
+        );
+        let fresh = self.memory == MemoryChoice::FirstTouch;
+        [
+            (
+                ring && pool,
+                "mode",
+                "what lies in the pool goes through no ring",
+                "leave `mode` out",
+            ),
+            (
+                ring && fresh,
+                "memory",
+                "a ring is memory that is there before",
+                "leave `memory` out",
+            ),
+            (
+                pool && fresh,
+                "memory",
+                "a pool is memory that is there before",
+                "leave `memory` out",
+            ),
+            (
+                maps && ring,
+                "mode",
+                "`mmap` reads into no blocks",
+                "take `mmap_copy`",
+            ),
+            (
+                maps && pool,
+                "state",
+                "`mmap` reads into no pool",
+                "take `mmap_copy`",
+            ),
+        ]
+    }
+
+    fn rounds(&self, context: &StepContext) -> Result<Rounds, StepError> {
+        let sources = self.sources(context)?;
+        let room = |source: &Source| {
+            // Each file begins at a multiple of what direct reads need.
+            source.contents.file_bytes() + source.contents.files.len() as u64 * (64 << 10)
+        };
+        let rooms = sources.iter().map(room);
+        let needed = match self.state {
+            StateChoice::HostPool => rooms.sum(),
+            StateChoice::GuestCold | StateChoice::PageCache => rooms.max().unwrap_or(0),
+        };
+        let pool = self.pool.map_or(needed, |pool| (pool.0 * 1e9) as u64);
+        let keeping = match (self.mode, self.state, self.memory) {
+            (ModeChoice::Ring, _, _) => Keeping::Ring {
+                blocks: self.ring.get().into(),
+            },
+            (_, StateChoice::HostPool, _) => Keeping::Through { pool },
+            (_, _, MemoryChoice::FirstTouch) => Keeping::Fresh,
+            _ => Keeping::Resident { pool },
+        };
+        Ok(Rounds {
+            sources,
+            ways: self.loaders.iter().map(|loader| (*loader).into()).collect(),
+            rounds: self.rounds.get(),
+            state: self.state,
+            keeping,
+            effort: Effort {
+                threads: count(self.threads),
+                depth: count(self.depth),
+            },
+            block: u64::from(self.block.get()) << 20,
+            is_checked: self.check,
+            order: match self.order {
+                OrderChoice::Random => Order::Random,
+                OrderChoice::Cached => Order::Cached,
+            },
+            seed: self.seed.wrapping_add(u64::from(context.sample) << 32),
+        })
+    }
+
+    fn sources(&self, context: &StepContext) -> Result<Vec<Source>, StepError> {
+        let mut sources = Vec::new();
+        for checkpoint in &self.checkpoints {
+            let folder = context.path(checkpoint)?;
+            sources.push(source(vec![folder])?);
+        }
+        for replicas in &self.replicas {
+            let path = context.path(replicas)?;
+            let replicas: Replicas = files::read_json(&path)?;
+            replicas
+                .ready(&|_| !context.is_cancelled())
+                .map_err(failure)?;
+            sources.push(source(replicas.folders)?);
+        }
+        Ok(sources)
+    }
+
+    /// What is the same of all loads.
+    fn target(&self) -> BTreeMap<String, String> {
+        let target = [
+            ("state", self.state.word()),
+            ("order", self.order.word()),
+            ("memory", self.memory.word()),
+            ("mode", self.mode.word()),
+        ];
+        let target = target.map(|(name, word)| (name.to_owned(), word.to_owned()));
+        BTreeMap::from(target)
+    }
+
+    /// The best that the storage did, GB/s.
+    fn ceiling(&self, context: &StepContext) -> Result<Option<f64>, StepError> {
+        let Some(samples) = &self.ceiling else {
+            return Ok(None);
+        };
+        let tier = match self.state {
+            StateChoice::GuestCold => "storage",
+            StateChoice::PageCache | StateChoice::HostPool => "memory",
+        };
+        super::ceiling::best(&context.samples(samples), tier).map(Some)
+    }
+}
+
+fn source(folders: Vec<PathBuf>) -> Result<Source, StepError> {
+    let first = folders
+        .first()
+        .ok_or_else(|| StepError::new("there are no replicas"))?;
+    let contents = Contents::read(first).map_err(failure)?;
+    Ok(Source {
+        format: contents.format,
+        folders,
+        contents,
+    })
+}
+
+fn count(n: NonZeroU32) -> NonZeroUsize {
+    NonZeroUsize::try_from(n).unwrap_or(NonZeroUsize::MIN)
+}
