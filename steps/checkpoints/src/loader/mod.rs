@@ -1,6 +1,6 @@
 //! Who brings blocks into memory: one trait, and a reader for each way that the kernel offers.
 //!
-//! A reader takes places from [`Slots`], fills each with its block, and gives it back. It knows neither
+//! A reader takes places from `Slots`, fills each with its block, and gives it back. It knows neither
 //! tensors nor where places come from.
 
 mod buffered;
