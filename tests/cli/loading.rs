@@ -32,7 +32,7 @@ fn run(folder: &Folder, plan: &str, variant: &[&str]) {
 }
 
 #[test]
-fn the_quick_plan_loads_by_every_loader_and_shows_the_ceiling_beside() {
+fn the_quick_plan_loads_both_formats_and_shows_the_ceiling_beside() {
     let folder = Folder::new();
     let plan = root().join("plans/loading/quick.toml");
     run(
@@ -41,7 +41,7 @@ fn the_quick_plan_loads_by_every_loader_and_shows_the_ceiling_beside() {
         &["--variant", "smoke"],
     );
     let cold = result(&folder, "cold");
-    assert_eq!(n_loads(&cold), 3 * 2 * 4, "{cold}");
+    assert_eq!(n_loads(&cold), 3 * 2 * 3, "{cold}");
     assert_eq!(cold["target"]["state"], "guest_cold");
     for row in cold["rows"].as_array().expect("rows") {
         let values = &row["values"];

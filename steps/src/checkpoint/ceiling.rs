@@ -15,15 +15,15 @@ use engine::step::{
 };
 use engine::types::Artifact;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Instant;
 
 /// Bytes that are copied to see how fast memory is: more than any cache of a processor holds.
 const COPIED: usize = 256 << 20;
-/// What copying within memory is called.
-const MEMCPY: &str = "memcpy, one thread";
+/// How jobs that copy within memory are called, before by how many threads.
+const MEMCPY: &str = "memcpy";
 
 engine::choices! {
     /// Who reads.
@@ -90,7 +90,7 @@ type Rates = Vec<(String, f64)>;
 impl StepType for StorageCeiling {
     const NAME: &'static str = "storage.ceiling";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Measures how fast a checkpoint's storage can be read past the page cache, and how fast memory copies.";
 
     fn outputs() -> &'static [OutputSpec] {
@@ -273,23 +273,33 @@ fn by_ourselves(
     Ok(rates)
 }
 
-/// Copies within memory, by one thread.
+/// Copies within memory, by one thread and by as many as there are processors.
 fn by_copying(rounds: u32) -> Result<Rates, StepError> {
     let region = || Region::new(COPIED as u64, Touch::Before).map_err(failure);
     let (from, mut to) = (region()?, region()?);
-    let once = |_| {
-        let began = Instant::now();
-        to.bytes_mut().copy_from_slice(from.bytes());
-        let rate = COPIED as f64 / began.elapsed().as_secs_f64().max(1e-9);
-        (MEMCPY.to_owned(), rate)
-    };
-    Ok((0..rounds).map(once).collect())
+    let all = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut rates = Rates::new();
+    for threads in BTreeSet::from([1, all]) {
+        let part = COPIED.div_ceil(threads);
+        for _ in 0..rounds {
+            let began = Instant::now();
+            std::thread::scope(|scope| {
+                let parts = to.bytes_mut().chunks_mut(part);
+                for (to, from) in parts.zip(from.bytes().chunks(part)) {
+                    scope.spawn(|| to.copy_from_slice(from));
+                }
+            });
+            let rate = COPIED as f64 / began.elapsed().as_secs_f64().max(1e-9);
+            rates.push((format!("{MEMCPY}, threads: {threads}"), rate));
+        }
+    }
+    Ok(rates)
 }
 
 fn tier(job: &str) -> &'static str {
-    match job {
-        MEMCPY => "memory",
-        _ => "storage",
+    match job.starts_with(MEMCPY) {
+        true => "memory",
+        false => "storage",
     }
 }
 
