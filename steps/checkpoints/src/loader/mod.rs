@@ -3,7 +3,6 @@
 //! A reader takes places from `Slots`, fills each with its block, and gives it back. It knows neither
 //! tensors nor where places come from.
 
-mod buffered;
 mod mapped;
 mod slots;
 mod threads;
@@ -90,8 +89,7 @@ impl Way {
         match self {
             Way::Mmap => Box::new(mapped::Touching(effort.threads)),
             Way::MmapCopy => Box::new(mapped::Copying(effort.threads)),
-            Way::Buffered => Box::new(buffered::Buffered(effort.threads)),
-            Way::Direct => Box::new(threads::Direct(effort.threads)),
+            Way::Buffered | Way::Direct => Box::new(threads::ByThreads(effort.threads)),
             Way::IoUring => Box::new(uring::Uring(effort.depth)),
         }
     }

@@ -1,5 +1,5 @@
-//! Threads that each take the next block: what buffered and direct reading have in common, and direct
-//! reading itself.
+//! Threads that each take the next block, and reading by them: through the page cache or past it, as the files
+//! were opened.
 
 use super::slots::{Slot, Slots};
 use super::{OpenFile, Reader, short};
@@ -10,10 +10,10 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
-/// Reads past the page cache. Lengths are rounded up, and the end of a file is a short count.
-pub(super) struct Direct(pub(super) NonZeroUsize);
+/// Reads by so many threads. Past the page cache lengths are rounded up, and the end of a file is a short count.
+pub(super) struct ByThreads(pub(super) NonZeroUsize);
 
-impl Reader for Direct {
+impl Reader for ByThreads {
     fn read(
         &self,
         files: &[OpenFile],
@@ -28,7 +28,7 @@ impl Reader for Direct {
 }
 
 /// Fills a place from its file by `pread`.
-pub(super) fn read_block(from: &OpenFile, slot: &mut Slot<'_>) -> Result<(), CheckpointError> {
+fn read_block(from: &OpenFile, slot: &mut Slot<'_>) -> Result<(), CheckpointError> {
     let block = slot.block;
     let mut read = 0;
     while read < block.bytes {
