@@ -6,7 +6,7 @@
 use super::applied::Source;
 use super::asked::{Asked, Form, Given, asked};
 use super::served::served;
-use super::{ASKED, Nature, PORT, USUAL, check_arguments};
+use super::{ASKED, HEALTH, Nature, PORT, USUAL, check_arguments};
 use crate::kinds::LlamaServer;
 use crate::server::{child_environment, flags, flush_cache, port};
 use engine::options::Parser;
@@ -148,6 +148,15 @@ served! {
 }
 
 impl ServerLlamaCpp {
+    /// It takes whatever it finds, unless its flags say otherwise. A plan says it in `resources`.
+    fn gpus_of(&self) -> Option<u32> {
+        None
+    }
+
+    fn health_of(&self) -> Option<String> {
+        Some(HEALTH.to_owned())
+    }
+
     fn identity_of(&self) -> Vec<(String, String)> {
         let cwd = std::env::current_dir().unwrap_or_default();
         let usual = [Text {

@@ -7,6 +7,7 @@
 
 mod applied;
 mod asked;
+mod declare;
 mod llama_cpp;
 mod lmdeploy;
 mod ranks;
@@ -30,6 +31,7 @@ use crate::kinds::{Model, PythonEnvironment};
 use crate::{files, python};
 use applied::Source;
 use asked::{Asked, Asking, Given, Spelling, asked, differences};
+use declare::known_server;
 use engine::options::Parser;
 use engine::process::{ProcessSpec, Supervisor};
 use engine::service::{Endpoint, Launch, LaunchContext, Probe};
@@ -139,148 +141,6 @@ struct OptionsFile {
     name: &'static str,
     text: String,
 }
-
-/// Declares options of a server with those of all among them, and what a service of it does.
-macro_rules! known_server {
-    (
-        $(#[doc = $doc:literal])+
-        pub struct $name:ident { $($own:tt)* }
-        use $use:literal, $nature:ident, $version:literal, $summary:literal;
-    ) => {
-        engine::options! {
-            $(#[doc = $doc])+
-            pub struct $name {
-                /// The model's folder.
-                model: engine::types::Artifact<crate::kinds::Model>;
-                /// The environment that has the server, as `env.python` builds one; its program is searched in
-                /// `PATH` if absent.
-                environment: Option<engine::types::Artifact<crate::kinds::PythonEnvironment>>;
-                /// The program and its first arguments, in place of the usual ones.
-                command: Vec<engine::types::Text> = Vec::new();
-                /// The port on 127.0.0.1; any free one if absent.
-                port: Option<u16>;
-                /// The name under which the model is served; the server's own choice if absent.
-                served_model_name: Option<String>;
-                $($own)*
-                /// Whether it counts, and tells, what it finds in its prefix cache, in its metrics and of each
-                /// request.
-                metrics: bool = true;
-                /// Further flags as a table: `tp_size = 2` becomes `--tp-size 2`, `true` a bare flag, `false` none,
-                /// a list one flag with several values, a table one JSON value. `{port}` stands for the port.
-                args: engine::types::Arguments = engine::types::Arguments::default();
-                /// Environment variables. `{port}` stands for the port.
-                env: std::collections::BTreeMap<String, engine::types::Text> = std::collections::BTreeMap::new();
-                /// Environment variables that are passed on as they are. Values other than those of `PATH`,
-                /// `HOME` and `LANG` are part of the key.
-                inherit: Vec<String> = ["PATH", "HOME", "LANG"].map(str::to_owned).to_vec();
-                /// Whether its cache is flushed between samples.
-                flush_cache: bool = true;
-            }
-        }
-
-        impl $name {
-            fn common(&self) -> super::Common<'_> {
-                super::Common {
-                    nature: &$nature,
-                    beyond: self,
-                    model: &self.model,
-                    environment: self.environment.as_ref(),
-                    command: &self.command,
-                    port: self.port,
-                    given: super::but_for(self.given(), &self.args),
-                    args: &self.args,
-                    env: &self.env,
-                    inherit: &self.inherit,
-                    flush_cache: self.flush_cache,
-                }
-            }
-        }
-
-        impl engine::service::ServiceType for $name {
-            const NAME: &'static str = $use;
-            const KIND: &'static str = <crate::kinds::InferenceServer as engine::types::ArtifactKind>::NAME;
-            const VERSION: u32 = $version;
-            const SUMMARY: &'static str = $summary;
-            const FACTS: &'static [&'static str] = super::FACTS;
-            const READY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1800);
-
-            fn identity(&self) -> Vec<(String, String)> {
-                self.common().identity()
-            }
-
-            fn check(
-                &self,
-                table: &engine::value::Table,
-                _: &engine::source::Place,
-                parser: &mut engine::options::Parser<'_>,
-            ) {
-                self.common().check(table, parser);
-            }
-        }
-
-        #[async_trait::async_trait]
-        impl engine::service::Service for $name {
-            fn fixed_port(&self) -> Option<u16> {
-                self.port.filter(|port| *port != 0)
-            }
-
-            fn gpus(&self) -> Option<u32> {
-                self.common().gpus()
-            }
-
-            async fn prepare(
-                &self,
-                context: &engine::service::LaunchContext,
-                supervisor: &engine::process::Supervisor,
-            ) -> Result<(), engine::step::StepError> {
-                self.common().prepare(context, supervisor).await
-            }
-
-            fn launch(
-                &self,
-                context: &engine::service::LaunchContext,
-            ) -> Result<engine::service::Launch, engine::step::StepError> {
-                self.common().launch(context)
-            }
-
-            async fn probe(&self, endpoint: &engine::service::Endpoint) -> engine::service::Probe {
-                super::probe(&$nature, endpoint).await
-            }
-
-            async fn http_status(
-                &self,
-                endpoint: &engine::service::Endpoint,
-                path: &str,
-            ) -> Result<u16, String> {
-                crate::http::status(crate::http::Peer::of(endpoint), path).await
-            }
-
-            fn health(&self) -> Option<String> {
-                (!self.common().is_follower()).then(|| super::HEALTH.to_owned())
-            }
-
-            fn diagnose(&self, log: &str) -> Option<engine::logs::Diagnosis> {
-                crate::diagnosis::diagnose(log)
-            }
-
-            async fn reset(
-                &self,
-                endpoint: &engine::service::Endpoint,
-            ) -> Result<(), engine::step::StepError> {
-                match self.flush_cache && !self.common().is_follower() {
-                    true => crate::server::flush_cache(endpoint).await,
-                    false => Ok(()),
-                }
-            }
-
-            async fn released(&self, endpoint: &engine::service::Endpoint) -> Result<(), String> {
-                crate::server::port_released(endpoint)
-            }
-        }
-    };
-}
-
-use known_server;
 
 /// All of them answer there with status 200 while they live.
 const HEALTH: &str = "/health";

@@ -1,7 +1,7 @@
-//! What services of known servers do alike, for kinds that launch and are asked in ways of their own.
+//! What services of known servers do alike, however they launch and are asked.
 
-/// Makes a service of a kind that has `identity_of`, `check_options`, `prepared`, `launched`, `probed` and
-/// `emptied`.
+/// Makes a service of a kind that has `identity_of`, `check_options`, `gpus_of`, `prepared`, `launched`, `probed`,
+/// `health_of` and `emptied`.
 macro_rules! served {
     ($name:ident, $use:literal, $version:literal, $summary:literal) => {
         impl engine::service::ServiceType for $name {
@@ -33,6 +33,10 @@ macro_rules! served {
                 self.port.filter(|port| *port != 0)
             }
 
+            fn gpus(&self) -> Option<u32> {
+                self.gpus_of()
+            }
+
             async fn prepare(
                 &self,
                 context: &engine::service::LaunchContext,
@@ -61,7 +65,7 @@ macro_rules! served {
             }
 
             fn health(&self) -> Option<String> {
-                Some(super::HEALTH.to_owned())
+                self.health_of()
             }
 
             fn diagnose(&self, log: &str) -> Option<engine::logs::Diagnosis> {

@@ -119,6 +119,15 @@ impl ServerTransformers {
         }
     }
 
+    /// Where it computes is a word of its own, and no number of GPUs. A plan says it in `resources`.
+    fn gpus_of(&self) -> Option<u32> {
+        None
+    }
+
+    fn health_of(&self) -> Option<String> {
+        Some(HEALTH.to_owned())
+    }
+
     fn identity_of(&self) -> Vec<(String, String)> {
         self.common().identity()
     }
