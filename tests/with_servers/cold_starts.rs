@@ -64,7 +64,6 @@ fn each_sample_is_a_launch_and_the_server_serves_others_after_it() {
     let world = World::new();
     let plan = world.plan(&format!(
         r#"
-samples = {{ target = 2 }}
 {MODEL}
 [services.server]
 use = "server.embedded"
@@ -72,6 +71,7 @@ with = {{ model = "${{steps.weights.dir}}", load_format = "safetensors" }}
 
 [steps.cold]
 use = "server.cold_start"
+samples = {{ target = 2 }}
 with = {{ server = "${{services.server}}", weights = "${{steps.weights.dir}}" }}
 
 [steps.warm]

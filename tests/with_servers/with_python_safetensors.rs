@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 const VERSIONS: [&str; 2] = ["0.8.0", "0.9.0rc1"];
 /// What numpy has a type for, by itself or through `ml_dtypes`: name and bytes of an element.
-const TYPES: [(&str, usize); 13] = [
+const TYPES: [(&str, usize); 16] = [
     ("F64", 8),
     ("F32", 4),
     ("F16", 2),
@@ -24,6 +24,9 @@ const TYPES: [(&str, usize); 13] = [
     ("I8", 1),
     ("U8", 1),
     ("BOOL", 1),
+    ("C64", 8),
+    ("F8_E4M3", 1),
+    ("F8_E5M2", 1),
 ];
 /// Lengths that meet the ends of pages in every way: 0, 8, 256 and 4095 beyond one.
 const LENGTHS: [usize; 4] = [4096, 4104, 4352, 8191];

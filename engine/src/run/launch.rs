@@ -44,6 +44,8 @@ pub(super) struct Launching {
     pub(super) demand: Demand,
     pub(super) claims: Arc<Claims>,
     pub(super) context: LaunchContext,
+    /// The folder of the launch that the engine made; those of steps that had it for themselves lie in it.
+    pub(super) home: PathBuf,
     pub(super) supervisor: Supervisor,
     pub(super) stopped: watch::Receiver<bool>,
     /// Steps that want it for themselves.

@@ -7,7 +7,6 @@ use super::processes::Current;
 use crate::loan::{Ask, Launched, Visit};
 use crate::process::logs_in;
 use crate::step::{FailureClass, StepError};
-use std::path::PathBuf;
 use std::time::Instant;
 use tokio::sync::oneshot;
 
@@ -25,8 +24,6 @@ struct Borrowed {
     is_up: bool,
     /// How often it was started in this loan.
     n_starts: u32,
-    /// The folder of the launch before the loan.
-    folder: PathBuf,
 }
 
 impl Launching {
@@ -45,7 +42,6 @@ impl Launching {
         let mut borrowed = Borrowed {
             is_up: true,
             n_starts: 0,
-            folder: self.context.folder.clone(),
         };
         loop {
             let ask = tokio::select! {
@@ -93,7 +89,7 @@ impl Launching {
         }
         borrowed.n_starts += 1;
         let name = format!("again-{}.{}", self.incarnation, borrowed.n_starts);
-        let folder = borrowed.folder.join(name);
+        let folder = self.home.join(name);
         crate::disk::create_folders(&folder).map_err(|e| {
             let what = format!("could not create `{}`", folder.display());
             StepError::because(what, e).class(FailureClass::Infrastructure)

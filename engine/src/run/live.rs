@@ -195,6 +195,7 @@ impl LiveServices {
             policy: service.policy,
             front,
             claims: self.claims.clone(),
+            home: folder.clone(),
             context: LaunchContext {
                 node: self.graph.name(node),
                 folder,

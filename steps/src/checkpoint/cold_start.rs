@@ -121,7 +121,6 @@ impl Step for ServerColdStart {
             target: self.target(started.target),
             details: json!({
                 "residency_by": started.found.as_ref().map(|found| found.residency.by),
-                "log": started.seen.said,
             }),
         };
         files::write_json(&context.output("result.json"), &file)?;

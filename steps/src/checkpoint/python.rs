@@ -56,6 +56,8 @@ pub(super) struct PythonSafetensors {
 #[derive(Deserialize)]
 struct Ready {
     version: String,
+    /// What gets the tensors: `numpy`, or `torch` where numpy lacks types.
+    by: String,
 }
 
 /// What it says of a load.
@@ -146,10 +148,13 @@ impl PythonSafetensors {
             logs,
         };
         let ready = tokio::task::block_in_place(|| one.hear::<Ready>(START_LIMIT))?;
-        one.name = match backend {
-            Some(backend) => format!("safetensors {} {}", ready.version, backend.word()),
-            None => format!("safetensors {}", ready.version),
-        };
+        let by = (ready.by != "numpy").then_some(ready.by);
+        let words = by
+            .into_iter()
+            .chain(backend.map(|backend| backend.word().to_owned()));
+        one.name = words.fold(format!("safetensors {}", ready.version), |name, word| {
+            format!("{name} {word}")
+        });
         Ok(one)
     }
 

@@ -20,9 +20,12 @@ import numpy
 import safetensors.numpy
 
 try:
-    # Tells numpy of bfloat16 and of the kinds of float8.
-    import ml_dtypes  # noqa: F401
+    # Tells numpy of bfloat16. The kinds of float8 are looked for in numpy by the names that torch has for them.
+    import ml_dtypes
 
+    for name in dir(ml_dtypes):
+        if name.startswith("float8_") and not hasattr(numpy, name):
+            setattr(numpy, name, getattr(ml_dtypes, name))
     torch = None
 except ImportError:
     try:
@@ -135,7 +138,8 @@ def serve(lines, backend):
         lines.flush()
 
     is_mapped = maps(backend)
-    say({"version": importlib.metadata.version("safetensors"), "mapped": is_mapped})
+    by = "numpy" if torch is None else "torch"
+    say({"version": importlib.metadata.version("safetensors"), "by": by})
     for line in lines:
         try:
             told, tensors = answer(json.loads(line)["folder"], backend, is_mapped)

@@ -5,7 +5,6 @@ use engine::loan::Launched;
 use engine::process::telling_log;
 use engine::service::DynService;
 use engine::step::{FailureClass, StepError};
-use serde::Serialize;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -23,7 +22,7 @@ const PIECE: u64 = 1 << 20;
 const HEALTH: &str = "/health";
 
 /// What a server's log says of its weights.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Said {
     /// How long reading them took.
     pub(super) weights: Option<Duration>,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 VERSIONS = ("0.8.0", "0.9.0rc1")
 # What tests put beside each; `blake3` for digests, `ml_dtypes` for types that numpy lacks.
-BESIDE = ("numpy==2.3.5", "ml_dtypes==0.5.4", "blake3==1.0.8")
+BESIDE = ("numpy==2.3.5", "ml_dtypes==0.5.4", "blake3==1.0.8", "typing_extensions==4.15.0")
 # Seconds for pip, and how often it tries again by itself.
 LIMIT = 200
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--retries", "2"]
@@ -23,7 +23,7 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "-
 def folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    names = "-".join([*VERSIONS, *(wanted.replace("==", "-") for wanted in BESIDE)])
+    names = "-".join([*VERSIONS, *(wanted.partition("==")[2] for wanted in BESIDE)])
     return Path(cache) / "benchwright" / f"safetensors-wheels-{names}-python-{python}"
 
 
