@@ -103,6 +103,7 @@ pub fn library() -> Library {
         .step::<checkpoint::CheckpointVerify>()
         .step::<checkpoint::StorageCeiling>()
         .step::<checkpoint::CheckpointLoad>()
+        .step::<checkpoint::ServerColdStart>()
         .step::<fit::ModelFitLatency>()
         .step::<plot::PlotLines>()
         .step::<plot::PlotBars>()

@@ -2,6 +2,7 @@
 
 mod caching;
 mod calibrating;
+mod cold_starts;
 mod controlling;
 mod environments;
 mod held_to_the_truth;
@@ -26,6 +27,7 @@ mod truth;
 mod twin;
 mod unhealthy;
 mod with_foreign_client;
+mod with_python_safetensors;
 mod with_real_llama_cpp;
 mod with_real_servers;
 mod with_real_transformers;

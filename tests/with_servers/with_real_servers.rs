@@ -242,3 +242,71 @@ with = {{ model = "${{steps.model.dir}}", environment = "${{steps.engine.environ
     let cached = value(&result, "server_cached_tokens");
     assert!(cached >= 4.0 * 256.0, "{cached}");
 }
+
+/// A plan that launches a server of a model of two layers, with weights that are not in the page cache, once for
+/// each sample.
+fn cold_plan(world: &World, lock: &str, service: &str) -> PathBuf {
+    let engine = engine(lock);
+    world.plan(&format!(
+        r#"
+{engine}
+[steps.shape]
+use = "model.derive"
+with = {{ base = "MODEL_CONF/qwen2.5-0.5b", set = {{ model_type = "llama", architectures = ["LlamaForCausalLM"], num_hidden_layers = 2, vocab_size = 4096, hidden_size = 256, intermediate_size = 512, num_attention_heads = 4, num_key_value_heads = 2, bos_token_id = 0, eos_token_id = 1, max_position_embeddings = 4096 }} }}
+
+[steps.model]
+use = "model.weights"
+with = {{ model = "${{steps.shape.dir}}", dtype = "bf16" }}
+
+{service}
+
+[steps.cold]
+use = "server.cold_start"
+with = {{ server = "${{services.server}}", weights = "${{steps.model.dir}}" }}
+"#
+    ))
+}
+
+/// Runs such a plan; what its log says of weights is among what was seen.
+fn starts_cold(world: &World, uv: &str, plan: &Path, told: &[&str]) {
+    let finished = run(world, uv, plan);
+    assert!(matches!(finished.code(), 0 | 3), "{}", finished.said());
+    assert_nothing_left(world);
+    let text = fs::read_to_string(world.out().join("latest/results/cold/0/result.json"));
+    let result: Value = serde_json::from_str(&text.expect("a result")).expect("JSON");
+    crate::cold_starts::assert_stages(&result, told);
+}
+
+#[test]
+fn sglang_starts_from_weights_that_are_not_cached() {
+    let Some(uv) = uv("engines.py") else {
+        return;
+    };
+    let world = World::new();
+    let variables = installed(&world, &uv, "sglang.lock");
+    let service = format!(
+        r#"[services.server]
+use = "server.sglang"
+with = {{ model = "${{steps.model.dir}}", environment = "${{steps.engine.environment}}", load_format = "safetensors", mem_fraction_static = 0.05, max_total_tokens = 65536, args = {{ device = "cpu", attention_backend = "torch_native", disable_overlap_schedule = true, disable_cuda_graph = true }}, env = {{ SGLANG_USE_CPU_ENGINE = "1", {variables} }} }}"#
+    );
+    let plan = cold_plan(&world, "sglang.lock", &service);
+    starts_cold(&world, &uv, &plan, &["weights_ms", "model_told_ms"]);
+}
+
+#[test]
+fn vllm_starts_from_weights_that_are_not_cached() {
+    let Some(uv) = uv("engines.py") else {
+        return;
+    };
+    let world = World::new();
+    let variables = installed(&world, &uv, "vllm.lock");
+    let service = format!(
+        r#"[services.server]
+use = "server.vllm"
+with = {{ model = "${{steps.model.dir}}", environment = "${{steps.engine.environment}}", load_format = "safetensors", max_model_len = 2048, max_num_seqs = 16, enforce_eager = true, env = {{ VLLM_CPU_KVCACHE_SPACE = "1", {variables} }} }}"#
+    );
+    let plan = cold_plan(&world, "vllm.lock", &service);
+    // On processors it does not tell how long the model took, as it does on GPUs.
+    let told = ["weights_ms", "weights_told_ms"];
+    starts_cold(&world, &uv, &plan, &told);
+}

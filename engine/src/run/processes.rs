@@ -11,7 +11,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -25,6 +25,25 @@ struct Member {
     process: Arc<Process>,
     /// Where its logs lie.
     folder: PathBuf,
+}
+
+/// The processes that a service has now: a step may have launched it anew.
+#[derive(Clone, Default)]
+pub(super) struct Current(Arc<Mutex<Processes>>);
+
+impl Current {
+    pub(super) fn new(processes: &Processes) -> Self {
+        Self(Arc::new(Mutex::new(processes.clone())))
+    }
+
+    pub(super) fn are(&self, processes: &Processes) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = processes.clone();
+    }
+
+    pub(super) fn list(&self) -> Vec<Arc<Process>> {
+        let now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.iter().cloned().collect()
+    }
 }
 
 /// The end of one of them.

@@ -1,19 +1,27 @@
 //! Checkpoints as files: `checkpoint.convert`, `checkpoint.replicate`, `checkpoint.verify`, and how fast they
-//! come into memory: `checkpoint.load`, held to `storage.ceiling`.
+//! come into memory: `checkpoint.load`, held to `storage.ceiling`, and `server.cold_start` with a whole server around.
 //!
 //! Reading and writing are the crate `checkpoints`'s; `model.weights` makes random checkpoints.
 
+mod arms;
 mod ceiling;
+mod cold_start;
 mod convert;
 mod fio;
+mod foreign;
 mod load;
+mod python;
 mod replicate;
 mod rounds;
+#[cfg(test)]
+mod scripted;
+mod start_up;
 mod state;
 mod told;
 mod verify;
 
 pub(crate) use ceiling::StorageCeiling;
+pub(crate) use cold_start::ServerColdStart;
 pub(crate) use convert::CheckpointConvert;
 pub(crate) use load::CheckpointLoad;
 pub(crate) use replicate::CheckpointReplicate;

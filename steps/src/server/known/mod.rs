@@ -53,18 +53,6 @@ const MASTER: &str = "master";
 /// Facts that such a server brings besides `url`.
 const FACTS: &[&str] = &["port", "model", "version", "environment"];
 
-engine::choices! {
-    /// Where weights come from.
-    pub enum LoadFormat {
-        /// The model folder's own weights.
-        Auto = "auto",
-        /// Random values: right for timing.
-        Dummy = "dummy",
-        /// The model folder's own safetensors files.
-        Safetensors = "safetensors",
-    }
-}
-
 /// What one kind of server is.
 struct Nature {
     /// What people call it.

@@ -3,7 +3,7 @@
 use super::applied::Source;
 use super::asked::{Asking, Form, Given};
 use super::ranks::{Follower, Meeting, Ranks};
-use super::{Beyond, LoadFormat, Nature, USUAL, known_server};
+use super::{Beyond, Nature, USUAL, known_server};
 use engine::types::Positive;
 use std::num::NonZeroU32;
 
@@ -27,6 +27,42 @@ const VLLM: Nature = Nature {
 };
 
 engine::choices! {
+    /// Where weights come from and who loads them: all that vLLM 0.32 has.
+    pub enum VllmLoadFormat {
+        /// The model folder's own weights.
+        Auto = "auto",
+        /// Random values: right for timing.
+        Dummy = "dummy",
+        /// The model folder's own safetensors files.
+        Safetensors = "safetensors",
+        /// The model folder's own weights, never in Mistral's form.
+        Hf = "hf",
+        /// Files of PyTorch.
+        Pt = "pt",
+        /// Files of PyTorch, through a cache of numpy files.
+        Npcache = "npcache",
+        /// The form that Mistral's own files have.
+        Mistral = "mistral",
+        /// Safetensors files by the package `fastsafetensors`, to a GPU.
+        Fastsafetensors = "fastsafetensors",
+        /// Safetensors files by the package `instanttensor`, to a GPU.
+        Instanttensor = "instanttensor",
+        /// Safetensors files by the package `runai_model_streamer`.
+        RunaiStreamer = "runai_streamer",
+        /// Files that each hold the share of one rank, by the package `runai_model_streamer`.
+        RunaiStreamerSharded = "runai_streamer_sharded",
+        /// Files that each hold the share of one rank.
+        ShardedState = "sharded_state",
+        /// Files of the package `tensorizer`.
+        Tensorizer = "tensorizer",
+        /// From another server or its store, by the package `modelexpress`.
+        Modelexpress = "modelexpress",
+        /// From another process of this machine that holds them.
+        IpcCache = "ipc_cache",
+    }
+}
+
+engine::choices! {
     /// Which waiting request goes next.
     pub enum VllmPolicy {
         /// First come, first served.
@@ -40,7 +76,7 @@ known_server! {
     /// Options of `server.vllm`.
     pub struct ServerVllm {
         /// Where weights come from.
-        load_format: Option<LoadFormat>;
+        load_format: Option<VllmLoadFormat>;
         /// Longest sequence, prompt and answer.
         max_model_len: Option<NonZeroU32>, in "tokens";
         /// The share of the GPU's memory that the server takes.
@@ -74,7 +110,7 @@ impl ServerVllm {
         let memory = self.gpu_memory_utilization.map(|Positive(share)| share);
         let valued = [
             Given::valued("served_model_name", self.served_model_name.as_ref()),
-            Given::valued("load_format", self.load_format.map(LoadFormat::word)),
+            Given::valued("load_format", self.load_format.map(VllmLoadFormat::word)),
             Given::valued("max_model_len", self.max_model_len),
             Given::valued("gpu_memory_utilization", memory),
             Given::valued("tensor_parallel_size", self.tensor_parallel_size),
