@@ -104,6 +104,7 @@ pub fn library() -> Library {
         .step::<checkpoint::StorageCeiling>()
         .step::<checkpoint::CheckpointLoad>()
         .step::<checkpoint::ServerColdStart>()
+        .step::<checkpoint::CheckpointSummary>()
         .step::<fit::ModelFitLatency>()
         .step::<plot::PlotLines>()
         .step::<plot::PlotBars>()

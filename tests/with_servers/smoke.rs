@@ -6,11 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Plans whose smoke variant another test runs.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 11] = [
     "hicache/multiturn.toml",
     "hicache/shared_prefix.toml",
     "hicache/video.toml",
+    "loading/cached.toml",
     "loading/quick.toml",
+    "loading/random.toml",
     "multimodel/collocate.toml",
     "multimodel/max_rate.toml",
     "multimodel/single.toml",

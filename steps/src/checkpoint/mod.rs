@@ -17,6 +17,7 @@ mod rounds;
 mod scripted;
 mod start_up;
 mod state;
+mod summary;
 mod told;
 mod verify;
 
@@ -25,6 +26,7 @@ pub(crate) use cold_start::ServerColdStart;
 pub(crate) use convert::CheckpointConvert;
 pub(crate) use load::CheckpointLoad;
 pub(crate) use replicate::CheckpointReplicate;
+pub(crate) use summary::CheckpointSummary;
 pub(crate) use verify::CheckpointVerify;
 
 use checkpoints::CheckpointError;

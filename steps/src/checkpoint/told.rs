@@ -50,14 +50,17 @@ impl<'a> Told<'a> {
         row
     }
 
-    /// The load of another loader in the same round, of the same checkpoint.
+    /// The load of another loader in the same round, of the same checkpoint; where that loader does not read its format,
+    /// of one in another format that holds as many bytes of tensors.
     fn of_round(&self, timed: &Timed, arm: usize) -> Option<&'a Timed> {
-        let is_it = |other: &&Timed| {
-            (other.round, other.source, other.arm) == (timed.round, timed.source, arm)
+        let by_it = || self.outcome.timed.iter().filter(|other| other.arm == arm);
+        let reads_it = by_it().any(|other| other.source == timed.source);
+        let is_it = |other: &&Timed| match reads_it {
+            true => other.source == timed.source,
+            false => other.bytes == timed.bytes,
         };
-        self.outcome
-            .timed
-            .iter()
+        by_it()
+            .filter(|other| other.round == timed.round)
             .find(is_it)
             .filter(|other| other.trouble.is_none())
     }
@@ -277,7 +280,7 @@ const DEFINITIONS: &[(&str, &str, &str)] = &[
     (
         "speedup",
         "×",
-        "rate / that of the baseline in the same round",
+        "rate / that of the baseline in the same round, of the same checkpoint or, where it does not read its format, of the same tensors in another",
     ),
     (
         "ceiling",
