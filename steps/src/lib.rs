@@ -74,6 +74,7 @@ pub fn library() -> Library {
         .step::<workload::WorkloadSharegpt>()
         .step::<workload::WorkloadUltrachat>()
         .step::<workload::WorkloadLoogle>()
+        .step::<workload::WorkloadLongbenchV2>()
         .step::<workload::WorkloadNextqa>()
         .step::<workload::WorkloadChat>()
         .step::<workload::WorkloadTrace>()
