@@ -99,6 +99,7 @@ pub fn library() -> Library {
         .step::<load::LoadSearch>()
         .step::<load::LoadSimulate>()
         .step::<profile::ProfilePhases>()
+        .step::<profile::ProfileServer>()
         .step::<checkpoint::CheckpointConvert>()
         .step::<checkpoint::CheckpointReplicate>()
         .step::<checkpoint::CheckpointVerify>()
