@@ -16,6 +16,7 @@ mod new;
 mod published;
 mod runs;
 mod schema;
+mod short_names;
 mod simulated;
 mod videos;
 mod with_ffmpeg;

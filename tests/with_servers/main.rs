@@ -15,6 +15,7 @@ mod multi_turn;
 mod multimodel;
 mod other_servers;
 mod parts;
+mod profiling;
 mod quickstart;
 mod ranks;
 mod replayed;

@@ -377,14 +377,17 @@ impl Launching {
         };
         let message = format!("{when}: it {death}");
         let reason = self.reason(Some(death.exit), &death.folder);
-        self.because(message, FailureClass::Infrastructure, reason)
+        let mut error = self.because(message, FailureClass::Infrastructure, reason);
+        error.message += &death.others();
+        error
     }
 
     /// Says how it ended by itself, and what its logs say of that.
     fn how(&self, death: &Death) -> String {
+        let others = death.others();
         match self.reason(Some(death.exit), &death.folder).0 {
-            Some(found) => format!("{death}: {found}; {}", found.hint),
-            None => death.to_string(),
+            Some(found) => format!("{death}: {found}; {}{others}", found.hint),
+            None => format!("{death}{others}"),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::applied::Source;
 use super::asked::{Asking, Form, Given};
+use super::profiler::{Dialect, Profiling};
 use super::ranks::{Follower, Meeting, Ranks};
 use super::{Beyond, Nature, USUAL, known_server};
 use crate::server::{SchedulePolicy, WritePolicy};
@@ -28,6 +29,7 @@ const SGLANG: Nature = Nature {
     moved: &[("enable_dp_attention", ("dp_size", "attn_dp_size"))],
     // Ranks beside the first answer at `/health`, once they have loaded, and nowhere else.
     follower: Follower::Answers,
+    profiling: Profiling::While(Dialect::Sglang),
     ..USUAL
 };
 
@@ -163,6 +165,17 @@ impl Beyond for ServerSglang {
         if device.is_some_and(|device| device != "cuda") {
             return None;
         }
+        self.devices(asking)
+    }
+
+    fn workers(&self, asking: &Asking<'_>) -> u32 {
+        self.devices(asking).unwrap_or(1)
+    }
+}
+
+impl ServerSglang {
+    /// Devices of whatever kind, each with a process.
+    fn devices(&self, asking: &Asking<'_>) -> Option<u32> {
         let layers: &[&str] = &["tp_size", "tp", "tensor_parallel_size"];
         let stages: &[&str] = &["pp_size", "pp", "pipeline_parallel_size"];
         let replicas: &[&str] = &["dp_size", "dp", "data_parallel_size"];
