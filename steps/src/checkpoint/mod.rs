@@ -6,9 +6,13 @@
 mod ceiling;
 mod convert;
 mod fio;
+#[cfg_attr(not(test), expect(dead_code, reason = "`checkpoint.load` takes it up"))]
+mod foreign;
 mod load;
 mod replicate;
 mod rounds;
+#[cfg_attr(not(test), expect(dead_code, reason = "`checkpoint.load` takes it up"))]
+mod sllm;
 mod state;
 mod told;
 mod verify;

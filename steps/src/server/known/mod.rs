@@ -365,18 +365,12 @@ impl Common<'_> {
         let Some(environment) = environment else {
             return Ok(words);
         };
-        let program = environment.join("bin").join(&words[0]);
-        if !program.exists() {
-            let (name, package) = (self.nature.name, self.nature.package);
-            return Err(StepError::new(format!(
-                "the environment has no {name}: no `{}`",
-                words[0]
-            ))
-            .help(format!(
-                "add `{package}` to the `requirements` of its `env.python`"
-            )));
-        }
-        words[0] = program.display().to_string();
+        words[0] = program_of(
+            environment,
+            &words[0],
+            self.nature.name,
+            self.nature.package,
+        )?;
         Ok(words)
     }
 
@@ -393,16 +387,39 @@ impl Common<'_> {
         all.extend(declared);
         let mut all = child_environment(all, self.inherit);
         if let Some(environment) = environment {
-            let bin = environment.join("bin").display().to_string();
-            let path = match all.get("PATH") {
-                Some(path) => format!("{bin}:{path}"),
-                None => bin,
-            };
-            all.insert("PATH".to_owned(), path);
-            all.insert("VIRTUAL_ENV".to_owned(), environment.display().to_string());
+            enter(environment, &mut all);
         }
         all
     }
+}
+
+/// A program of an environment; `package` is what brings `name`.
+pub(super) fn program_of(
+    environment: &Path,
+    program: &str,
+    name: &str,
+    package: &str,
+) -> Result<String, StepError> {
+    let path = environment.join("bin").join(program);
+    match path.exists() {
+        true => Ok(path.display().to_string()),
+        false => Err(
+            StepError::new(format!("the environment has no {name}: no `{program}`")).help(format!(
+                "add `{package}` to the `requirements` of its `env.python`"
+            )),
+        ),
+    }
+}
+
+/// Lets the programs of an environment come first.
+pub(super) fn enter(environment: &Path, variables: &mut BTreeMap<String, String>) {
+    let bin = environment.join("bin").display().to_string();
+    let path = match variables.get("PATH") {
+        Some(path) => format!("{bin}:{path}"),
+        None => bin,
+    };
+    variables.insert("PATH".to_owned(), path);
+    variables.insert("VIRTUAL_ENV".to_owned(), environment.display().to_string());
 }
 
 /// A rank beside the first: it has a folder of its own below that of the service.
