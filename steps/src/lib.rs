@@ -50,6 +50,17 @@ mod report;
 
 mod shell;
 
+/// A store of the tests.
+#[cfg(test)]
+#[path = "../sllm-store/tests/double/mod.rs"]
+#[expect(dead_code, reason = "some of it is for the tests of `sllm-store`")]
+mod store_double;
+
+/// A GPU of the tests.
+#[cfg(test)]
+#[path = "../sllm-store/tests/cuda/mod.rs"]
+mod cuda_double;
+
 pub use fetch::catalogue;
 pub use load::{Recomputed, recompute};
 pub use multimodel::problems;
@@ -89,6 +100,7 @@ pub fn library() -> Library {
         .service::<server::ServerLlamaCpp>()
         .service::<server::ServerExternal>()
         .service::<server::ServerCommand>()
+        .service::<server::ServerSllmStore>()
         .service::<multimodel::Controller>()
         .step::<load::WorkloadSchedule>()
         .step::<checks::ServerReset>()

@@ -242,3 +242,31 @@ fn smoke_variants_sum_up_what_was_loaded() {
         }
     }
 }
+
+#[test]
+fn a_store_folder_whose_tail_was_lost_is_refused() {
+    let folder = Folder::new();
+    let store = folder.path("store");
+    std::fs::create_dir(&store).expect("a folder");
+    // As the store's own writer leaves it on some file systems: the index is whole, and a file ends before.
+    let index = r#"{"a":[0,4096,[4096],[1],"torch.int8"],"b":[4096,904,[904],[1],"torch.int8"]}"#;
+    std::fs::write(store.join("tensor_index.json"), index).expect("an index");
+    let plan = |loaders: &str| {
+        format!(
+            "[steps.load]\nuse = \"checkpoint.load\"\nwith = {{ checkpoints = [\"{}\"], loaders = [{loaders}], rounds = 1 }}\n",
+            store.display()
+        )
+    };
+    folder.plan("tail", &plan(r#""buffered", "direct""#));
+    for bytes in [0, 4096, 4992] {
+        std::fs::write(store.join("tensor.data_0"), vec![7; bytes]).expect("a file");
+        let said = folder.run(&["run", "tail.toml"]);
+        assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
+        let text = format!("where its partitions have {bytes}: they were cut off");
+        let all = format!("{}{}", said.out, said.err);
+        assert!(all.contains(&text), "{all}");
+    }
+    std::fs::write(store.join("tensor.data_0"), vec![7; 5000]).expect("a file");
+    run(&folder, "tail.toml", &[]);
+    assert_eq!(n_loads(&result(&folder, "load")), 2);
+}

@@ -3,17 +3,18 @@
 use super::arms::{Arm, called};
 use super::python::{BackendChoice, start_all};
 use super::rounds::{Keeping, Order, Rounds, Source};
+use super::sllm::{SllmStore, StoreTarget};
 use super::state::StateChoice;
 use super::told::Told;
 use super::{blocking, failure};
 use crate::files;
-use crate::kinds::{Measured, Model, PythonEnvironment, ReplicaSet};
+use crate::kinds::{Measured, Model, ModelStore, PythonEnvironment, ReplicaSet};
 use checkpoints::loader::{Effort, Way};
 use checkpoints::{Contents, Replicas};
 use engine::options::Parser;
 use engine::source::Place;
 use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
-use engine::types::{Artifact, Positive, Samples};
+use engine::types::{Artifact, Lease, Positive, Samples};
 use engine::value::Table;
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -38,6 +39,8 @@ engine::choices! {
         /// The safetensors package of each environment in `python`, in a program of Python that runs before
         /// anything is timed; its name in results has the version, such as `safetensors 0.8.0`.
         Safetensors = "safetensors",
+        /// The ServerlessLLM store in `store`, which runs already; its name in results has the version.
+        SllmStore = "sllm_store",
     }
 }
 
@@ -85,6 +88,10 @@ engine::options! {
         python: Vec<Artifact<PythonEnvironment>> = Vec::new();
         /// How Python's safetensors reads; the package's own choice if absent, and 0.8 is the first to have another.
         safetensors_backend: Option<BackendChoice>;
+        /// The ServerlessLLM store, see `server.sllm_store`.
+        store: Option<Lease<ModelStore>>;
+        /// Where the ServerlessLLM store loads to.
+        store_target: StoreTarget = StoreTarget::Host;
         /// The longest that a program of others may take to load a checkpoint once.
         load_timeout: Duration = Duration::from_secs(600);
         /// How many rounds.
@@ -130,7 +137,7 @@ impl LoaderChoice {
             LoaderChoice::Buffered => Some(Way::Buffered),
             LoaderChoice::Direct => Some(Way::Direct),
             LoaderChoice::IoUring => Some(Way::IoUring),
-            LoaderChoice::Safetensors => None,
+            LoaderChoice::Safetensors | LoaderChoice::SllmStore => None,
         }
     }
 }
@@ -223,7 +230,7 @@ impl Step for CheckpointLoad {
 
 impl CheckpointLoad {
     /// What cannot be together: whether it is, at which option, what is wrong and what mends it.
-    fn impossible(&self) -> [(bool, &'static str, &'static str, &'static str); 9] {
+    fn impossible(&self) -> [(bool, &'static str, &'static str, &'static str); 11] {
         let maps = self.loaders.contains(&LoaderChoice::Mmap);
         let (ring, pool) = (
             self.mode == ModeChoice::Ring,
@@ -231,6 +238,7 @@ impl CheckpointLoad {
         );
         let fresh = self.memory == MemoryChoice::FirstTouch;
         let python = self.loaders.contains(&LoaderChoice::Safetensors);
+        let stores = self.loaders.contains(&LoaderChoice::SllmStore);
         [
             (
                 python && self.python.is_empty(),
@@ -255,6 +263,18 @@ impl CheckpointLoad {
                 "state",
                 "Python's safetensors has no pool",
                 "take it out of `loaders`, or measure from another `state`",
+            ),
+            (
+                stores && self.store.is_none(),
+                "loaders",
+                "`sllm_store` is a server, and there is none",
+                "add `store = \"${services.NAME}\"` with a service of `server.sllm_store`",
+            ),
+            (
+                !stores && self.store.is_some(),
+                "store",
+                "the store is asked for nothing",
+                "add `sllm_store` to `loaders`, or remove it",
             ),
             (
                 ring && pool,
@@ -338,6 +358,13 @@ impl CheckpointLoad {
                     let started = start_all(context, &self.python, self.safetensors_backend);
                     let started = started.await?.into_iter();
                     arms.extend(started.map(|python| Arm::Foreign(Box::new(python))));
+                }
+                LoaderChoice::SllmStore => {
+                    for store in &self.store {
+                        let endpoint = context.endpoint(store)?;
+                        let store = SllmStore::of(endpoint, self.store_target, self.check)?;
+                        arms.push(Arm::Foreign(Box::new(store)));
+                    }
                 }
                 native => arms.extend(native.way().map(Arm::Native)),
             }

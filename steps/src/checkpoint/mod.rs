@@ -15,6 +15,7 @@ mod replicate;
 mod rounds;
 #[cfg(test)]
 mod scripted;
+mod sllm;
 mod start_up;
 mod state;
 mod summary;

@@ -139,6 +139,14 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
             what: "source of llama.cpp",
         },
     },
+    Capability {
+        tests: "the real ServerlessLLM store with checkpoints of ours",
+        filter: "with_real_sllm_store",
+        source: Source::Pypi {
+            script: "steps/sllm-store/tests/real/store.py",
+            what: "store of ServerlessLLM",
+        },
+    },
 ];
 
 impl Capability {

@@ -338,6 +338,35 @@ fn whole(folder: &Path) -> PathBuf {
     std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
 }
 
+/// A program of an environment; `package` is what brings `name`.
+pub(super) fn program_of(
+    environment: &Path,
+    program: &str,
+    name: &str,
+    package: &str,
+) -> Result<String, StepError> {
+    let path = environment.join("bin").join(program);
+    match path.exists() {
+        true => Ok(path.display().to_string()),
+        false => Err(
+            StepError::new(format!("the environment has no {name}: no `{program}`")).help(format!(
+                "add `{package}` to the `requirements` of its `env.python`"
+            )),
+        ),
+    }
+}
+
+/// Lets the programs of an environment come first.
+pub(super) fn enter(environment: &Path, variables: &mut BTreeMap<String, String>) {
+    let bin = environment.join("bin").display().to_string();
+    let path = match variables.get("PATH") {
+        Some(path) => format!("{bin}:{path}"),
+        None => bin,
+    };
+    variables.insert("PATH".to_owned(), path);
+    variables.insert("VIRTUAL_ENV".to_owned(), environment.display().to_string());
+}
+
 /// A rank beside the first: it has a folder of its own below that of the service.
 fn beside(
     context: &LaunchContext,

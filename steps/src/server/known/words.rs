@@ -1,7 +1,7 @@
 //! The command line of a known server: its program, its flags, and the variables of its process.
 
 use super::ranks::{self, Rank};
-use super::{Common, PORT, whole};
+use super::{Common, PORT, enter, program_of, whole};
 use crate::files;
 use crate::server::child_environment;
 use engine::service::LaunchContext;
@@ -80,18 +80,12 @@ impl Common<'_> {
         let Some(environment) = environment else {
             return Ok(words);
         };
-        let program = environment.join("bin").join(&words[0]);
-        if !program.exists() {
-            let (name, package) = (self.nature.name, self.nature.package);
-            return Err(StepError::new(format!(
-                "the environment has no {name}: no `{}`",
-                words[0]
-            ))
-            .help(format!(
-                "add `{package}` to the `requirements` of its `env.python`"
-            )));
-        }
-        words[0] = program.display().to_string();
+        words[0] = program_of(
+            environment,
+            &words[0],
+            self.nature.name,
+            self.nature.package,
+        )?;
         Ok(words)
     }
 
@@ -108,13 +102,7 @@ impl Common<'_> {
         all.extend(declared);
         let mut all = child_environment(all, self.inherit);
         if let Some(environment) = environment {
-            let bin = environment.join("bin").display().to_string();
-            let path = match all.get("PATH") {
-                Some(path) => format!("{bin}:{path}"),
-                None => bin,
-            };
-            all.insert("PATH".to_owned(), path);
-            all.insert("VIRTUAL_ENV".to_owned(), environment.display().to_string());
+            enter(environment, &mut all);
         }
         all
     }
