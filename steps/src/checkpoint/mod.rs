@@ -13,7 +13,7 @@ mod state;
 mod told;
 mod verify;
 
-pub(crate) use ceiling::StorageCeiling;
+pub(crate) use ceiling::{StorageCeiling, by_copying};
 pub(crate) use convert::CheckpointConvert;
 pub(crate) use load::CheckpointLoad;
 pub(crate) use replicate::CheckpointReplicate;
@@ -41,7 +41,7 @@ fn failure(error: CheckpointError) -> StepError {
 }
 
 /// Does something that blocks, with a way to tell how far it is and whether it should go on.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     context: &StepContext,
     doing: &'static str,
     total: u64,
