@@ -44,6 +44,8 @@ mod checkpoint;
 
 mod fit;
 
+mod analyze;
+
 mod plot;
 
 mod report;
@@ -120,12 +122,16 @@ pub fn library() -> Library {
         .step::<checkpoint::ServerColdStart>()
         .step::<checkpoint::CheckpointSummary>()
         .step::<fit::ModelFitLatency>()
+        .step::<analyze::ComputeCeiling>()
+        .step::<analyze::AnalyzeCost>()
+        .step::<analyze::AnalyzeLayers>()
         .step::<plot::PlotLines>()
         .step::<plot::PlotBars>()
         .step::<plot::PlotEcdf>()
         .step::<plot::PlotHeatmap>()
         .step::<plot::PlotTimeline>()
         .step::<plot::PlotTelemetry>()
+        .step::<plot::PlotRoofline>()
         .step::<report::ReportPage>()
         .step::<shell::ShellRun>()
 }

@@ -5,6 +5,7 @@ mod caches;
 mod coming_from;
 mod commands;
 mod composed;
+mod cost;
 mod downloads;
 mod folder;
 #[path = "../../steps/fetch/tests/hostile/mod.rs"]

@@ -85,7 +85,7 @@ impl Point {
 }
 
 /// Rates by what reached them: bytes per second.
-type Rates = Vec<(String, f64)>;
+pub(crate) type Rates = Vec<(String, f64)>;
 
 impl StepType for StorageCeiling {
     const NAME: &'static str = "storage.ceiling";
@@ -274,7 +274,7 @@ fn by_ourselves(
 }
 
 /// Copies within memory, by one thread and by as many as there are processors.
-fn by_copying(rounds: u32) -> Result<Rates, StepError> {
+pub(crate) fn by_copying(rounds: u32) -> Result<Rates, StepError> {
     let region = || Region::new(COPIED as u64, Touch::Before).map_err(failure);
     let (from, mut to) = (region()?, region()?);
     let all = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);

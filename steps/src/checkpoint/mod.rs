@@ -22,7 +22,7 @@ mod summary;
 mod told;
 mod verify;
 
-pub(crate) use ceiling::StorageCeiling;
+pub(crate) use ceiling::{StorageCeiling, by_copying};
 pub(crate) use cold_start::ServerColdStart;
 pub(crate) use convert::CheckpointConvert;
 pub(crate) use load::CheckpointLoad;
@@ -52,7 +52,7 @@ fn failure(error: CheckpointError) -> StepError {
 }
 
 /// Does something that blocks, with a way to tell how far it is and whether it should go on.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     context: &StepContext,
     doing: &'static str,
     total: u64,
