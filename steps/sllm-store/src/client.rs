@@ -223,8 +223,7 @@ impl Store {
         A: Message + Default + 'static,
     {
         let call = name(path);
-        let mut request = Request::new(request);
-        request.set_timeout(limit);
+        let request = Request::new(request);
         let asked = async {
             let ready = self.grpc.ready().await;
             ready.map_err(|e| StoreError::Broken {
