@@ -1,9 +1,11 @@
 //! `checkpoint.load`: how long checkpoints take from storage into memory.
 
+use super::best::Ceiling;
 use super::rounds::{Keeping, Order, Rounds, Source};
 use super::state::StateChoice;
+use super::target::Target;
 use super::told::Told;
-use super::{blocking, failure};
+use super::{blocking, count, failure};
 use crate::files;
 use crate::kinds::{Measured, Model, ReplicaSet};
 use checkpoints::loader::{Effort, Way};
@@ -14,7 +16,7 @@ use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepRepor
 use engine::types::{Artifact, Positive, Samples};
 use engine::value::Table;
 use std::collections::BTreeMap;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 engine::choices! {
@@ -85,6 +87,8 @@ engine::options! {
         memory: MemoryChoice = MemoryChoice::PoolReady;
         /// Where a checkpoint is kept.
         mode: ModeChoice = ModeChoice::Resident;
+        /// Where tensors go: `host`, or `cuda:N` for a GPU, by pinned memory and with copies beside the reading.
+        to: Target = Target::Host;
         /// Memory of the pool, in which what was not used for longest makes room; as much as the largest
         /// checkpoint needs if absent, or all of them with `state = "host_pool"`.
         pool: Option<Positive>, in "GB";
@@ -122,8 +126,8 @@ impl From<LoaderChoice> for Way {
 impl StepType for CheckpointLoad {
     const NAME: &'static str = "checkpoint.load";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Measures how long checkpoints take into host memory, stage by stage, from a cache state that is verified.";
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "Measures how long checkpoints take into host or GPU memory, stage by stage, from a cache state that is verified.";
 
     fn outputs() -> &'static [OutputSpec] {
         &[OutputSpec {
@@ -175,6 +179,7 @@ impl StepType for CheckpointLoad {
 #[async_trait::async_trait]
 impl Step for CheckpointLoad {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
+        self.to.require()?;
         let rounds = tokio::task::block_in_place(|| self.rounds(context))?;
         let ceiling = self.ceiling(context)?;
         let total = rounds.loads();
@@ -201,14 +206,27 @@ impl Step for CheckpointLoad {
 
 impl CheckpointLoad {
     /// What cannot be together: whether it is, at which option, what is wrong and what mends it.
-    fn impossible(&self) -> [(bool, &'static str, &'static str, &'static str); 5] {
+    fn impossible(&self) -> [(bool, &'static str, &'static str, &'static str); 7] {
         let maps = self.loaders.contains(&LoaderChoice::Mmap);
         let (ring, pool) = (
             self.mode == ModeChoice::Ring,
             self.state == StateChoice::HostPool,
         );
         let fresh = self.memory == MemoryChoice::FirstTouch;
+        let gpu = self.to != Target::Host;
         [
+            (
+                gpu && fresh,
+                "memory",
+                "what a GPU is loaded from is pinned before",
+                "leave `memory` out",
+            ),
+            (
+                gpu && maps,
+                "to",
+                "`mmap` reads into no memory that a GPU could be given",
+                "take `mmap_copy`",
+            ),
             (
                 ring && pool,
                 "mode",
@@ -266,6 +284,7 @@ impl CheckpointLoad {
             sources,
             ways: self.loaders.iter().map(|loader| (*loader).into()).collect(),
             rounds: self.rounds.get(),
+            to: self.to,
             state: self.state,
             keeping,
             effort: Effort {
@@ -308,19 +327,33 @@ impl CheckpointLoad {
             ("mode", self.mode.word()),
         ];
         let target = target.map(|(name, word)| (name.to_owned(), word.to_owned()));
-        BTreeMap::from(target)
+        let mut target = BTreeMap::from(target);
+        target.insert("to".to_owned(), self.to.word());
+        target
     }
 
-    /// The best that the storage did, GB/s.
-    fn ceiling(&self, context: &StepContext) -> Result<Option<f64>, StepError> {
+    /// The best that storage, memory or the way to a GPU did, whichever is the lowest that a load has to pass.
+    fn ceiling(&self, context: &StepContext) -> Result<Option<Ceiling>, StepError> {
         let Some(samples) = &self.ceiling else {
             return Ok(None);
         };
-        let tier = match self.state {
-            StateChoice::GuestCold => "storage",
-            StateChoice::PageCache | StateChoice::HostPool => "memory",
+        let samples = context.samples(samples);
+        let from = match self.state {
+            StateChoice::GuestCold => Some("storage"),
+            StateChoice::PageCache => Some("memory"),
+            StateChoice::HostPool => (self.to == Target::Host).then_some("memory"),
         };
-        super::ceiling::best(&context.samples(samples), tier).map(Some)
+        let gpu = (self.to != Target::Host).then_some("device");
+        let tiers = [from, gpu].into_iter().flatten();
+        let mut lowest: Option<Ceiling> = None;
+        for tier in tiers {
+            let own = Ceiling::of(&samples, tier)?;
+            lowest = Some(match lowest {
+                Some(other) => other.lower(own),
+                None => own,
+            });
+        }
+        Ok(lowest)
     }
 }
 
@@ -334,8 +367,4 @@ fn source(folders: Vec<PathBuf>) -> Result<Source, StepError> {
         folders,
         contents,
     })
-}
-
-fn count(n: NonZeroU32) -> NonZeroUsize {
-    NonZeroUsize::try_from(n).unwrap_or(NonZeroUsize::MIN)
 }

@@ -3,13 +3,19 @@
 //!
 //! Reading and writing are the crate `checkpoints`'s; `model.weights` makes random checkpoints.
 
+mod best;
 mod ceiling;
 mod convert;
+mod copying;
 mod fio;
+mod large_pages;
 mod load;
+mod overlap;
 mod replicate;
 mod rounds;
 mod state;
+mod sweep;
+mod target;
 mod told;
 mod verify;
 
@@ -23,6 +29,7 @@ use checkpoints::CheckpointError;
 use engine::step::{FailureClass, Progress, StepContext, StepError};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 /// An error of a checkpoint, with its mend.
 fn failure(error: CheckpointError) -> StepError {
@@ -69,6 +76,11 @@ fn permutation(n: usize, seed: u64) -> Vec<usize> {
         order.swap(last, random.random_range(0..=last));
     }
     order
+}
+
+/// A number of things as the standard library counts them.
+fn count(n: NonZeroU32) -> NonZeroUsize {
+    NonZeroUsize::try_from(n).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Bytes as a plan's reader takes them.

@@ -2,11 +2,14 @@
 //! in the machine meanwhile meets all of them alike.
 
 use super::state::{self, StateChoice};
+use super::target::Target;
 use super::{failure, permutation};
 use checkpoints::blocks::PACKED;
-use checkpoints::loader::{Effort, Way};
+use checkpoints::device::Device;
+use checkpoints::device::cuda::Cuda;
+use checkpoints::loader::{Buffers, Effort, Way};
 use checkpoints::memory::{Pool, Region, Touch};
-use checkpoints::usage::{self, Usage};
+use checkpoints::usage::{Peak, PeakMemory, Usage};
 use checkpoints::{Contents, Destination, Format, Load, Loaded, Stages};
 use engine::step::{FailureClass, StepError};
 use std::path::PathBuf;
@@ -25,6 +28,7 @@ pub(super) struct Rounds {
     pub(super) sources: Vec<Source>,
     pub(super) ways: Vec<Way>,
     pub(super) rounds: u32,
+    pub(super) to: Target,
     pub(super) state: StateChoice,
     pub(super) keeping: Keeping,
     pub(super) effort: Effort,
@@ -73,7 +77,9 @@ pub(super) struct Timed {
     pub(super) told_by: &'static str,
     pub(super) cpu: Duration,
     pub(super) device_bytes: Option<u64>,
-    pub(super) peak_memory: Option<u64>,
+    pub(super) peak_memory: Option<Peak>,
+    /// What `io_uring` read into, if that read.
+    pub(super) buffers: Option<Buffers>,
     pub(super) trouble: Option<String>,
 }
 
@@ -82,15 +88,20 @@ pub(super) struct Outcome {
     pub(super) timed: Vec<Timed>,
     /// How long it took to have memory ready, which no load has in its time.
     pub(super) pool_ready: Duration,
+    /// How long of that it took to pin memory for a GPU, and for which.
+    pub(super) pinned: Option<(Duration, String)>,
     /// Loaders that the kernel does not have, with why not.
     pub(super) refused: Vec<(Way, String)>,
 }
 
 /// Memory of all loads.
 struct Memory {
+    // In this order: memory is unpinned before the GPU is let go.
     pool: Option<Pool>,
     ring: Option<Region>,
     to: Option<Region>,
+    gpu: Option<Cuda>,
+    pinning: Duration,
 }
 
 impl Rounds {
@@ -101,6 +112,7 @@ impl Rounds {
         let mut outcome = Outcome {
             timed: Vec::new(),
             pool_ready: began.elapsed(),
+            pinned: memory.pinned(),
             refused: self.refused(),
         };
         let arms: Vec<(usize, Way)> = (0..self.sources.len())
@@ -141,17 +153,34 @@ impl Rounds {
             contents.file_bytes() + contents.tensors.len() as u64 * PACKED
         };
         let most = self.sources.iter().map(of).max().unwrap_or(0);
+        let gpu = self.to.open()?;
+        let mut pinning = Duration::ZERO;
         let region = |bytes| Region::new(bytes, Touch::Before).map_err(failure);
+        let mut pinned = |bytes: u64| -> Result<Region, StepError> {
+            let mut region = region(bytes)?;
+            if let Some(gpu) = &gpu {
+                let began = Instant::now();
+                region.pin(gpu).map_err(failure)?;
+                pinning += began.elapsed();
+            }
+            Ok(region)
+        };
         let (pool, ring, to) = match self.keeping {
             Keeping::Resident { pool } => (Some(pool), None, None),
             Keeping::Fresh => (None, None, None),
             Keeping::Ring { blocks } => (None, Some(blocks * self.block), Some(most)),
             Keeping::Through { pool } => (Some(pool), None, Some(most)),
         };
+        let pool = pool.map(&mut pinned).transpose()?.map(Pool::new);
+        let ring = ring.map(&mut pinned).transpose()?;
+        // A GPU is a destination itself.
+        let to = to.filter(|_| gpu.is_none()).map(region).transpose()?;
         Ok(Memory {
-            pool: pool.map(region).transpose()?.map(Pool::new),
-            ring: ring.map(region).transpose()?,
-            to: to.map(region).transpose()?,
+            pool,
+            ring,
+            to,
+            gpu,
+            pinning,
         })
     }
 
@@ -198,11 +227,11 @@ impl Rounds {
     fn time(&self, load: &Load, memory: &mut Memory, is_checked: bool) -> Result<Timed, StepError> {
         let contents = Contents::read(&load.folder).map_err(failure)?;
         let found = state::prepare(self.state, &contents.paths())?;
-        let knows_peak = usage::forget_peak();
+        let peak = PeakMemory::watch();
         let before = Usage::now();
         let loaded = checkpoints::load(load, memory.destination()).map_err(failure)?;
         let after = Usage::now();
-        let peak_memory = usage::peak_memory().filter(|_| knows_peak);
+        let peak_memory = peak.end();
         if is_checked {
             require_same(load, &loaded)?;
         }
@@ -222,6 +251,7 @@ impl Rounds {
             cpu: after.cpu.saturating_sub(before.cpu),
             device_bytes: device_bytes.map(|(after, before)| after.saturating_sub(before)),
             peak_memory,
+            buffers: loaded.buffers.clone(),
             trouble: found.trouble.or(missing),
         })
     }
@@ -229,12 +259,26 @@ impl Rounds {
 
 impl Memory {
     fn destination(&mut self) -> Destination<'_> {
+        if let Some(device) = &mut self.gpu {
+            return match (&mut self.ring, &mut self.pool) {
+                (Some(ring), _) => Destination::RingToDevice { ring, device },
+                (None, Some(pool)) => Destination::PoolToDevice { pool, device },
+                // A plan that asks for neither is refused before it runs.
+                (None, None) => Destination::Fresh,
+            };
+        }
         match (&mut self.pool, &mut self.ring, &mut self.to) {
             (_, Some(ring), Some(to)) => Destination::Ring { ring, to },
             (Some(pool), _, Some(to)) => Destination::Through { pool, to },
             (Some(pool), _, None) => Destination::Pool(pool),
             _ => Destination::Fresh,
         }
+    }
+
+    /// How long it took to pin memory, and for which GPU.
+    fn pinned(&self) -> Option<(Duration, String)> {
+        let gpu = self.gpu.as_ref()?;
+        Some((self.pinning, gpu.name().to_owned()))
     }
 
     fn forget(&mut self, load: &Load) {

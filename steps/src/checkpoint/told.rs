@@ -1,5 +1,7 @@
 //! What is told of rounds of loads: rows, their meaning, remarks, and how far it can be believed.
 
+use super::best::Ceiling;
+use super::overlap;
 use super::rounds::{Outcome, Rounds, Source, Timed};
 use crate::result::{Definition, MeasuredFile, Row};
 use checkpoints::loader::Way;
@@ -17,8 +19,8 @@ pub(super) struct Told<'a> {
     pub(super) outcome: &'a Outcome,
     /// The loader to which others are held within each round.
     pub(super) baseline: Option<Way>,
-    /// What storage or memory can do, GB/s.
-    pub(super) ceiling: Option<f64>,
+    /// What storage, memory or the way to a GPU can do.
+    pub(super) ceiling: Option<Ceiling>,
 }
 
 impl<'a> Told<'a> {
@@ -44,10 +46,8 @@ impl<'a> Told<'a> {
         if let Some(other) = other {
             row.set("speedup", rate(timed) / rate(other));
         }
-        if let Some(ceiling) = self.ceiling {
-            row.set("ceiling", ceiling);
-            row.set("ceiling_share", rate(timed) / ceiling);
-        }
+        let ceiling = self.ceiling.as_ref();
+        overlap::add(&mut row, timed, self.rounds, ceiling, rate(timed));
         row
     }
 
@@ -116,6 +116,7 @@ impl<'a> Told<'a> {
                 ));
             }
         }
+        notes.extend(overlap::notes(&self.outcome.timed, self.ceiling.as_ref()));
         notes
     }
 
@@ -136,6 +137,9 @@ impl<'a> Told<'a> {
         });
         json!({
             "pool_ready_ms": self.outcome.pool_ready.as_secs_f64() * 1e3,
+            "pin_ms": self.outcome.pinned.as_ref().map(|(time, _)| time.as_secs_f64() * 1e3),
+            "gpu": self.outcome.pinned.as_ref().map(|(_, gpu)| gpu),
+            "peak_memory_by": self.outcome.timed.first().and_then(|timed| timed.peak_memory).map(|peak| peak.by),
             "residency_by": self.outcome.timed.first().map(|timed| timed.told_by),
             "rejected": rejected.collect::<Vec<_>>(),
             "arms": arms.collect::<Vec<_>>(),
@@ -157,9 +161,10 @@ impl<'a> Told<'a> {
             };
         }
         let refused = self.outcome.refused.iter();
-        let reasons: Vec<String> = refused
+        let mut reasons: Vec<String> = refused
             .map(|(_, why)| format!("another loader was taken: {why}"))
             .collect();
+        reasons.extend(overlap::doubt(self.ceiling.as_ref()));
         Verdict {
             grade: if reasons.is_empty() {
                 Grade::Valid
@@ -225,8 +230,8 @@ fn row(timed: &Timed, source: &Source) -> Row {
     if let Some(bytes) = timed.device_bytes {
         row.set("device_data", bytes as f64 / 1e9);
     }
-    if let Some(bytes) = timed.peak_memory {
-        row.set("peak_memory", bytes as f64 / 1e9);
+    if let Some(peak) = timed.peak_memory {
+        row.set("peak_memory", peak.bytes as f64 / 1e9);
     }
     row
 }
@@ -253,7 +258,7 @@ const DEFINITIONS: &[(&str, &str, &str)] = &[
     (
         "copy_ms",
         "ms",
-        "copying within memory, beside reading with a ring",
+        "copying within memory, beside reading with a ring; to a GPU by its own clock, beside reading",
     ),
     (
         "first_tensor_ms",
@@ -303,13 +308,15 @@ fn definitions() -> Vec<Definition> {
         unit: (*unit).to_owned(),
         formula: (*formula).to_owned(),
     };
-    DEFINITIONS.iter().map(definition).collect()
+    let all = DEFINITIONS.iter().chain(overlap::DEFINITIONS);
+    all.map(definition).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::rounds::{Keeping, Order};
     use super::super::state::StateChoice;
+    use super::super::target::Target;
     use super::*;
     use checkpoints::loader::Effort;
     use checkpoints::{Contents, Format, Stages};
@@ -332,6 +339,7 @@ mod tests {
             }],
             ways: vec![Way::Buffered, Way::IoUring],
             rounds: 2,
+            to: Target::Host,
             state: StateChoice::GuestCold,
             keeping: Keeping::Fresh,
             effort: Effort {
@@ -363,6 +371,7 @@ mod tests {
             cpu: Duration::ZERO,
             device_bytes: None,
             peak_memory: None,
+            buffers: None,
             trouble: None,
         }
     }
@@ -376,6 +385,7 @@ mod tests {
                 timed(1, Way::Buffered, 16),
             ],
             pool_ready: Duration::ZERO,
+            pinned: None,
             refused: Vec::new(),
         }
     }
@@ -387,7 +397,10 @@ mod tests {
             rounds: &rounds,
             outcome: &outcome,
             baseline: Some(Way::Buffered),
-            ceiling: Some(2.0),
+            ceiling: Some(Ceiling {
+                rate: 2.0,
+                ..Ceiling::default()
+            }),
         };
         let result = told.result(BTreeMap::new());
         let column = |name| -> Vec<f64> {
