@@ -56,7 +56,7 @@ engine::options! {
 }
 
 /// Rates by what reached them: bytes per second.
-pub(super) type Rates = Vec<(String, f64)>;
+pub(crate) type Rates = Vec<(String, f64)>;
 
 impl StepType for StorageCeiling {
     const NAME: &'static str = "storage.ceiling";

@@ -20,7 +20,7 @@ pub(super) const MEMCPY: &str = "memcpy";
 pub(super) const TO_DEVICE: &str = "pinned copy to";
 
 /// Copies within memory, by one thread and by as many as there are processors.
-pub(super) fn by_copying(rounds: u32) -> Result<Rates, StepError> {
+pub(crate) fn by_copying(rounds: u32) -> Result<Rates, StepError> {
     let region = || Region::new(COPIED as u64, Touch::Before).map_err(failure);
     let (from, mut to) = (region()?, region()?);
     let all = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);

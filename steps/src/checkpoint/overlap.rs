@@ -30,17 +30,17 @@ pub(super) fn add(
     ceiling: Option<&Ceiling>,
     rate: f64,
 ) {
-    let stages = &timed.stages;
-    let all = [
-        stages.header,
-        stages.open,
-        stages.allocate,
-        stages.read,
-        stages.copy,
-    ];
-    let longest = all.into_iter().max().unwrap_or_default().as_secs_f64();
-    if longest > 0.0 {
-        row.set("total_over_longest", stages.total.as_secs_f64() / longest);
+    // The first tensor's time is an instant, and no stage.
+    let stages = timed
+        .parts
+        .iter()
+        .filter(|(name, _)| *name != "first_tensor_ms");
+    let longest = stages.map(|(_, time)| *time).max().unwrap_or_default();
+    if !longest.is_zero() {
+        row.set(
+            "total_over_longest",
+            timed.total.as_secs_f64() / longest.as_secs_f64(),
+        );
     }
     if let Some(buffers) = &timed.buffers {
         let word = match buffers {
@@ -56,9 +56,8 @@ pub(super) fn add(
         row.labels
             .insert("ceiling_trust".to_owned(), "doubtful".to_owned());
     }
-    let way = timed.instead.unwrap_or(timed.way);
-    let at_once = way.places(rounds.effort);
-    if let Some(matching) = ceiling.matching(way, at_once, rounds.block) {
+    let matching = |way: Way| ceiling.matching(way, way.places(rounds.effort), rounds.block);
+    if let Some(matching) = timed.way.and_then(matching) {
         row.set("matching", matching);
         row.set("matching_share", rate / matching);
     }

@@ -1,6 +1,8 @@
 //! Rounds of loads: in each every loader loads every checkpoint once, in an order by chance, so that what changes
 //! in the machine meanwhile meets all of them alike.
 
+use super::arms::Arm;
+use super::foreign::Foreign;
 use super::state::{self, StateChoice};
 use super::target::Target;
 use super::{failure, permutation};
@@ -12,7 +14,7 @@ use checkpoints::memory::{Pool, Region, Touch};
 use checkpoints::usage::{Peak, PeakMemory, Usage};
 use checkpoints::{Contents, Destination, Format, Load, Loaded, Stages};
 use engine::step::{FailureClass, StepError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A checkpoint, or replicas of one.
@@ -26,7 +28,6 @@ pub(super) struct Source {
 /// What is done.
 pub(super) struct Rounds {
     pub(super) sources: Vec<Source>,
-    pub(super) ways: Vec<Way>,
     pub(super) rounds: u32,
     pub(super) to: Target,
     pub(super) state: StateChoice,
@@ -38,6 +39,8 @@ pub(super) struct Rounds {
     pub(super) is_checked: bool,
     pub(super) order: Order,
     pub(super) seed: u64,
+    /// How long a program of others may take for one load.
+    pub(super) limit: Duration,
 }
 
 /// Which replica is loaded.
@@ -66,12 +69,19 @@ pub(super) enum Keeping {
 pub(super) struct Timed {
     pub(super) round: u32,
     pub(super) source: usize,
-    pub(super) way: Way,
-    /// What was used in its place, because the kernel does not have it.
-    pub(super) instead: Option<Way>,
-    pub(super) stages: Stages,
+    /// Which of those that load it was.
+    pub(super) arm: usize,
+    /// What that is called in results: who loaded, and what took its place.
+    pub(super) loader: String,
+    /// The reader, of one of ours.
+    pub(super) way: Option<Way>,
+    /// Until every tensor could be used.
+    pub(super) total: Duration,
+    /// Stages that were timed, by the names of result columns.
+    pub(super) parts: Vec<(&'static str, Duration)>,
     pub(super) bytes: u64,
-    pub(super) blocks: usize,
+    /// Blocks that files were cut into, where that is known.
+    pub(super) blocks: Option<usize>,
     /// Share of the files that was in the page cache before.
     pub(super) resident: f64,
     pub(super) told_by: &'static str,
@@ -92,9 +102,12 @@ pub(super) struct Outcome {
     pub(super) pinned: Option<(Duration, String)>,
     /// Loaders that the kernel does not have, with why not.
     pub(super) refused: Vec<(Way, String)>,
+    /// What there is to know of those that load.
+    pub(super) remarks: Vec<String>,
 }
 
 /// Memory of all loads.
+#[derive(Default)]
 struct Memory {
     // In this order: memory is unpinned before the GPU is let go.
     pool: Option<Pool>,
@@ -106,23 +119,35 @@ struct Memory {
 
 impl Rounds {
     /// Does everything. Blocks.
-    pub(super) fn perform(&self, go_on: &dyn Fn(u64) -> bool) -> Result<Outcome, StepError> {
+    pub(super) fn perform(
+        &self,
+        arms: &mut [Arm],
+        go_on: &dyn Fn(u64) -> bool,
+    ) -> Result<Outcome, StepError> {
         let began = Instant::now();
-        let mut memory = self.memory()?;
+        let has_native = arms.iter().any(|arm| arm.way().is_some());
+        let mut memory = match has_native {
+            true => self.memory()?,
+            false => Memory::default(),
+        };
         let mut outcome = Outcome {
             timed: Vec::new(),
             pool_ready: began.elapsed(),
             pinned: memory.pinned(),
-            refused: self.refused(),
+            refused: self.refused(arms),
+            remarks: self.remarks(arms),
         };
-        let arms: Vec<(usize, Way)> = (0..self.sources.len())
-            .flat_map(|source| self.ways.iter().map(move |way| (source, *way)))
-            .collect();
+        let pairs = self.pairs(arms)?;
         for round in 0..self.rounds {
-            for at in permutation(arms.len(), self.seed.wrapping_add(round.into())) {
-                let (source, way) = arms[at];
-                let mut timed = self.measure(round, source, way, &mut memory, &outcome.refused)?;
-                timed.round = round;
+            for at in permutation(pairs.len(), self.seed.wrapping_add(round.into())) {
+                let (source, arm) = pairs[at];
+                let mut timed = match &mut arms[arm] {
+                    Arm::Native(way) => {
+                        self.measure(round, source, *way, &mut memory, &outcome.refused)?
+                    }
+                    Arm::Foreign(foreign) => self.measure_foreign(round, source, &mut **foreign)?,
+                };
+                (timed.round, timed.source, timed.arm) = (round, source, arm);
                 outcome.timed.push(timed);
                 if !go_on(outcome.timed.len() as u64) {
                     return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
@@ -133,18 +158,59 @@ impl Rounds {
     }
 
     /// How many loads are timed.
-    pub(super) fn loads(&self) -> u64 {
-        u64::from(self.rounds) * (self.sources.len() * self.ways.len()) as u64
+    pub(super) fn loads(&self, arms: &[Arm]) -> Result<u64, StepError> {
+        Ok(u64::from(self.rounds) * self.pairs(arms)?.len() as u64)
     }
 
-    fn refused(&self) -> Vec<(Way, String)> {
+    /// Every checkpoint with each of those that read its format.
+    fn pairs(&self, arms: &[Arm]) -> Result<Vec<(usize, usize)>, StepError> {
+        let mut pairs = Vec::new();
+        for (at, source) in self.sources.iter().enumerate() {
+            let readers = (0..arms.len()).filter(|arm| arms[*arm].reads(source.format));
+            pairs.extend(readers.map(|arm| (at, arm)));
+        }
+        if pairs.is_empty() {
+            return Err(
+                StepError::new("none of the loaders reads any of the checkpoints")
+                    .help("add a loader of the format, or convert by `checkpoint.convert`"),
+            );
+        }
+        Ok(pairs)
+    }
+
+    /// Who is left out of what, and who moves no bytes.
+    fn remarks(&self, arms: &[Arm]) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for arm in arms {
+            for source in self.sources.iter().filter(|s| !arm.reads(s.format)) {
+                let folder = source.folders.first().map(|f| f.display().to_string());
+                remarks.push(format!(
+                    "`{}` reads no {} and was left out of `{}`",
+                    arm.name(),
+                    source.format.word(),
+                    folder.unwrap_or_default()
+                ));
+            }
+            if let Arm::Foreign(foreign) = arm
+                && !foreign.loads_into_memory()
+            {
+                remarks.push(format!(
+                    "`{}` has no memory of its own for what it loads: from the page cache it may move no byte",
+                    foreign.name()
+                ));
+            }
+        }
+        remarks
+    }
+
+    fn refused(&self, arms: &[Arm]) -> Vec<(Way, String)> {
         let file = self
             .sources
             .iter()
             .find_map(|source| source.contents.paths().into_iter().next());
         let Some(file) = file else { return Vec::new() };
-        let why = |way: &Way| Some((*way, way.refusal(&file)?));
-        self.ways.iter().filter_map(why).collect()
+        let why = |way: Way| Some((way, way.refusal(&file)?));
+        arms.iter().filter_map(Arm::way).filter_map(why).collect()
     }
 
     fn memory(&self) -> Result<Memory, StepError> {
@@ -198,30 +264,85 @@ impl Rounds {
                 true => Way::Buffered,
                 false => Way::Direct,
             });
-        let folders = &self.sources[source].folders;
-        let folder = match self.order {
-            Order::Cached => 0,
-            Order::Random => {
-                let order = permutation(folders.len(), self.seed ^ source as u64);
-                order[round as usize % folders.len()]
-            }
-        };
         let load = Load {
-            folder: folders[folder].clone(),
+            folder: self.folder(round, source).to_owned(),
             way: instead.unwrap_or(way),
             effort: self.effort,
             block: self.block,
         };
         // The pool keeps a checkpoint only where it is to be found there.
-        if self.state == StateChoice::HostPool || round == 0 && self.order == Order::Cached {
+        if self.state == StateChoice::HostPool || self.is_before_all(round) {
             checkpoints::load(&load, memory.destination()).map_err(failure)?;
         }
         if self.state != StateChoice::HostPool {
             memory.forget(&load);
         }
         let mut timed = self.time(&load, memory, round == 0 && self.is_checked)?;
-        (timed.source, timed.way, timed.instead) = (source, way, instead);
+        timed.loader = match instead {
+            Some(instead) => format!("{} in place of {}", instead.word(), way.word()),
+            None => way.word().to_owned(),
+        };
         Ok(timed)
+    }
+
+    /// The replica that a round loads.
+    fn folder(&self, round: u32, source: usize) -> &Path {
+        let folders = &self.sources[source].folders;
+        match self.order {
+            Order::Cached => &folders[0],
+            Order::Random => {
+                let order = permutation(folders.len(), self.seed ^ source as u64);
+                &folders[order[round as usize % folders.len()]]
+            }
+        }
+    }
+
+    /// Whether there is a load before this one that is not timed.
+    fn is_before_all(&self, round: u32) -> bool {
+        round == 0 && self.order == Order::Cached
+    }
+
+    fn measure_foreign(
+        &self,
+        round: u32,
+        source: usize,
+        foreign: &mut dyn Foreign,
+    ) -> Result<Timed, StepError> {
+        let folder = self.folder(round, source);
+        let contents = Contents::read(folder).map_err(failure)?;
+        if self.is_before_all(round) {
+            foreign.load(folder, self.limit)?;
+        }
+        let found = state::prepare(self.state, &contents.paths())?;
+        let loaded = foreign.load(folder, self.limit)?;
+        let expected = contents.tensor_bytes();
+        if loaded.bytes < expected {
+            let message = format!(
+                "`{}` loaded {} bytes of `{}`, whose tensors have {expected}",
+                foreign.name(),
+                loaded.bytes,
+                folder.display()
+            );
+            return Err(StepError::new(message).help("nothing of it was kept"));
+        }
+        Ok(Timed {
+            round,
+            source,
+            arm: 0,
+            loader: foreign.name().to_owned(),
+            way: None,
+            total: loaded.total,
+            parts: loaded.parts,
+            bytes: expected,
+            blocks: None,
+            resident: found.residency.share(),
+            told_by: found.residency.by,
+            cpu: loaded.cpu,
+            device_bytes: None,
+            peak_memory: loaded.peak_memory.map(|bytes| Peak { bytes, by: "VmHWM" }),
+            buffers: None,
+            trouble: found.trouble,
+        })
     }
 
     fn time(&self, load: &Load, memory: &mut Memory, is_checked: bool) -> Result<Timed, StepError> {
@@ -241,11 +362,13 @@ impl Rounds {
         Ok(Timed {
             round: 0,
             source: 0,
-            way: load.way,
-            instead: None,
-            stages: loaded.stages,
+            arm: 0,
+            loader: String::new(),
+            way: Some(load.way),
+            total: loaded.stages.total,
+            parts: parts(&loaded.stages),
             bytes: loaded.contents.tensor_bytes(),
-            blocks: loaded.blocks,
+            blocks: Some(loaded.blocks),
             resident: found.residency.share(),
             told_by: found.residency.by,
             cpu: after.cpu.saturating_sub(before.cpu),
@@ -286,6 +409,18 @@ impl Memory {
             pool.forget(&load.folder.to_string_lossy());
         }
     }
+}
+
+/// Stages by the names of result columns.
+fn parts(stages: &Stages) -> Vec<(&'static str, Duration)> {
+    vec![
+        ("header_ms", stages.header),
+        ("open_ms", stages.open),
+        ("allocate_ms", stages.allocate),
+        ("read_ms", stages.read),
+        ("copy_ms", stages.copy),
+        ("first_tensor_ms", stages.first_tensor),
+    ]
 }
 
 /// Fails if a tensor in memory is not as in the files.
