@@ -23,6 +23,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 
 /// Heavy crates, by how their names begin, and the only crate that may know each.
 const ONE_OWNER: &[(&str, &str)] = &[
+    ("cudarc", "checkpoints"),
     ("nvml-wrapper", "telemetry"),
     ("plotly", "charts"),
     ("polars", "tables"),

@@ -140,6 +140,29 @@ with = {{ checkpoint = "${{steps.checkpoint.dir}}", folder = "{replicas}", count
 }
 
 #[test]
+fn a_load_to_a_gpu_ends_before_anything_is_loaded_where_no_driver_is() {
+    let folder = Folder::new();
+    let model = folder.path("model");
+    std::fs::create_dir(&model).expect("a folder");
+    // No checkpoint at all, which would be told of if anybody looked.
+    std::fs::write(model.join("model.safetensors"), b"nothing").expect("a file");
+    let plan = "[steps.load]\nuse = \"checkpoint.load\"\nwith = { checkpoints = [\"model\"], loaders = [\"direct\"], to = \"cuda:0\" }\n";
+    folder.plan("gpu", plan);
+    let said = benchwright(&folder.path("."), &["run", "gpu.toml"]).output();
+    let said: Said = said.expect("the binary").into();
+    assert_eq!(said.code, Some(1), "{}", said.out);
+    let all = said.out + &said.err;
+    // A machine with a driver looks at the checkpoint.
+    let expected = ["no CUDA driver here", "has only 7 bytes"];
+    assert!(expected.iter().any(|text| all.contains(text)), "{all}");
+    assert_eq!(
+        all.contains(expected[0]),
+        all.contains("or write `to = \"host\"`"),
+        "{all}"
+    );
+}
+
+#[test]
 fn folders_of_others_are_not_touched_and_damaged_checkpoints_are_told_of() {
     let folder = Folder::new();
     let theirs = folder.path("theirs");

@@ -1,12 +1,14 @@
 //! `checkpoint.load`: how long checkpoints take from storage into memory.
 
 use super::arms::{Arm, called};
+use super::best::Ceiling;
 use super::python::{BackendChoice, start_all};
 use super::rounds::{Keeping, Order, Rounds, Source};
 use super::sllm::{SllmStore, StoreTarget};
 use super::state::StateChoice;
+use super::target::Target;
 use super::told::Told;
-use super::{blocking, failure};
+use super::{blocking, count, failure};
 use crate::files;
 use crate::kinds::{Measured, Model, ModelStore, PythonEnvironment, ReplicaSet};
 use checkpoints::loader::{Effort, Way};
@@ -17,7 +19,7 @@ use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepRepor
 use engine::types::{Artifact, Lease, Positive, Samples};
 use engine::value::Table;
 use std::collections::BTreeMap;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -105,6 +107,8 @@ engine::options! {
         memory: MemoryChoice = MemoryChoice::PoolReady;
         /// Where a checkpoint is kept.
         mode: ModeChoice = ModeChoice::Resident;
+        /// Where tensors go: `host`, or `cuda:N` for a GPU, by pinned memory and with copies beside the reading.
+        to: Target = Target::Host;
         /// Memory of the pool, in which what was not used for longest makes room; as much as the largest
         /// checkpoint needs if absent, or all of them with `state = "host_pool"`.
         pool: Option<Positive>, in "GB";
@@ -145,8 +149,8 @@ impl LoaderChoice {
 impl StepType for CheckpointLoad {
     const NAME: &'static str = "checkpoint.load";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Measures how long checkpoints take into host memory, stage by stage, from a cache state that is verified.";
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "Measures how long checkpoints take into host or GPU memory, stage by stage, from a cache state that is verified.";
 
     fn outputs() -> &'static [OutputSpec] {
         &[OutputSpec {
@@ -199,6 +203,7 @@ impl StepType for CheckpointLoad {
 #[async_trait::async_trait]
 impl Step for CheckpointLoad {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
+        self.to.require()?;
         let rounds = tokio::task::block_in_place(|| self.rounds(context))?;
         let ceiling = self.ceiling(context)?;
         let mut arms = self.arms(context).await?;
@@ -230,7 +235,7 @@ impl Step for CheckpointLoad {
 
 impl CheckpointLoad {
     /// What cannot be together: whether it is, at which option, what is wrong and what mends it.
-    fn impossible(&self) -> [(bool, &'static str, &'static str, &'static str); 11] {
+    fn impossible(&self) -> [(bool, &'static str, &'static str, &'static str); 14] {
         let maps = self.loaders.contains(&LoaderChoice::Mmap);
         let (ring, pool) = (
             self.mode == ModeChoice::Ring,
@@ -239,7 +244,26 @@ impl CheckpointLoad {
         let fresh = self.memory == MemoryChoice::FirstTouch;
         let python = self.loaders.contains(&LoaderChoice::Safetensors);
         let stores = self.loaders.contains(&LoaderChoice::SllmStore);
+        let gpu = self.to != Target::Host;
         [
+            (
+                python && gpu,
+                "to",
+                "Python's safetensors loads to host memory here",
+                "take it out of `loaders`, or leave `to` out",
+            ),
+            (
+                gpu && fresh,
+                "memory",
+                "what a GPU is loaded from is pinned before",
+                "leave `memory` out",
+            ),
+            (
+                gpu && maps,
+                "to",
+                "`mmap` reads into no memory that a GPU could be given",
+                "take `mmap_copy`",
+            ),
             (
                 python && self.python.is_empty(),
                 "loaders",
@@ -332,6 +356,7 @@ impl CheckpointLoad {
         Ok(Rounds {
             sources,
             rounds: self.rounds.get(),
+            to: self.to,
             state: self.state,
             keeping,
             effort: Effort {
@@ -398,19 +423,33 @@ impl CheckpointLoad {
             ("mode", self.mode.word()),
         ];
         let target = target.map(|(name, word)| (name.to_owned(), word.to_owned()));
-        BTreeMap::from(target)
+        let mut target = BTreeMap::from(target);
+        target.insert("to".to_owned(), self.to.word());
+        target
     }
 
-    /// The best that the storage did, GB/s.
-    fn ceiling(&self, context: &StepContext) -> Result<Option<f64>, StepError> {
+    /// The best that storage, memory or the way to a GPU did, whichever is the lowest that a load has to pass.
+    fn ceiling(&self, context: &StepContext) -> Result<Option<Ceiling>, StepError> {
         let Some(samples) = &self.ceiling else {
             return Ok(None);
         };
-        let tier = match self.state {
-            StateChoice::GuestCold => "storage",
-            StateChoice::PageCache | StateChoice::HostPool => "memory",
+        let samples = context.samples(samples);
+        let from = match self.state {
+            StateChoice::GuestCold => Some("storage"),
+            StateChoice::PageCache => Some("memory"),
+            StateChoice::HostPool => (self.to == Target::Host).then_some("memory"),
         };
-        super::ceiling::best(&context.samples(samples), tier).map(Some)
+        let gpu = (self.to != Target::Host).then_some("device");
+        let tiers = [from, gpu].into_iter().flatten();
+        let mut lowest: Option<Ceiling> = None;
+        for tier in tiers {
+            let own = Ceiling::of(&samples, tier)?;
+            lowest = Some(match lowest {
+                Some(other) => other.lower(own),
+                None => own,
+            });
+        }
+        Ok(lowest)
     }
 }
 
@@ -424,8 +463,4 @@ fn source(folders: Vec<PathBuf>) -> Result<Source, StepError> {
         folders,
         contents,
     })
-}
-
-fn count(n: NonZeroU32) -> NonZeroUsize {
-    NonZeroUsize::try_from(n).unwrap_or(NonZeroUsize::MIN)
 }

@@ -4,12 +4,16 @@
 //! Reading and writing are the crate `checkpoints`'s; `model.weights` makes random checkpoints.
 
 mod arms;
+mod best;
 mod ceiling;
 mod cold_start;
 mod convert;
+mod copying;
 mod fio;
 mod foreign;
+mod large_pages;
 mod load;
+mod overlap;
 mod python;
 mod replicate;
 mod rounds;
@@ -19,12 +23,15 @@ mod sllm;
 mod start_up;
 mod state;
 mod summary;
+mod sweep;
+mod target;
 mod told;
 mod verify;
 
-pub(crate) use ceiling::{StorageCeiling, by_copying};
+pub(crate) use ceiling::StorageCeiling;
 pub(crate) use cold_start::ServerColdStart;
 pub(crate) use convert::CheckpointConvert;
+pub(crate) use copying::by_copying;
 pub(crate) use load::CheckpointLoad;
 pub(crate) use replicate::CheckpointReplicate;
 pub(crate) use summary::CheckpointSummary;
@@ -34,6 +41,7 @@ use checkpoints::CheckpointError;
 use engine::step::{FailureClass, Progress, StepContext, StepError};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 /// An error of a checkpoint, with its mend.
 fn failure(error: CheckpointError) -> StepError {
@@ -80,6 +88,11 @@ fn permutation(n: usize, seed: u64) -> Vec<usize> {
         order.swap(last, random.random_range(0..=last));
     }
     order
+}
+
+/// A number of things as the standard library counts them.
+fn count(n: NonZeroU32) -> NonZeroUsize {
+    NonZeroUsize::try_from(n).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Bytes as a plan's reader takes them.

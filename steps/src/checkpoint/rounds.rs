@@ -4,11 +4,14 @@
 use super::arms::Arm;
 use super::foreign::Foreign;
 use super::state::{self, StateChoice};
+use super::target::Target;
 use super::{failure, permutation};
 use checkpoints::blocks::PACKED;
-use checkpoints::loader::{Effort, Way};
+use checkpoints::device::Device;
+use checkpoints::device::cuda::Cuda;
+use checkpoints::loader::{Buffers, Effort, Way};
 use checkpoints::memory::{Pool, Region, Touch};
-use checkpoints::usage::{self, Usage};
+use checkpoints::usage::{Peak, PeakMemory, Usage};
 use checkpoints::{Contents, Destination, Format, Load, Loaded, Stages};
 use engine::step::{FailureClass, StepError};
 use std::path::{Path, PathBuf};
@@ -26,6 +29,7 @@ pub(super) struct Source {
 pub(super) struct Rounds {
     pub(super) sources: Vec<Source>,
     pub(super) rounds: u32,
+    pub(super) to: Target,
     pub(super) state: StateChoice,
     pub(super) keeping: Keeping,
     pub(super) effort: Effort,
@@ -69,6 +73,8 @@ pub(super) struct Timed {
     pub(super) arm: usize,
     /// What that is called in results: who loaded, and what took its place.
     pub(super) loader: String,
+    /// The reader, of one of ours.
+    pub(super) way: Option<Way>,
     /// Until every tensor could be used.
     pub(super) total: Duration,
     /// Stages that were timed, by the names of result columns.
@@ -81,7 +87,9 @@ pub(super) struct Timed {
     pub(super) told_by: &'static str,
     pub(super) cpu: Duration,
     pub(super) device_bytes: Option<u64>,
-    pub(super) peak_memory: Option<u64>,
+    pub(super) peak_memory: Option<Peak>,
+    /// What `io_uring` read into, if that read.
+    pub(super) buffers: Option<Buffers>,
     pub(super) trouble: Option<String>,
 }
 
@@ -90,6 +98,8 @@ pub(super) struct Outcome {
     pub(super) timed: Vec<Timed>,
     /// How long it took to have memory ready, which no load has in its time.
     pub(super) pool_ready: Duration,
+    /// How long of that it took to pin memory for a GPU, and for which.
+    pub(super) pinned: Option<(Duration, String)>,
     /// Loaders that the kernel does not have, with why not.
     pub(super) refused: Vec<(Way, String)>,
     /// What there is to know of those that load.
@@ -99,9 +109,12 @@ pub(super) struct Outcome {
 /// Memory of all loads.
 #[derive(Default)]
 struct Memory {
+    // In this order: memory is unpinned before the GPU is let go.
     pool: Option<Pool>,
     ring: Option<Region>,
     to: Option<Region>,
+    gpu: Option<Cuda>,
+    pinning: Duration,
 }
 
 impl Rounds {
@@ -120,6 +133,7 @@ impl Rounds {
         let mut outcome = Outcome {
             timed: Vec::new(),
             pool_ready: began.elapsed(),
+            pinned: memory.pinned(),
             refused: self.refused(arms),
             remarks: self.remarks(arms),
         };
@@ -205,17 +219,34 @@ impl Rounds {
             contents.file_bytes() + contents.tensors.len() as u64 * PACKED
         };
         let most = self.sources.iter().map(of).max().unwrap_or(0);
+        let gpu = self.to.open()?;
+        let mut pinning = Duration::ZERO;
         let region = |bytes| Region::new(bytes, Touch::Before).map_err(failure);
+        let mut pinned = |bytes: u64| -> Result<Region, StepError> {
+            let mut region = region(bytes)?;
+            if let Some(gpu) = &gpu {
+                let began = Instant::now();
+                region.pin(gpu).map_err(failure)?;
+                pinning += began.elapsed();
+            }
+            Ok(region)
+        };
         let (pool, ring, to) = match self.keeping {
             Keeping::Resident { pool } => (Some(pool), None, None),
             Keeping::Fresh => (None, None, None),
             Keeping::Ring { blocks } => (None, Some(blocks * self.block), Some(most)),
             Keeping::Through { pool } => (Some(pool), None, Some(most)),
         };
+        let pool = pool.map(&mut pinned).transpose()?.map(Pool::new);
+        let ring = ring.map(&mut pinned).transpose()?;
+        // A GPU is a destination itself.
+        let to = to.filter(|_| gpu.is_none()).map(region).transpose()?;
         Ok(Memory {
-            pool: pool.map(region).transpose()?.map(Pool::new),
-            ring: ring.map(region).transpose()?,
-            to: to.map(region).transpose()?,
+            pool,
+            ring,
+            to,
+            gpu,
+            pinning,
         })
     }
 
@@ -299,6 +330,7 @@ impl Rounds {
             source,
             arm: 0,
             loader: foreign.name().to_owned(),
+            way: None,
             total: loaded.total,
             parts: loaded.parts,
             bytes: expected,
@@ -307,7 +339,8 @@ impl Rounds {
             told_by: found.residency.by,
             cpu: loaded.cpu,
             device_bytes: None,
-            peak_memory: loaded.peak_memory,
+            peak_memory: loaded.peak_memory.map(|bytes| Peak { bytes, by: "VmHWM" }),
+            buffers: None,
             trouble: found.trouble,
         })
     }
@@ -315,11 +348,11 @@ impl Rounds {
     fn time(&self, load: &Load, memory: &mut Memory, is_checked: bool) -> Result<Timed, StepError> {
         let contents = Contents::read(&load.folder).map_err(failure)?;
         let found = state::prepare(self.state, &contents.paths())?;
-        let knows_peak = usage::forget_peak();
+        let peak = PeakMemory::watch();
         let before = Usage::now();
         let loaded = checkpoints::load(load, memory.destination()).map_err(failure)?;
         let after = Usage::now();
-        let peak_memory = usage::peak_memory().filter(|_| knows_peak);
+        let peak_memory = peak.end();
         if is_checked {
             require_same(load, &loaded)?;
         }
@@ -331,6 +364,7 @@ impl Rounds {
             source: 0,
             arm: 0,
             loader: String::new(),
+            way: Some(load.way),
             total: loaded.stages.total,
             parts: parts(&loaded.stages),
             bytes: loaded.contents.tensor_bytes(),
@@ -340,6 +374,7 @@ impl Rounds {
             cpu: after.cpu.saturating_sub(before.cpu),
             device_bytes: device_bytes.map(|(after, before)| after.saturating_sub(before)),
             peak_memory,
+            buffers: loaded.buffers.clone(),
             trouble: found.trouble.or(missing),
         })
     }
@@ -347,12 +382,26 @@ impl Rounds {
 
 impl Memory {
     fn destination(&mut self) -> Destination<'_> {
+        if let Some(device) = &mut self.gpu {
+            return match (&mut self.ring, &mut self.pool) {
+                (Some(ring), _) => Destination::RingToDevice { ring, device },
+                (None, Some(pool)) => Destination::PoolToDevice { pool, device },
+                // A plan that asks for neither is refused before it runs.
+                (None, None) => Destination::Fresh,
+            };
+        }
         match (&mut self.pool, &mut self.ring, &mut self.to) {
             (_, Some(ring), Some(to)) => Destination::Ring { ring, to },
             (Some(pool), _, Some(to)) => Destination::Through { pool, to },
             (Some(pool), _, None) => Destination::Pool(pool),
             _ => Destination::Fresh,
         }
+    }
+
+    /// How long it took to pin memory, and for which GPU.
+    fn pinned(&self) -> Option<(Duration, String)> {
+        let gpu = self.gpu.as_ref()?;
+        Some((self.pinning, gpu.name().to_owned()))
     }
 
     fn forget(&mut self, load: &Load) {

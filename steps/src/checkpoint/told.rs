@@ -1,5 +1,7 @@
 //! What is told of rounds of loads: rows, their meaning, remarks, and how far it can be believed.
 
+use super::best::Ceiling;
+use super::overlap;
 use super::rounds::{Outcome, Rounds, Source, Timed};
 use crate::result::{Definition, MeasuredFile, Row};
 use engine::step::{Figure, Grade, Verdict};
@@ -16,8 +18,8 @@ pub(super) struct Told<'a> {
     pub(super) outcome: &'a Outcome,
     /// Which arm others are held to within each round.
     pub(super) baseline: Option<usize>,
-    /// What storage or memory can do, GB/s.
-    pub(super) ceiling: Option<f64>,
+    /// What storage, memory or the way to a GPU can do.
+    pub(super) ceiling: Option<Ceiling>,
 }
 
 impl<'a> Told<'a> {
@@ -43,10 +45,8 @@ impl<'a> Told<'a> {
         if let Some(other) = other {
             row.set("speedup", rate(timed) / rate(other));
         }
-        if let Some(ceiling) = self.ceiling {
-            row.set("ceiling", ceiling);
-            row.set("ceiling_share", rate(timed) / ceiling);
-        }
+        let ceiling = self.ceiling.as_ref();
+        overlap::add(&mut row, timed, self.rounds, ceiling, rate(timed));
         row
     }
 
@@ -119,6 +119,7 @@ impl<'a> Told<'a> {
                 ));
             }
         }
+        notes.extend(overlap::notes(&self.outcome.timed, self.ceiling.as_ref()));
         notes
     }
 
@@ -139,6 +140,9 @@ impl<'a> Told<'a> {
         });
         json!({
             "pool_ready_ms": self.outcome.pool_ready.as_secs_f64() * 1e3,
+            "pin_ms": self.outcome.pinned.as_ref().map(|(time, _)| time.as_secs_f64() * 1e3),
+            "gpu": self.outcome.pinned.as_ref().map(|(_, gpu)| gpu),
+            "peak_memory_by": self.outcome.timed.first().and_then(|timed| timed.peak_memory).map(|peak| peak.by),
             "residency_by": self.outcome.timed.first().map(|timed| timed.told_by),
             "rejected": rejected.collect::<Vec<_>>(),
             "arms": arms.collect::<Vec<_>>(),
@@ -160,9 +164,10 @@ impl<'a> Told<'a> {
             };
         }
         let refused = self.outcome.refused.iter();
-        let reasons: Vec<String> = refused
+        let mut reasons: Vec<String> = refused
             .map(|(_, why)| format!("another loader was taken: {why}"))
             .collect();
+        reasons.extend(overlap::doubt(self.ceiling.as_ref()));
         Verdict {
             grade: if reasons.is_empty() {
                 Grade::Valid
@@ -219,8 +224,8 @@ fn row(timed: &Timed, source: &Source) -> Row {
     if let Some(bytes) = timed.device_bytes {
         row.set("device_data", bytes as f64 / 1e9);
     }
-    if let Some(bytes) = timed.peak_memory {
-        row.set("peak_memory", bytes as f64 / 1e9);
+    if let Some(peak) = timed.peak_memory {
+        row.set("peak_memory", peak.bytes as f64 / 1e9);
     }
     row
 }
@@ -247,7 +252,7 @@ const DEFINITIONS: &[(&str, &str, &str)] = &[
     (
         "copy_ms",
         "ms",
-        "copying within memory, beside reading with a ring",
+        "copying within memory, beside reading with a ring; to a GPU by its own clock, beside reading",
     ),
     (
         "first_tensor_ms",
@@ -297,7 +302,8 @@ fn definitions() -> Vec<Definition> {
         unit: (*unit).to_owned(),
         formula: (*formula).to_owned(),
     };
-    DEFINITIONS.iter().map(definition).collect()
+    let all = DEFINITIONS.iter().chain(overlap::DEFINITIONS);
+    all.map(definition).collect()
 }
 
 #[cfg(test)]

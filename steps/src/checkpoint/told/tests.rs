@@ -5,6 +5,7 @@ use crate::checkpoint::arms::Arm;
 use crate::checkpoint::rounds::{Keeping, Order};
 use crate::checkpoint::scripted::Scripted;
 use crate::checkpoint::state::StateChoice;
+use crate::checkpoint::target::Target;
 use checkpoints::loader::{Effort, Way};
 use checkpoints::{Contents, Format};
 use std::num::NonZeroUsize;
@@ -25,6 +26,7 @@ fn rounds() -> Rounds {
             contents,
         }],
         rounds: 2,
+        to: Target::Host,
         state: StateChoice::GuestCold,
         keeping: Keeping::Fresh,
         effort: Effort {
@@ -48,6 +50,7 @@ fn timed(round: u32, arm: usize, seconds: u64) -> Timed {
         source: 0,
         arm,
         loader: NAMES[arm].to_owned(),
+        way: None,
         total: Duration::from_secs(seconds),
         parts: vec![("read_ms", Duration::from_secs(seconds))],
         bytes: 1_000_000_000,
@@ -57,6 +60,7 @@ fn timed(round: u32, arm: usize, seconds: u64) -> Timed {
         cpu: Duration::ZERO,
         device_bytes: None,
         peak_memory: None,
+        buffers: None,
         trouble: None,
     }
 }
@@ -70,6 +74,7 @@ fn outcome() -> Outcome {
             timed(1, 0, 16),
         ],
         pool_ready: Duration::ZERO,
+        pinned: None,
         refused: Vec::new(),
         remarks: Vec::new(),
     }
@@ -146,7 +151,10 @@ fn loads_are_held_to_the_baseline_of_their_own_round() {
         rounds: &rounds,
         outcome: &outcome,
         baseline: Some(0),
-        ceiling: Some(2.0),
+        ceiling: Some(Ceiling {
+            rate: 2.0,
+            ..Ceiling::default()
+        }),
     };
     let result = told.result(BTreeMap::new());
     let column = |name| -> Vec<f64> {
