@@ -240,13 +240,13 @@ fn smoke_variants_sum_up_what_was_loaded() {
     ] {
         let folder = Folder::new();
         let path = root().join(format!("plans/loading/{plan}.toml"));
+        let path = path.display().to_string();
         let storage = format!("storage={}", folder.path("replicas").display());
         let mut variant = vec!["--variant", "smoke"];
         if plan == "random" {
             variant.extend(["--set", &storage]);
         }
-        let arguments = [&["run", &path.display().to_string()][..], &variant].concat();
-        let said = folder.run(&arguments);
+        let said = folder.run(&[&["run", &path][..], &variant].concat());
         // Beside other tests a page may stay where it should be evicted; a summary of no load fails.
         if said.code == Some(3) {
             continue;
