@@ -385,7 +385,7 @@ impl CheckpointLoad {
                     arms.extend(started.map(|python| Arm::Foreign(Box::new(python))));
                 }
                 LoaderChoice::SllmStore => {
-                    for store in &self.store {
+                    if let Some(store) = &self.store {
                         let endpoint = context.endpoint(store)?;
                         let store = SllmStore::of(endpoint, self.store_target, self.check)?;
                         arms.push(Arm::Foreign(Box::new(store)));
