@@ -33,6 +33,9 @@ pub mod options;
 pub mod types;
 
 pub mod service;
+
+pub mod loan;
+
 pub mod step;
 
 pub mod notes;

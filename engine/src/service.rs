@@ -159,6 +159,11 @@ pub trait Service: Send + Sync {
     /// If it cannot be started, such as for a port in use.
     fn launch(&self, context: &LaunchContext) -> Result<Launch, StepError>;
 
+    /// Where it answers, as soon as that is known: of one that chooses by itself, once it has said so.
+    fn address(&self, endpoint: &Endpoint) -> Option<String> {
+        (!endpoint.url.is_empty()).then(|| endpoint.url.clone())
+    }
+
     /// Asks once whether the service serves; bounded by itself, repeated by the engine.
     async fn probe(&self, endpoint: &Endpoint) -> Probe;
 

@@ -4,6 +4,7 @@
 //! retries, tear-down) is the engine's. Knows no plan text.
 
 use crate::graph::{Link, NodeId};
+use crate::loan::{Desks, Loan};
 use crate::notes::Notes;
 use crate::options::{Options, Parser, Walk};
 use crate::process::{Process, ProcessSpec, Supervisor};
@@ -411,6 +412,8 @@ pub struct StepContext {
     pub claims: BTreeMap<String, Vec<String>>,
     /// Starts processes that cannot outlive the engine.
     pub supervisor: Supervisor,
+    /// Where leased services are asked for.
+    pub desks: Desks,
     /// Where progress goes.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
     /// Becomes true when the step should stop.
@@ -437,6 +440,15 @@ impl StepContext {
     /// If the engine has not resolved it, which is a fault of the engine.
     pub fn endpoint<K>(&self, lease: &Lease<K>) -> Result<&Endpoint, StepError> {
         self.resolved.endpoint(lease)
+    }
+
+    /// Has a leased service for itself, to end it and to launch it anew. It has to be alone on the machine, as
+    /// a measurement is.
+    ///
+    /// # Errors
+    /// If the service is gone.
+    pub async fn borrow<K>(&self, lease: &Lease<K>) -> Result<Loan, StepError> {
+        self.desks.borrow(lease.node).await
     }
 
     /// Returns all samples of a measurement, by instance and then by index.

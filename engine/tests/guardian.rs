@@ -35,6 +35,10 @@ const TESTS: &[(&str, Test)] = &[
         exit_statuses_and_signals_are_told_apart,
     ),
     (
+        "who_ends_because_another_is_gone_ends_later",
+        who_ends_because_another_is_gone_ends_later,
+    ),
+    (
         "the_environment_is_exactly_the_declared_one",
         the_environment_is_exactly_the_declared_one,
     ),
@@ -274,6 +278,21 @@ fn exit_statuses_and_signals_are_told_apart(bench: &Bench) {
         assert_eq!(bench.exited(&process), exit, "{script}");
         assert_eq!(process.try_exited(), Some(exit));
         assert_eq!(bench.stop(&process, LONG), (exit, false), "{script}");
+    }
+}
+
+fn who_ends_because_another_is_gone_ends_later(bench: &Bench) {
+    for _ in 0..10 {
+        let first = bench.shell("while ! [ -e go ]; do sleep 0.01; done; exit 3");
+        // A process that has ended and was not reaped can still be signalled.
+        let pid = first.identity().pid;
+        let second = bench.shell(&format!("while kill -0 {pid}; do :; done; exit 1"));
+        fs::write(bench.path("go"), "").unwrap();
+        assert_eq!(bench.exited(&second), Exit::Code(1));
+        assert_eq!(bench.exited(&first), Exit::Code(3));
+        let at = |process: &Process| process.try_ended().unwrap().at;
+        assert!(at(&first) < at(&second));
+        fs::remove_file(bench.path("go")).unwrap();
     }
 }
 

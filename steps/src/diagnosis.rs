@@ -1,7 +1,8 @@
 //! What the logs of inference servers and of programs beside them mean: one line and a hint.
 //!
 //! A pure function from text to a finding. The texts are those that vLLM, SGLang, lmdeploy,
-//! TensorRT-LLM, llama.cpp, PyTorch, Transformers, uvicorn and this project's own server write.
+//! TensorRT-LLM, llama.cpp, the ServerlessLLM store, PyTorch, Transformers, uvicorn and this project's own
+//! server write.
 
 use engine::logs::{Diagnosis, reason_in};
 use engine::process::{Exit, telling_log};
@@ -143,6 +144,19 @@ const RULES: &[Rule] = &[
             &["failed to infer device type"],
             &["no gpu devices found on the node"],
         ],
+    },
+    Rule {
+        class: "too small a pool of the store",
+        hint: "give `server.sllm_store` a `pool` that the largest model fits into",
+        texts: &[
+            &["failed to free enough memory for model"],
+            &["pinnedmemorypool out of memory"],
+        ],
+    },
+    Rule {
+        class: "host memory could not be pinned",
+        hint: "give the store a smaller `pool`, or the machine or container more memory",
+        texts: &[&["cudahostregister failed"]],
     },
     Rule {
         class: "NCCL failed",
@@ -364,6 +378,19 @@ mod tests {
             ],
         ),
         (
+            "too small a pool of the store",
+            &[
+                "E20260301 18:12:39.123456  4711 checkpoint_store.cpp:163] Failed to free enough memory for model /models/opt-6.7b",
+                "E20260301 18:12:39.123456  4711 pinned_memory_pool.cpp:60] PinnedMemoryPool out of memory (2 buffers available, 9 buffers needed)",
+            ],
+        ),
+        (
+            "host memory could not be pinned",
+            &[
+                "F20260301 18:12:39.123456  4711 pinned_memory_pool.cpp:41] cudaHostRegister failed: out of memory",
+            ],
+        ),
+        (
             "NCCL failed",
             &[
                 "RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)",
@@ -402,6 +429,7 @@ mod tests {
                 "RuntimeError: CUDA error: no kernel image is available for execution on the device",
                 "Failed to initialize NVML: Driver/library version mismatch",
                 "ImportError: libcudart.so.12: cannot open shared object file: No such file or directory",
+                "F20260301 18:12:39.123456  4711 pinned_memory_pool.cpp:41] cudaHostRegister failed: no CUDA-capable device is detected",
                 "ImportError: /venv/vllm/_C.abi3.so: undefined symbol: _ZN3c104cuda9SetDeviceEi",
             ],
         ),

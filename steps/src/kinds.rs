@@ -35,4 +35,6 @@ kinds! {
     Files = "files";
     /// A server that speaks the OpenAI protocol.
     InferenceServer = "inference server";
+    /// A ServerlessLLM store, which loads checkpoints for others.
+    ModelStore = "model store";
 }

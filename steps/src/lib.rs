@@ -44,11 +44,24 @@ mod checkpoint;
 
 mod fit;
 
+mod analyze;
+
 mod plot;
 
 mod report;
 
 mod shell;
+
+/// A store of the tests.
+#[cfg(test)]
+#[path = "../sllm-store/tests/double/mod.rs"]
+#[expect(dead_code, reason = "some of it is for the tests of `sllm-store`")]
+mod store_double;
+
+/// A GPU of the tests.
+#[cfg(test)]
+#[path = "../sllm-store/tests/cuda/mod.rs"]
+mod cuda_double;
 
 pub use fetch::catalogue;
 pub use load::{Recomputed, recompute};
@@ -74,6 +87,7 @@ pub fn library() -> Library {
         .step::<workload::WorkloadSharegpt>()
         .step::<workload::WorkloadUltrachat>()
         .step::<workload::WorkloadLoogle>()
+        .step::<workload::WorkloadLongbenchV2>()
         .step::<workload::WorkloadNextqa>()
         .step::<workload::WorkloadChat>()
         .step::<workload::WorkloadTrace>()
@@ -88,6 +102,7 @@ pub fn library() -> Library {
         .service::<server::ServerLlamaCpp>()
         .service::<server::ServerExternal>()
         .service::<server::ServerCommand>()
+        .service::<server::ServerSllmStore>()
         .service::<multimodel::Controller>()
         .step::<load::WorkloadSchedule>()
         .step::<checks::ServerReset>()
@@ -98,18 +113,25 @@ pub fn library() -> Library {
         .step::<load::LoadSearch>()
         .step::<load::LoadSimulate>()
         .step::<profile::ProfilePhases>()
+        .step::<profile::ProfileServer>()
         .step::<checkpoint::CheckpointConvert>()
         .step::<checkpoint::CheckpointReplicate>()
         .step::<checkpoint::CheckpointVerify>()
         .step::<checkpoint::StorageCeiling>()
         .step::<checkpoint::CheckpointLoad>()
+        .step::<checkpoint::ServerColdStart>()
+        .step::<checkpoint::CheckpointSummary>()
         .step::<fit::ModelFitLatency>()
+        .step::<analyze::ComputeCeiling>()
+        .step::<analyze::AnalyzeCost>()
+        .step::<analyze::AnalyzeLayers>()
         .step::<plot::PlotLines>()
         .step::<plot::PlotBars>()
         .step::<plot::PlotEcdf>()
         .step::<plot::PlotHeatmap>()
         .step::<plot::PlotTimeline>()
         .step::<plot::PlotTelemetry>()
+        .step::<plot::PlotRoofline>()
         .step::<report::ReportPage>()
         .step::<shell::ShellRun>()
 }

@@ -25,6 +25,8 @@ enum Here {
     Value(String),
     /// A flag of `benchwright server`.
     Flag(String),
+    /// A file that ships.
+    File(String),
     /// Nothing, and why.
     Nothing,
 }
@@ -46,6 +48,7 @@ fn read(column: &str) -> Here {
     let kind = column.split(' ').next().unwrap_or_default();
     match (kind, &names[..]) {
         ("flag", [flag, of]) if of == "benchwright server" => Here::Flag(flag.clone()),
+        ("file", [path]) => Here::File(path.clone()),
         ("parameter", [name, plan]) => Here::Param {
             name: name.clone(),
             plan: plan.clone(),
@@ -163,6 +166,7 @@ fn every_line_names_what_is_there() {
             Here::Value(name) => {
                 assert!(values.contains(&name), "no value `{name}`: {values:?}");
             }
+            Here::File(path) => assert!(root.join(&path).is_file(), "no file `{path}`"),
             Here::Flag(flag) => assert!(help.contains(&flag), "no flag `{flag}`"),
             Here::Nothing => {}
         }

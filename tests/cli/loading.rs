@@ -140,6 +140,29 @@ with = {{ checkpoint = "${{steps.checkpoint.dir}}", folder = "{replicas}", count
 }
 
 #[test]
+fn a_load_to_a_gpu_ends_before_anything_is_loaded_where_no_driver_is() {
+    let folder = Folder::new();
+    let model = folder.path("model");
+    std::fs::create_dir(&model).expect("a folder");
+    // No checkpoint at all, which would be told of if anybody looked.
+    std::fs::write(model.join("model.safetensors"), b"nothing").expect("a file");
+    let plan = "[steps.load]\nuse = \"checkpoint.load\"\nwith = { checkpoints = [\"model\"], loaders = [\"direct\"], to = \"cuda:0\" }\n";
+    folder.plan("gpu", plan);
+    let said = benchwright(&folder.path("."), &["run", "gpu.toml"]).output();
+    let said: Said = said.expect("the binary").into();
+    assert_eq!(said.code, Some(1), "{}", said.out);
+    let all = said.out + &said.err;
+    // A machine with a driver looks at the checkpoint.
+    let expected = ["no CUDA driver here", "has only 7 bytes"];
+    assert!(expected.iter().any(|text| all.contains(text)), "{all}");
+    assert_eq!(
+        all.contains(expected[0]),
+        all.contains("or write `to = \"host\"`"),
+        "{all}"
+    );
+}
+
+#[test]
 fn folders_of_others_are_not_touched_and_damaged_checkpoints_are_told_of() {
     let folder = Folder::new();
     let theirs = folder.path("theirs");
@@ -176,4 +199,97 @@ fn folders_of_others_are_not_touched_and_damaged_checkpoints_are_told_of() {
     let all = said.out + &said.err;
     let problem = "has 3 bytes of data, and its header asks for 4";
     assert!(all.contains(problem), "{all}");
+}
+
+/// The words that a list of the Job's file has, which is also JSON.
+fn words(text: &str, key: &str) -> Vec<String> {
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
+    let list = line.unwrap_or_else(|| panic!("no `{key}`"));
+    serde_json::from_str(list).expect("a list of words")
+}
+
+#[test]
+fn the_job_of_kubernetes_runs_a_plan_that_is_sound() {
+    let job = std::fs::read_to_string(root().join("plans/loading/kubernetes.yaml"));
+    let job = job.expect("a file that ships");
+    let arguments = words(&job, "args: ");
+    // `sh -c SCRIPT NAME ARGUMENT…`: the script hands all of them on.
+    assert!(arguments[0].starts_with("benchwright \"$@\";"), "{job}");
+    let (verb, rest) = arguments[2..].split_first().expect("arguments");
+    assert_eq!(verb, "run");
+    let plan = root().join(&rest[0]).display().to_string();
+    let folder = Folder::new();
+    let mut check = vec!["check", &plan];
+    check.extend(rest[1..].iter().map(String::as_str));
+    let said = folder.run(&check);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    let storage = rest.iter().find_map(|word| word.strip_prefix("storage="));
+    let below = storage.expect("where replicas are made");
+    let mounted = job.lines().any(|line| {
+        let path = line.trim().strip_prefix("- { name: models, mountPath: ");
+        path.is_some_and(|path| below.starts_with(path.trim_end_matches(" }")))
+    });
+    assert!(mounted, "{below} is on no volume of the Job");
+}
+
+#[test]
+fn smoke_variants_sum_up_what_was_loaded() {
+    for (plan, summaries) in [
+        ("random", &["summary"][..]),
+        ("cached", &["summary", "pool_summary"]),
+    ] {
+        let folder = Folder::new();
+        let path = root().join(format!("plans/loading/{plan}.toml"));
+        let path = path.display().to_string();
+        let storage = format!("storage={}", folder.path("replicas").display());
+        let mut variant = vec!["--variant", "smoke"];
+        if plan == "random" {
+            variant.extend(["--set", &storage]);
+        }
+        let said = folder.run(&[&["run", &path][..], &variant].concat());
+        // Beside other tests a page may stay where it should be evicted; a summary of no load fails.
+        if said.code == Some(3) {
+            continue;
+        }
+        assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+        for name in summaries {
+            let at = folder.path(&format!("outputs/latest/results/{name}"));
+            let text = std::fs::read_to_string(at.join("summary.txt")).expect("a text");
+            assert!(text.starts_with("qwen2.5-0.5b\n"), "{text}");
+            let summary = json(&at.join("summary.json"));
+            assert!(summary[0]["mean_s"].as_f64().is_some_and(|s| s > 0.0));
+            let loads = json(&at.join("loads.json"));
+            let is_told = |load: &Value| load["loading_time"].as_f64() > Some(0.0);
+            let loads = loads.as_array().expect("a list");
+            assert!(loads.len() >= 3 && loads.iter().all(is_told), "{loads:?}");
+        }
+    }
+}
+
+#[test]
+fn a_store_folder_whose_tail_was_lost_is_refused() {
+    let folder = Folder::new();
+    let store = folder.path("store");
+    std::fs::create_dir(&store).expect("a folder");
+    // As the store's own writer leaves it on some file systems: the index is whole, and a file ends before.
+    let index = r#"{"a":[0,4096,[4096],[1],"torch.int8"],"b":[4096,904,[904],[1],"torch.int8"]}"#;
+    std::fs::write(store.join("tensor_index.json"), index).expect("an index");
+    let plan = |loaders: &str| {
+        format!(
+            "[steps.load]\nuse = \"checkpoint.load\"\nwith = {{ checkpoints = [\"{}\"], loaders = [{loaders}], rounds = 1 }}\n",
+            store.display()
+        )
+    };
+    folder.plan("tail", &plan(r#""buffered", "direct""#));
+    for bytes in [0, 4096, 4992] {
+        std::fs::write(store.join("tensor.data_0"), vec![7; bytes]).expect("a file");
+        let said = folder.run(&["run", "tail.toml"]);
+        assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
+        let text = format!("where its partitions have {bytes}: they were cut off");
+        let all = format!("{}{}", said.out, said.err);
+        assert!(all.contains(&text), "{all}");
+    }
+    std::fs::write(store.join("tensor.data_0"), vec![7; 5000]).expect("a file");
+    run(&folder, "tail.toml", &[]);
+    assert_eq!(n_loads(&result(&folder, "load")), 2);
 }

@@ -5,6 +5,7 @@ mod caches;
 mod coming_from;
 mod commands;
 mod composed;
+mod cost;
 mod downloads;
 mod folder;
 #[path = "../../steps/fetch/tests/hostile/mod.rs"]
@@ -16,6 +17,7 @@ mod new;
 mod published;
 mod runs;
 mod schema;
+mod short_names;
 mod simulated;
 mod videos;
 mod with_ffmpeg;

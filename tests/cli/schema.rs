@@ -22,6 +22,7 @@ const WRONG_BY_MEANING: &[&str] = &[
     "nothing",
     "nothing_left",
     "placeholders",
+    "profiles",
     "ranks",
     "references",
     "set",

@@ -2,6 +2,7 @@
 
 mod caching;
 mod calibrating;
+mod cold_starts;
 mod controlling;
 mod environments;
 mod held_to_the_truth;
@@ -14,6 +15,7 @@ mod multi_turn;
 mod multimodel;
 mod other_servers;
 mod parts;
+mod profiling;
 mod quickstart;
 mod ranks;
 mod replayed;
@@ -26,6 +28,7 @@ mod truth;
 mod twin;
 mod unhealthy;
 mod with_foreign_client;
+mod with_python_safetensors;
 mod with_real_llama_cpp;
 mod with_real_servers;
 mod with_real_transformers;

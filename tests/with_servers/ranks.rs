@@ -105,6 +105,39 @@ fn a_rank_that_dies_under_load_ends_all_and_is_named_with_its_log() {
 }
 
 #[test]
+fn of_ranks_that_die_together_the_first_is_blamed_and_the_other_is_told() {
+    if !has_python() {
+        return;
+    }
+    let world = World::new();
+    let now = world.path("now");
+    // The first rank ends as soon as nothing is left of the second.
+    let options = format!(
+        "nodes = 2, args = {{ dies_as = 1, dies_when = \"{}\", last_words = \"torch.OutOfMemoryError: CUDA out of memory.\" }}",
+        now.display()
+    );
+    let service = replayed("server.sglang", "serves", &options) + "\nrestarts = 0";
+    let plan = world.plan(&plan_with(&service, ENDLESS));
+    let mut running = world.start(&["run", "--json", plan.to_str().expect("a path")]);
+    wait_for("the load to begin", || {
+        assert!(!running.is_done(), "it ended early: {}", running.stdout());
+        running.stdout().contains("in flight").then_some(())
+    });
+    fs::write(&now, "").expect("a file");
+    let finished = running.finish();
+    assert_eq!(finished.code(), 1, "{}", finished.said());
+    world.assert_nothing_left();
+    assert_says(
+        &finished.stdout,
+        &[
+            "lost `server rank 1`, which exited with status 3: out of GPU memory: `torch.OutOfMemoryError: CUDA out of memory.`",
+            " ms later, `server rank 0` exited with status 1",
+            "rank-1/stderr.log",
+        ],
+    );
+}
+
+#[test]
 fn a_rank_that_dies_before_the_service_is_up_fails_the_launch() {
     if !has_python() {
         return;

@@ -8,14 +8,15 @@
 //! it has a child as long as there is any descendant.
 
 use super::channel::{Input, report};
-use super::protocol::{Command, Launch, Report};
+use super::protocol::{Command, Launch, Report, now_ns};
 use super::register::{self, Role};
 use super::tree::{self, Stat};
 use super::{Exit, Identity};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process_group,
-    pidfd_open, set_child_subreaper, set_parent_process_death_signal, setsid, wait,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, getppid,
+    kill_process_group, pidfd_open, set_child_subreaper, set_parent_process_death_signal, setsid,
+    wait, waitid,
 };
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -177,6 +178,8 @@ struct Guardian {
     input: Input,
     phase: Phase,
     exited: bool,
+    /// When the child was seen to have ended, before it was reaped.
+    ended_ns: Option<u64>,
     forced: bool,
     named_stubborn: bool,
 }
@@ -190,6 +193,7 @@ impl Guardian {
             input,
             phase: Phase::Watching,
             exited: false,
+            ended_ns: None,
             forced: false,
             named_stubborn: false,
         }
@@ -208,12 +212,25 @@ impl Guardian {
     /// Waits for all children that have ended; returns whether any is left.
     fn reap(&mut self) -> bool {
         loop {
+            self.look();
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.child => self.child_ended(status),
                 Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                 Ok(None) => return true,
                 Err(_) => return false,
             }
+        }
+    }
+
+    /// Notes when the child has ended, without reaping it: whoever ends because its process is gone ends later
+    /// than that, by everybody's clock.
+    fn look(&mut self) {
+        if self.exited || self.ended_ns.is_some() {
+            return;
+        }
+        let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if let Ok(Some(_)) = waitid(WaitId::Pid(self.child), how) {
+            self.ended_ns = Some(now_ns());
         }
     }
 
@@ -225,7 +242,8 @@ impl Guardian {
             (None, Some(signal)) => Exit::Signal(signal),
             (None, None) => Exit::GuardianLost,
         };
-        report(&Report::Exited { exit });
+        let at_ns = self.ended_ns.unwrap_or_else(now_ns);
+        report(&Report::Exited { exit, at_ns });
     }
 
     /// Does what the phase asks for now, and enters the next one if it is time.

@@ -44,7 +44,7 @@ pub use identity::Identity;
 pub use log::log_tail;
 pub use port::{free_port, port_closed, port_is_free};
 pub use program::{ProgramError, find_program};
-pub use running::{Gone, Process, StopError};
+pub use running::{End, Gone, Process, StopError};
 pub use spec::{Exit, ProcessSpec};
 pub use supervisor::{StartError, Supervisor};
 

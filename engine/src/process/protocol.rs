@@ -6,6 +6,7 @@
 //! can never block on a pipe that nobody reads.
 
 use super::{Exit, ProcessSpec};
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,6 +61,14 @@ impl Command {
     }
 }
 
+/// The system's monotonic clock in nanoseconds: the same for all processes of a machine, so that instants which
+/// several guardians tell can be set beside each other.
+pub(super) fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let part = |n: i64| u64::try_from(n).unwrap_or(0);
+    part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
+}
+
 /// What a guardian tells the engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -68,8 +77,8 @@ pub(super) enum Report {
     Started { pid: u32, start_time: u64 },
     /// The program could not be started.
     Failed { reason: String },
-    /// The program itself ended.
-    Exited { exit: Exit },
+    /// The program itself ended, at this instant of [`now_ns`].
+    Exited { exit: Exit, at_ns: u64 },
     /// These descendants survive SIGKILL so far.
     Remaining { pids: Vec<u32> },
     /// No descendant is left; `forced` if SIGKILL was needed for any.

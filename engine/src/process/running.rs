@@ -3,7 +3,7 @@
 //! Does not know when a program is ready or why it should end.
 
 use super::attempt::Ending;
-use super::protocol::{Command, Report};
+use super::protocol::{Command, Report, now_ns};
 use super::tree;
 use super::{Exit, Identity};
 use rustix::io::Errno;
@@ -60,6 +60,16 @@ pub struct Gone {
     pub forced: bool,
     /// How long the stopping took.
     pub took: Duration,
+}
+
+/// The end of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// How it ended.
+    pub exit: Exit,
+    /// When, on the system's monotonic clock: after its end, and before anything could see that its process was
+    /// gone. Of one whose guardian was killed, when that was noticed.
+    pub at: Duration,
 }
 
 /// A running program. Dropping it kills the program and everything that it started.
@@ -122,7 +132,12 @@ impl Process {
 
     /// Returns how the program ended, if it has.
     pub fn try_exited(&self) -> Option<Exit> {
-        self.news.borrow().exit
+        self.try_ended().map(|end| end.exit)
+    }
+
+    /// Returns how and when the program ended, if it has.
+    pub fn try_ended(&self) -> Option<End> {
+        self.news.borrow().end
     }
 
     /// Waits until the program has ended; what it left behind is being killed then.
@@ -131,8 +146,8 @@ impl Process {
     /// [`stop`](Self::stop) it afterwards.
     pub async fn exited(&self) -> Exit {
         let mut news = self.news.clone();
-        match news.wait_for(|state| state.exit.is_some()).await {
-            Ok(state) => state.exit.unwrap_or(Exit::GuardianLost),
+        match news.wait_for(|state| state.end.is_some()).await {
+            Ok(state) => state.exit(),
             Err(_) => Exit::GuardianLost,
         }
     }
@@ -161,7 +176,7 @@ impl Process {
         }
         let state = self.news.borrow();
         Ok(Gone {
-            exit: state.exit.unwrap_or(Exit::GuardianLost),
+            exit: state.exit(),
             forced: state.gone.unwrap_or(true),
             took: began.elapsed(),
         })
@@ -226,7 +241,7 @@ pub(super) fn say(mut input: impl Write, line: &[u8]) {
 pub(super) struct State {
     pub(super) identity: Option<Identity>,
     pub(super) failed: Option<String>,
-    exit: Option<Exit>,
+    end: Option<End>,
     remaining: Vec<u32>,
     /// `Some(forced)` once no descendant is left.
     gone: Option<bool>,
@@ -240,7 +255,11 @@ impl State {
 
     /// Whether the program began and nobody has told how it ended.
     fn is_cut_off(&self) -> bool {
-        self.identity.is_some() && self.exit.is_none()
+        self.identity.is_some() && self.end.is_none()
+    }
+
+    fn exit(&self) -> Exit {
+        self.end.map_or(Exit::GuardianLost, |end| end.exit)
     }
 
     fn has_ended(&self) -> bool {
@@ -253,7 +272,10 @@ impl State {
                 self.identity = Some(Identity::from_report(pid, start_time))
             }
             Report::Failed { reason } => self.failed = Some(reason),
-            Report::Exited { exit } => self.exit = Some(exit),
+            Report::Exited { exit, at_ns } => {
+                let at = Duration::from_nanos(at_ns);
+                self.end = Some(End { exit, at });
+            }
             Report::Remaining { pids } => self.remaining = pids,
             Report::Gone { forced } => self.gone = Some(forced),
         }
@@ -276,7 +298,7 @@ pub(super) fn listen(
     {
         if let Ok(report) = serde_json::from_slice(&line) {
             // Whoever hears of the end finds it recorded.
-            if let Report::Exited { exit } = &report {
+            if let Report::Exited { exit, .. } = &report {
                 ending.record(*exit);
             }
             state.send_modify(|state| state.hear(report));
@@ -294,7 +316,10 @@ pub(super) fn listen(
     }
     state.send_modify(|state| {
         state.guardian_ended = true;
-        state.exit.get_or_insert(Exit::GuardianLost);
+        state.end.get_or_insert_with(|| End {
+            exit: Exit::GuardianLost,
+            at: Duration::from_nanos(now_ns()),
+        });
     });
 }
 

@@ -2,13 +2,15 @@
 //! watched while it serves, torn down. Tells what happens by messages; decides nothing.
 
 use super::Message;
+use super::lending::Lent;
 use super::live::ServiceNews;
 use super::liveness;
-use super::processes::{Death, Processes};
+use super::processes::{Current, Death, Processes};
 use super::readiness::{Conditions, Look, lasting};
 use super::release::{Endings, GpuMemory, verify};
 use crate::claims::{Claim, Claims};
 use crate::graph::NodeId;
+use crate::loan::Visit;
 use crate::logs::{Diagnosis, reason_in};
 use crate::policy::{Demand, Liveness, ServicePolicy};
 use crate::process::{Exit, Identity, Supervisor, logs_in, telling_log};
@@ -42,8 +44,12 @@ pub(super) struct Launching {
     pub(super) demand: Demand,
     pub(super) claims: Arc<Claims>,
     pub(super) context: LaunchContext,
+    /// The folder of the launch that the engine made; those of steps that had it for themselves lie in it.
+    pub(super) home: PathBuf,
     pub(super) supervisor: Supervisor,
     pub(super) stopped: watch::Receiver<bool>,
+    /// Steps that want it for themselves.
+    pub(super) visits: mpsc::Receiver<Visit>,
     pub(super) endings: Endings,
     pub(super) sender: mpsc::Sender<Message>,
 }
@@ -56,21 +62,23 @@ pub(super) struct Front {
 }
 
 /// A service that was started.
-struct Started {
-    endpoint: Endpoint,
-    processes: Processes,
+pub(super) struct Started {
+    pub(super) endpoint: Endpoint,
+    pub(super) processes: Processes,
+    /// Right before the first process was started.
+    pub(super) began: Instant,
     gpu_memory: Option<GpuMemory>,
 }
 
 /// How waiting for readiness ended.
-enum Waited {
+pub(super) enum Waited {
     Ready,
     ToldToStop,
     Failed(StepError),
 }
 
 impl Launching {
-    async fn tell(&self, news: ServiceNews) {
+    pub(super) async fn tell(&self, news: ServiceNews) {
         // An error means that the run is over already.
         let _ = self.sender.send(Message::Service(news)).await;
     }
@@ -135,7 +143,7 @@ impl Launching {
         }
     }
 
-    async fn start(&self) -> Result<Started, StepError> {
+    pub(super) async fn start(&self) -> Result<Started, StepError> {
         self.endings.nothing_is_held().await?;
         let (mut endpoint, specs) = match self.service.launch(&self.context)? {
             Launch::External { endpoint } => (endpoint, Vec::new()),
@@ -143,6 +151,7 @@ impl Launching {
             Launch::Processes { specs, endpoint } => (endpoint, specs),
         };
         let (claims, folder) = (&self.context.claims, &self.context.folder);
+        let began = Instant::now();
         let processes = Processes::start(specs, claims, &self.supervisor, folder, GRACE).await?;
         endpoint.incarnation = self.name(processes.first().map(|p| p.identity()));
         let has_gpus = !processes.is_empty() && self.has_gpus();
@@ -150,6 +159,7 @@ impl Launching {
         Ok(Started {
             endpoint,
             processes,
+            began,
             gpu_memory: gpu_memory.flatten(),
         })
     }
@@ -174,7 +184,7 @@ impl Launching {
         format!("{run}/{}/{}/{launch}", self.context.node, self.incarnation)
     }
 
-    async fn wait_until_ready(&self, started: &mut Started) -> Waited {
+    pub(super) async fn wait_until_ready(&self, started: &mut Started) -> Waited {
         let asked = &self.policy.ready;
         let processes = started.processes.clone();
         let logs = (!processes.is_empty()).then(|| logs_in(&self.context.folder));
@@ -237,27 +247,34 @@ impl Launching {
 
     /// Watches the service until it is told to stop, ends by itself, or hangs.
     /// Returns what is still held at its end.
-    async fn serve(&self, started: &mut Started, began: Instant) -> Option<String> {
+    async fn serve(&mut self, started: &mut Started, began: Instant) -> Option<String> {
         note_processes(started);
+        let current = Current::new(&started.processes);
         let up = ServiceNews::Up {
             node: self.node,
             incarnation: self.incarnation,
             endpoint: started.endpoint.clone(),
-            processes: started.processes.clone(),
+            processes: current.clone(),
             took: began.elapsed(),
         };
         self.tell(up).await;
-        let (processes, liveness) = (started.processes.clone(), self.liveness());
-        let (how, folder) = tokio::select! {
-            () = told(self.stopped.clone()) => return self.tear_down(started).await,
-            death = processes.first_death() => (self.how(&death), death.folder),
-            hung = liveness::until_dead(&*self.service, &started.endpoint, &liveness) => {
-                // Steps that wait for it see its end.
-                processes.kill(GRACE).await;
-                (hung, self.context.folder.clone())
-            }
-        };
-        self.died(how, folder, started).await
+        loop {
+            let (processes, liveness) = (started.processes.clone(), self.liveness());
+            let (how, folder) = tokio::select! {
+                () = told(self.stopped.clone()) => return self.tear_down(started).await,
+                death = processes.first_death() => (self.how(&death), death.folder),
+                hung = liveness::until_dead(&*self.service, &started.endpoint, &liveness) => {
+                    // Steps that wait for it see its end.
+                    processes.kill(GRACE).await;
+                    (hung, self.context.folder.clone())
+                }
+                Some(visit) = self.visits.recv() => match self.lend(started, &current, visit).await {
+                    Lent::Serves => continue,
+                    Lent::Over(held) => return held,
+                },
+            };
+            return self.died(how, folder, started).await;
+        }
     }
 
     /// What is asked of it to tell whether it hangs. One behind another may be at rest, when its usual
@@ -271,7 +288,12 @@ impl Launching {
     }
 
     /// Tells of a death at once, and lets no other launch begin before nothing is left of this one.
-    async fn died(&self, how: String, folder: PathBuf, started: &mut Started) -> Option<String> {
+    pub(super) async fn died(
+        &self,
+        how: String,
+        folder: PathBuf,
+        started: &mut Started,
+    ) -> Option<String> {
         // Counted from here, so that no launch gets in between the news and the look.
         self.endings.begin();
         self.tell(ServiceNews::Died {
@@ -286,7 +308,7 @@ impl Launching {
         held
     }
 
-    async fn tear_down(&self, started: &mut Started) -> Option<String> {
+    pub(super) async fn tear_down(&self, started: &mut Started) -> Option<String> {
         let began = Instant::now();
         let trouble = self.end(started).await;
         self.tell(ServiceNews::Down {
@@ -300,7 +322,7 @@ impl Launching {
 
     /// Ends the process and verifies that nothing is held any more; returns what could not be.
     /// Until that is known no other launch begins, and none at all while something is held.
-    async fn end(&self, started: &mut Started) -> Option<String> {
+    pub(super) async fn end(&self, started: &mut Started) -> Option<String> {
         self.endings.begin();
         let held = self.end_verified(started).await;
         let name = |held| format!("`{}` ended, and {held}", self.context.node);
@@ -355,14 +377,17 @@ impl Launching {
         };
         let message = format!("{when}: it {death}");
         let reason = self.reason(Some(death.exit), &death.folder);
-        self.because(message, FailureClass::Infrastructure, reason)
+        let mut error = self.because(message, FailureClass::Infrastructure, reason);
+        error.message += &death.others();
+        error
     }
 
     /// Says how it ended by itself, and what its logs say of that.
     fn how(&self, death: &Death) -> String {
+        let others = death.others();
         match self.reason(Some(death.exit), &death.folder).0 {
-            Some(found) => format!("{death}: {found}; {}", found.hint),
-            None => death.to_string(),
+            Some(found) => format!("{death}: {found}; {}{others}", found.hint),
+            None => format!("{death}{others}"),
         }
     }
 
@@ -414,7 +439,7 @@ impl Said {
     }
 }
 
-fn note_processes(started: &mut Started) {
+pub(super) fn note_processes(started: &mut Started) {
     if let Some(gpu_memory) = &mut started.gpu_memory {
         started
             .processes
@@ -424,6 +449,6 @@ fn note_processes(started: &mut Started) {
 }
 
 /// Waits until the service is to be torn down, or the run is gone.
-async fn told(mut stopped: watch::Receiver<bool>) {
+pub(super) async fn told(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }

@@ -6,10 +6,11 @@ use super::Message;
 use super::launch::{Front, Launching};
 use super::panics::catching_panics;
 use super::perform::Reset;
-use super::processes::Processes;
+use super::processes::Current;
 use super::release::Endings;
 use crate::claims::Claims;
 use crate::graph::{Graph, NodeId};
+use crate::loan::{Desk, Desks};
 use crate::policy::{Demand, Machine};
 use crate::process::{Process, Supervisor, telling_log};
 use crate::service::{Endpoint, LaunchContext};
@@ -29,8 +30,14 @@ pub(super) enum ServiceNews {
         node: NodeId,
         incarnation: u32,
         endpoint: Endpoint,
-        processes: Processes,
+        processes: Current,
         took: Duration,
+    },
+    /// A step that had it for itself has launched it anew, and it serves.
+    Anew {
+        node: NodeId,
+        incarnation: u32,
+        endpoint: Endpoint,
     },
     /// It could not be launched; what is left of it, if anything, the error says.
     LaunchFailed(NodeId, StepError),
@@ -64,7 +71,8 @@ struct LiveService {
     incarnation: u32,
     stop: watch::Sender<bool>,
     endpoint: Option<Endpoint>,
-    processes: Processes,
+    processes: Current,
+    desk: Desk,
 }
 
 /// Every service that is up or was, in this run.
@@ -123,12 +131,20 @@ impl LiveServices {
     }
 
     /// The processes that have to be alive as long as `node` runs.
-    pub(super) fn processes_of(&self, graph: &Graph, node: NodeId) -> Vec<Arc<Process>> {
+    pub(super) fn processes_of(&self, graph: &Graph, node: NodeId) -> Vec<Current> {
         let leased = graph.leased(node).into_iter();
         leased
             .filter_map(|id| self.up.get(&id))
-            .flat_map(|live| live.processes.iter().cloned())
+            .map(|live| live.processes.clone())
             .collect()
+    }
+
+    /// Where the services that `node` leases are asked for.
+    pub(super) fn desks(&self, graph: &Graph, node: NodeId) -> Desks {
+        // One in front of others expects them as they were before it: it is not launched without them.
+        let leased = graph.leases(node).into_iter();
+        let leased = leased.filter(|id| graph.leases(*id).is_empty());
+        Desks::new(leased.filter_map(|id| Some((id, self.up.get(&id)?.desk.clone()))))
     }
 
     /// Names the launches of the services that `node` leases, by service.
@@ -158,6 +174,7 @@ impl LiveServices {
         resolved.endpoints = self.endpoints();
         let front = front.and_then(|front| self.front(front));
         let (stop, stopped) = watch::channel(false);
+        let (desk, visits) = Desk::new(service.service.clone());
         self.deaths.remove(&node);
         self.folders.insert(node, folder.clone());
         self.up.insert(
@@ -166,7 +183,8 @@ impl LiveServices {
                 incarnation,
                 stop,
                 endpoint: None,
-                processes: Processes::default(),
+                processes: Current::default(),
+                desk,
             },
         );
         let launching = Launching {
@@ -177,6 +195,7 @@ impl LiveServices {
             policy: service.policy,
             front,
             claims: self.claims.clone(),
+            home: folder.clone(),
             context: LaunchContext {
                 node: self.graph.name(node),
                 folder,
@@ -185,6 +204,7 @@ impl LiveServices {
             },
             supervisor,
             stopped,
+            visits,
             endings: self.endings.clone(),
             sender: self.sender.clone(),
         };
@@ -243,10 +263,18 @@ impl LiveServices {
         }
     }
 
-    pub(super) fn is_up(&mut self, node: NodeId, endpoint: Endpoint, processes: Processes) {
+    pub(super) fn is_up(&mut self, node: NodeId, endpoint: Endpoint, processes: Current) {
         if let Some(live) = self.up.get_mut(&node) {
             live.endpoint = Some(endpoint);
             live.processes = processes;
+        }
+    }
+
+    /// Notes that a service is another launch now.
+    pub(super) fn is_anew(&mut self, node: NodeId, incarnation: u32, endpoint: Endpoint) {
+        if let Some(live) = self.up.get_mut(&node) {
+            live.endpoint = Some(endpoint);
+            live.incarnation = incarnation;
         }
     }
 
@@ -296,7 +324,7 @@ impl LiveServices {
         let processes: Vec<Arc<Process>> = self
             .up
             .values()
-            .flat_map(|live| live.processes.iter().cloned())
+            .flat_map(|live| live.processes.list())
             .collect();
         for process in &processes {
             process.kill();

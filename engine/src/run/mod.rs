@@ -9,6 +9,7 @@ pub mod folder;
 mod gate;
 pub mod history;
 mod launch;
+mod lending;
 mod live;
 mod liveness;
 mod lock_file;
@@ -515,6 +516,7 @@ impl Run {
     ) -> Box<dyn Fn(watch::Receiver<bool>) -> StepContext + Send + Sync> {
         let name = self.graph.node(node).name.clone();
         let environment = self.environment.clone();
+        let desks = self.live.desks(&self.graph, node);
         let (plan, supervisor) = (self.plan.clone(), self.supervisor.clone());
         let work = self.ledger.recheck(node).map(|(key, _)| key);
         let notes = Notes::new(self.store.clone(), work);
@@ -533,6 +535,7 @@ impl Run {
             notes: notes.clone(),
             plan: plan.clone(),
             supervisor: supervisor.clone(),
+            desks: desks.clone(),
             claims: BTreeMap::new(),
             progress: progress.clone(),
             cancel,

@@ -1,9 +1,10 @@
 //! One run of one step: reset what it leases, let it work within its limits, take its outputs.
 
 use super::gate::{Gate, Held, Passed};
+use super::processes::Current;
 use crate::environment::Condition;
 use crate::graph::{NodeId, StepNode};
-use crate::process::{Process, telling_log};
+use crate::process::telling_log;
 use crate::service::Endpoint;
 use crate::step::{
     DynStep, FailureClass, Grade, Progress, StepContext, StepError, StepKind, StepReport,
@@ -51,7 +52,7 @@ pub(super) struct Performance {
     pub(super) logs: PathBuf,
     pub(super) resets: Vec<Reset>,
     /// The processes of its services and of those behind them: alive after a measurement.
-    pub(super) processes: Vec<Arc<Process>>,
+    pub(super) processes: Vec<Current>,
     pub(super) store: Arc<Store>,
     /// What it has to pass before it begins.
     pub(super) gate: Gate,
@@ -134,7 +135,7 @@ impl Performance {
             .verdict
             .as_ref()
             .is_some_and(|v| v.grade == Grade::Valid);
-        for process in &self.processes {
+        for process in self.processes.iter().flat_map(Current::list) {
             // News of a death may be a moment behind the failures that it caused.
             let patience = if sound { Duration::ZERO } else { NEWS };
             let has_died = tokio::time::timeout(patience, process.exited()).await;

@@ -83,6 +83,15 @@ impl Run {
                 })?;
                 Ok(self.schedule.on(Happened::Ready(node)))
             }
+            ServiceNews::Anew {
+                node,
+                incarnation,
+                endpoint,
+            } => {
+                self.live.is_anew(node, incarnation, endpoint);
+                self.schedule.launched_anew(node);
+                Ok(Vec::new())
+            }
             ServiceNews::LaunchFailed(node, error) => {
                 self.live.is_down(node);
                 self.fail(node, None, &error)?;

@@ -256,6 +256,12 @@ impl Schedule {
         actions
     }
 
+    /// Notes that a service was launched once more by a step that has it for itself: what was done to it before
+    /// is of another launch.
+    pub fn launched_anew(&mut self, service: NodeId) {
+        self.track_mut(service).incarnation += 1;
+    }
+
     /// Returns how often a service was launched so far.
     pub fn incarnation(&self, service: NodeId) -> u32 {
         self.track(service).incarnation

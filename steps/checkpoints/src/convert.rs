@@ -10,6 +10,7 @@ use models::{INDEX_FILE, SINGLE_FILE, safetensors_head};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -53,8 +54,8 @@ struct Target {
     bytes: u64,
 }
 
-/// Writes the checkpoint `from` in the format `to` into the empty folder `out`. Blocks until everything is on
-/// disk; holds 16 MiB.
+/// Writes the checkpoint `from` in the format `to` into the empty folder `out`; one that holds anything is refused, and
+/// nothing is written over. Blocks until everything is on disk; holds 16 MiB.
 ///
 /// `go_on` is told how many bytes are copied; the work ends early when it says `false`.
 ///
@@ -68,6 +69,7 @@ pub fn convert(
     out: &Path,
     go_on: &dyn Fn(u64) -> bool,
 ) -> Result<Converted, CheckpointError> {
+    require_empty(out)?;
     let groups = groups(from, limits.max_file_bytes);
     let (targets, index) = match to {
         Format::Safetensors => safetensors(from, groups),
@@ -86,9 +88,7 @@ pub fn convert(
         copier.write(target, out)?;
     }
     if let Some((name, index)) = index {
-        let path = out.join(name);
-        let text = format!("{index:#}\n");
-        std::fs::write(&path, text).map_err(failed("write", &path))?;
+        write_new(&out.join(name), &format!("{index:#}\n"))?;
     }
     let not_restored = match to {
         Format::Store => not_restored(from),
@@ -100,6 +100,26 @@ pub fn convert(
         tied: from.tensors.len() - from.own().count(),
         not_restored,
     })
+}
+
+/// Refuses a folder that holds something: what lies there belongs to someone else, or to a run that was cut off.
+fn require_empty(folder: &Path) -> Result<(), CheckpointError> {
+    let mut entries = std::fs::read_dir(folder).map_err(failed("list", folder))?;
+    match entries.next() {
+        None => Ok(()),
+        Some(_) => Err(CheckpointError::Folder {
+            folder: folder.to_owned(),
+            problem: "holds something already, so nothing is written to it; name an empty folder",
+        }),
+    }
+}
+
+/// Writes a file that does not exist, and waits for the disk.
+pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), CheckpointError> {
+    let mut file = File::create_new(path).map_err(failed("create", path))?;
+    file.write_all(text.as_bytes())
+        .map_err(failed("write", path))?;
+    file.sync_all().map_err(failed("sync", path))
 }
 
 /// Says that a folder has too little room for `bytes` more.

@@ -52,6 +52,16 @@ pub enum CheckpointError {
         /// Bytes of the pool.
         there: u64,
     },
+    /// A device did not do what it was asked for.
+    #[error("could not {action} `{device}`: {why}")]
+    Device {
+        /// What was tried.
+        action: &'static str,
+        /// Which device.
+        device: String,
+        /// What its driver said.
+        why: String,
+    },
     /// The kernel does not do what a loader needs.
     #[error("{0}")]
     Unsupported(String),

@@ -1,6 +1,12 @@
 //! Where checkpoints are read to: aligned regions of large pages, and a pool of whole checkpoints.
 
+#![expect(
+    unsafe_code,
+    reason = "memory is pinned by its address for as long as it is mapped"
+)]
+
 use crate::blocks::ALIGNMENT;
+use crate::device::{Device, Pin};
 use crate::error::CheckpointError;
 use memmap2::{Advice, MmapMut};
 use std::io;
@@ -20,6 +26,8 @@ pub enum Touch {
 
 /// Memory that begins at a multiple of 2 MiB, in large pages where the kernel has them.
 pub struct Region {
+    /// Dropped before the map, as fields are in their order.
+    pin: Option<Pin>,
     map: MmapMut,
     begin: usize,
     bytes: usize,
@@ -43,7 +51,12 @@ impl Region {
         let _ = map.advise(Advice::HugePage);
         let address = map.as_ptr().addr();
         let begin = address.next_multiple_of(LARGE_PAGE) - address;
-        let mut region = Self { map, begin, bytes };
+        let mut region = Self {
+            pin: None,
+            map,
+            begin,
+            bytes,
+        };
         if touch == Touch::Before {
             region.touch();
         }
@@ -59,6 +72,18 @@ impl Region {
     /// Its bytes, to be written.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.map[self.begin..self.begin + self.bytes]
+    }
+
+    /// Pins it for a device, as long as it is there. Blocks.
+    ///
+    /// # Errors
+    /// If the system does not pin so much.
+    pub fn pin(&mut self, device: &dyn Device) -> Result<(), CheckpointError> {
+        let room = self.bytes.next_multiple_of(ALIGNMENT as usize);
+        let memory = &mut self.map[self.begin..self.begin + room];
+        // SAFETY: the map is made once and goes only with the region, after the pin.
+        self.pin = Some(unsafe { device.pin(memory)? });
+        Ok(())
     }
 
     /// Writes to every page, on all processors.

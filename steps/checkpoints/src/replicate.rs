@@ -1,10 +1,10 @@
 //! Several copies of one checkpoint, on the storage that is to be measured.
 //!
 //! Works only in a folder that it made itself, and marked; writes nothing over anything, and deletes
-//! nothing.
+//! nothing but a folder that it has just made and that is empty, and the file by which it tried reflinks.
 
 use crate::contents::Contents;
-use crate::convert::require_space;
+use crate::convert::{require_space, write_new};
 use crate::error::{CheckpointError, failed};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -70,24 +70,16 @@ pub fn replicate(
             problem: "holds other replicas; remove it or name another folder",
         });
     }
-    std::fs::create_dir_all(folder).map_err(failed("create", folder))?;
-    let folder = folder.canonicalize().map_err(failed("find", folder))?;
-    let bytes: u64 = files.iter().map(|(_, bytes)| bytes).sum();
-    let how = match how {
-        Some(how) => how,
-        None => possible(from, &folder)?,
-    };
-    if how == How::Copy {
-        require_space(&folder, bytes.saturating_mul(count as u64))?;
-    }
+    let folder = made(from, folder)?;
+    let prepared = prepare(from, &files, count, how, &folder);
+    // So that another try is not refused because of what this one left: the folder was made here and is empty, or stays.
+    let how = prepared.inspect_err(|_| drop(std::fs::remove_dir(&folder)))?;
     let mut maker = Maker {
         how,
         done: 0,
         go_on,
     };
-    let folders: Vec<PathBuf> = (0..count)
-        .map(|number| folder.join(format!("replica-{number}")))
-        .collect();
+    let folders = named(&folder, count);
     for own in &folders {
         maker.make_all(&files, &from.folder, own)?;
     }
@@ -102,8 +94,55 @@ pub fn replicate(
     let path = folder.join(MARK);
     let text =
         serde_json::to_string_pretty(&replicas).map_err(|e| failed("write", &path)(e.into()))?;
-    std::fs::write(&path, text).map_err(failed("write", &path))?;
+    write_new(&path, &text)?;
     Ok(replicas)
+}
+
+/// Makes the folder of all replicas, which must not exist, nor lie in that of the checkpoint.
+fn made(from: &Contents, folder: &Path) -> Result<PathBuf, CheckpointError> {
+    // A plain name has an empty parent, which is the current folder and there.
+    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        std::fs::create_dir_all(parent).map_err(failed("create", parent))?;
+        let parent = parent.canonicalize().map_err(failed("find", parent))?;
+        let source = from.folder.canonicalize();
+        let source = source.map_err(failed("find", &from.folder))?;
+        if parent.starts_with(source) {
+            return Err(CheckpointError::Folder {
+                folder: folder.to_owned(),
+                problem: "lies in the checkpoint's own folder, to which nothing is written; name a folder beside it",
+            });
+        }
+    }
+    // Not `create_dir_all`: what has come into being since it was looked for is not ours.
+    std::fs::create_dir(folder).map_err(failed("create", folder))?;
+    folder.canonicalize().map_err(failed("find", folder))
+}
+
+/// Decides how replicas are made, and makes sure that they have room.
+fn prepare(
+    from: &Contents,
+    files: &[(String, u64)],
+    count: usize,
+    how: Option<How>,
+    folder: &Path,
+) -> Result<How, CheckpointError> {
+    let how = match how {
+        Some(how) => how,
+        None => possible(from, folder)?,
+    };
+    let bytes: u64 = files.iter().map(|(_, bytes)| bytes).sum();
+    if how == How::Copy {
+        require_space(folder, bytes.saturating_mul(count as u64))?;
+    }
+    Ok(how)
+}
+
+/// The folders of replicas.
+fn named(folder: &Path, count: usize) -> Vec<PathBuf> {
+    (0..count)
+        .map(|number| folder.join(format!("replica-{number}")))
+        .collect()
 }
 
 impl Replicas {
@@ -173,8 +212,15 @@ fn found(folder: &Path) -> Result<Option<Replicas>, CheckpointError> {
     }
     let text = std::fs::read_to_string(folder.join(MARK));
     let text = text.map_err(|_| refuse("exists and was not finished here, so nothing is written to it; name a folder that does not exist"))?;
-    let replicas = serde_json::from_str(&text)
+    let replicas: Replicas = serde_json::from_str(&text)
         .map_err(|_| refuse("has a mark that cannot be understood; name another folder"))?;
+    // A mark may have come from anywhere, too: it names nothing outside of its folder.
+    let own = folder.canonicalize().map_err(failed("find", folder))?;
+    if replicas.folder != own || replicas.folders != named(&own, replicas.folders.len()) {
+        return Err(refuse(
+            "has a mark that was made for another folder; name one that does not exist",
+        ));
+    }
     Ok(Some(replicas))
 }
 

@@ -9,12 +9,13 @@ use crate::contents::{
     Contents, DataFile, Format, MAX_JSON, Tensor, in_order, open_plain, read_json,
 };
 use crate::error::{CheckpointError, failed, malformed};
+use crate::unique::{Unique, repeated};
 use models::{INDEX_FILE, SINGLE_FILE};
 use rustix::fs::Advice;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -25,7 +26,7 @@ const LENGTH: u64 = size_of::<u64>() as u64;
 /// What `model.safetensors.index.json` says, as far as it matters here.
 #[derive(Deserialize)]
 struct Index {
-    weight_map: BTreeMap<String, String>,
+    weight_map: Unique<String>,
 }
 
 /// Reads the headers of the checkpoint in `folder`.
@@ -74,7 +75,8 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> 
     let text = read_json(path)?;
     let index: Result<Index, _> = serde_json::from_slice(&text);
     let index = index.map_err(|e| malformed(path, format!("cannot be understood: {e}")))?;
-    for (tensor, file) in &index.weight_map {
+    let Unique(map) = index.weight_map;
+    for (tensor, file) in &map {
         let is_beside = Path::new(file).file_name() == Some(file.as_ref());
         if !is_beside || file.ends_with('/') {
             let problem =
@@ -82,7 +84,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> 
             return Err(malformed(path, problem));
         }
     }
-    Ok(index.weight_map)
+    Ok(map)
 }
 
 /// Reads the header of one file; returns the bytes of the file, and its tensors.
@@ -125,7 +127,7 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-/// Reads entries one by one: a map of the whole would keep one of two tensors of the same name.
+/// Reads entries one by one, in their order, and refuses a name that stands twice.
 struct HeaderVisitor;
 
 impl<'de> Visitor<'de> for HeaderVisitor {
@@ -136,18 +138,21 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-        let mut header = Header {
-            tensors: Vec::new(),
-            metadata: BTreeMap::new(),
-        };
+        let mut tensors = Vec::new();
+        let mut metadata: Option<Unique<String>> = None;
+        let mut names = HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
+            if !names.insert(name.clone()) {
+                return Err(repeated(&name));
+            }
             if name == "__metadata__" {
-                header.metadata = map.next_value()?;
+                metadata = Some(map.next_value()?);
             } else {
-                header.tensors.push((name, map.next_value()?));
+                tensors.push((name, map.next_value()?));
             }
         }
-        Ok(header)
+        let Unique(metadata) = metadata.unwrap_or_default();
+        Ok(Header { tensors, metadata })
     }
 }
 
@@ -164,10 +169,6 @@ impl Header {
             let order = x.data_offsets.cmp(&y.data_offsets);
             order.then_with(|| a.cmp(b))
         });
-        let mut names: BTreeSet<&str> = BTreeSet::new();
-        if let Some((name, _)) = self.tensors.iter().find(|(name, _)| !names.insert(name)) {
-            return Err(malformed(path, format!("has two tensors `{name}`")));
-        }
         let checked = Metadata::new(None, self.tensors.clone());
         let checked = checked.map_err(|e| malformed(path, format!("has no valid header: {e}")))?;
         let needed = checked.data_len() as u64;

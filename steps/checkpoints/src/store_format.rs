@@ -5,8 +5,8 @@
 
 use crate::contents::{Contents, DataFile, Format, Tensor, bytes_of, in_order, read_json};
 use crate::error::{CheckpointError, failed, malformed};
+use crate::unique::Unique;
 use safetensors::Dtype;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The name of the index.
@@ -81,8 +81,9 @@ pub(crate) fn stride(shape: &[u64]) -> Vec<u64> {
 pub(crate) fn read(folder: &Path) -> Result<Contents, CheckpointError> {
     let path = folder.join(INDEX);
     let text = read_json(&path)?;
-    let index: Result<BTreeMap<String, Entry>, _> = serde_json::from_slice(&text);
-    let index = index.map_err(|e| malformed(&path, format!("cannot be understood: {e}")))?;
+    let index: Result<Unique<Entry>, _> = serde_json::from_slice(&text);
+    let Unique(index) =
+        index.map_err(|e| malformed(&path, format!("cannot be understood: {e}")))?;
     let files = partitions(folder)?;
     let mut ends = Vec::new();
     let mut total = 0_u64;

@@ -3,9 +3,10 @@
 //!
 //! Reading order: [`Problem`] (what can be wrong with a configuration), [`Inventory`] (the weights
 //! that a checkpoint on the hub has), `layouts` (how each architecture names them), `shapes` (what
-//! must divide what), [`derive()`] (another configuration from one that exists), [`Checkpoint`]
-//! (what lies in a folder already), [`write()`] (random checkpoints), [`noise`] (what random weights
-//! are made of, here and in servers that make them up).
+//! must divide what), [`DecoderShape`] (what a decoder attends with), [`derive()`] (another
+//! configuration from one that exists), [`Checkpoint`] (what lies in a folder already), [`write()`]
+//! (random checkpoints), [`noise`] (what random weights are made of, here and in servers that make
+//! them up).
 //!
 //! Nothing here computes with a model, and nothing knows plans: configurations are JSON objects as
 //! the Hugging Face hub has them.
@@ -22,6 +23,8 @@ mod layouts;
 
 mod shapes;
 
+mod attention;
+
 mod derive;
 
 mod checkpoint;
@@ -33,6 +36,7 @@ mod values;
 mod write;
 
 pub use architecture::{Architecture, DTYPE_KEYS};
+pub use attention::{Attention, DecoderShape, Window};
 pub use checkpoint::{Checkpoint, CheckpointError, Fit};
 pub use derive::{Changes, Derived, Part, decoder_layers, derive, known_keys};
 pub use inventory::{Dtype, Experts, Inventory, Role, Section, Tensor};

@@ -258,7 +258,10 @@ impl Job<'_> {
         if let Some(index) = index(self.inventory, &self.shards) {
             let path = self.folder.join(INDEX_FILE);
             let text = format!("{index:#}\n");
-            std::fs::write(&path, text).map_err(failed("write", &path))?;
+            let file = File::create_new(&path).map_err(failed("create", &path))?;
+            file.write_all_at(text.as_bytes(), 0)
+                .map_err(failed("write", &path))?;
+            file.sync_all().map_err(failed("sync", &path))?;
         }
         for shard in &self.shards {
             let path = self.folder.join(&shard.file);

@@ -1,7 +1,7 @@
 //! `fio` as a reader of one file: what it is asked, what it says, and whether it can be believed here.
 //!
 //! With buffers of small pages it reads at half of what the storage gives, so it is taken only where
-//! large pages are reserved.
+//! large pages are reserved, or may be.
 
 use engine::process::{Exit, find_program};
 use engine::step::{FailureClass, StepContext, StepError};
@@ -25,8 +25,8 @@ pub(super) struct Job {
     pub(super) block: u64,
 }
 
-/// The sweep.
-pub(super) const SWEEP: [Job; 4] = [
+/// The points that are always measured.
+const SWEEP: [Job; 4] = [
     job("psync", 4, 1, 16 << 20),
     job("libaio", 1, 16, 4 << 20),
     job("libaio", 1, 32, 1 << 20),
@@ -40,6 +40,20 @@ const fn job(engine: &'static str, jobs: u64, depth: u64, block: u64) -> Job {
         depth,
         block,
     }
+}
+
+/// Those points, and those that match loads by so many threads or with so many blocks of `block` bytes under way.
+pub(super) fn sweep(threads: u64, depth: u64, block: u64) -> Vec<Job> {
+    let mut all = SWEEP.to_vec();
+    for matching in [
+        job("psync", threads, 1, block),
+        job("io_uring", 1, depth, block),
+    ] {
+        if !all.contains(&matching) {
+            all.push(matching);
+        }
+    }
+    all
 }
 
 impl Job {
@@ -124,21 +138,12 @@ pub(super) fn find(context: &StepContext) -> Option<std::path::PathBuf> {
     find_program("fio", &context.logs, &search).ok()
 }
 
-/// Bytes of large pages that are reserved and free.
-pub(super) fn large_pages() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let number = |word: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(word))?;
-        line.split_whitespace().next()?.parse().ok()
-    };
-    let pages = number("HugePages_Free:").unwrap_or(0);
-    pages * number("Hugepagesize:").unwrap_or(0) * 1024
-}
-
-/// Bytes that all jobs of the sweep hold at most.
-pub(super) fn needed_memory() -> u64 {
-    let needed = SWEEP.iter().map(|job| job.jobs * job.depth * job.block);
-    needed.max().unwrap_or(0)
+/// Bytes of large pages of `page` bytes that one of some jobs holds at most. Each thread of `fio` 3.33 takes two pages more
+/// than its buffers are long, as trying it with fewer has shown.
+pub(super) fn needed_memory(jobs: &[Job], page: u64) -> u64 {
+    let buffers = |job: &Job| (job.depth * job.block).next_multiple_of(page.max(1));
+    let of = |job: &Job| job.jobs * (buffers(job) + 2 * page);
+    jobs.iter().map(of).max().unwrap_or(0)
 }
 
 /// What it says of its rate, bytes per second. Before its JSON it may say other things.
@@ -170,6 +175,8 @@ mod tests {
         ] {
             assert!(argv.iter().any(|other| other == word), "{word}: {argv:?}");
         }
+        // 4 times 16 MiB and two pages.
+        assert_eq!(needed_memory(&SWEEP, 2 << 20), 80 << 20);
         assert_eq!(SWEEP[0].name(), "fio psync 4 × 16 MiB");
         assert_eq!(SWEEP[1].name(), "fio libaio 16 × 4 MiB");
     }

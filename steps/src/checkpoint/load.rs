@@ -1,21 +1,27 @@
 //! `checkpoint.load`: how long checkpoints take from storage into memory.
 
+use super::arms::{Arm, called};
+use super::best::Ceiling;
+use super::python::{BackendChoice, start_all};
 use super::rounds::{Keeping, Order, Rounds, Source};
+use super::sllm::{SllmStore, StoreTarget};
 use super::state::StateChoice;
+use super::target::Target;
 use super::told::Told;
-use super::{blocking, failure};
+use super::{blocking, count, failure};
 use crate::files;
-use crate::kinds::{Measured, Model, ReplicaSet};
+use crate::kinds::{Measured, Model, ModelStore, PythonEnvironment, ReplicaSet};
 use checkpoints::loader::{Effort, Way};
 use checkpoints::{Contents, Replicas};
 use engine::options::Parser;
 use engine::source::Place;
 use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
-use engine::types::{Artifact, Positive, Samples};
+use engine::types::{Artifact, Lease, Positive, Samples};
 use engine::value::Table;
 use std::collections::BTreeMap;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 engine::choices! {
     /// Who loads.
@@ -32,6 +38,11 @@ engine::choices! {
         /// Reads past the page cache by `io_uring`, one thread with several blocks under way. Where the kernel does
         /// not have it, `direct` takes its place and the result says so.
         IoUring = "io_uring",
+        /// The safetensors package of each environment in `python`, in a program of Python that runs before
+        /// anything is timed; its name in results has the version, such as `safetensors 0.8.0`.
+        Safetensors = "safetensors",
+        /// The ServerlessLLM store in `store`, which runs already; its name in results has the version.
+        SllmStore = "sllm_store",
     }
 }
 
@@ -74,6 +85,17 @@ engine::options! {
         replicas: Vec<Artifact<ReplicaSet>> = Vec::new();
         /// Who loads: in each round every one of them loads every checkpoint once, in an order by chance.
         loaders: Vec<LoaderChoice>;
+        /// Environments of `env.python` that have safetensors and numpy, and `ml_dtypes` or `torch` for types that
+        /// numpy lacks, such as BF16. Each is a loader of its own.
+        python: Vec<Artifact<PythonEnvironment>> = Vec::new();
+        /// How Python's safetensors reads; the package's own choice if absent, and 0.8 is the first to have another.
+        safetensors_backend: Option<BackendChoice>;
+        /// The ServerlessLLM store, see `server.sllm_store`.
+        store: Option<Lease<ModelStore>>;
+        /// Where the ServerlessLLM store loads to.
+        store_target: StoreTarget = StoreTarget::Host;
+        /// The longest that a program of others may take to load a checkpoint once.
+        load_timeout: Duration = Duration::from_secs(600);
         /// How many rounds.
         rounds: NonZeroU32 = NonZeroU32::new(7).unwrap_or(NonZeroU32::MIN);
         /// Which replica a round loads.
@@ -85,6 +107,8 @@ engine::options! {
         memory: MemoryChoice = MemoryChoice::PoolReady;
         /// Where a checkpoint is kept.
         mode: ModeChoice = ModeChoice::Resident;
+        /// Where tensors go: `host`, or `cuda:N` for a GPU, by pinned memory and with copies beside the reading.
+        to: Target = Target::Host;
         /// Memory of the pool, in which what was not used for longest makes room; as much as the largest
         /// checkpoint needs if absent, or all of them with `state = "host_pool"`.
         pool: Option<Positive>, in "GB";
@@ -98,8 +122,9 @@ engine::options! {
         ring: NonZeroU32 = NonZeroU32::new(32).unwrap_or(NonZeroU32::MIN), in "blocks";
         /// Whether every tensor of the first round is held to the files, read once more outside of the time.
         check: bool = true;
-        /// The loader to which others are held, round by round: `speedup`.
-        baseline: Option<LoaderChoice>;
+        /// The loader to which others are held, round by round: `speedup`. One of those in `loaders`; where a word
+        /// stands for several, with the version, such as `safetensors 0.8.0`.
+        baseline: Option<String>;
         /// What the storage can do, see `storage.ceiling`.
         ceiling: Option<Samples<Measured>>;
         /// Starts the random orders; the sample's index is added.
@@ -107,14 +132,16 @@ engine::options! {
     }
 }
 
-impl From<LoaderChoice> for Way {
-    fn from(choice: LoaderChoice) -> Self {
-        match choice {
-            LoaderChoice::Mmap => Way::Mmap,
-            LoaderChoice::MmapCopy => Way::MmapCopy,
-            LoaderChoice::Buffered => Way::Buffered,
-            LoaderChoice::Direct => Way::Direct,
-            LoaderChoice::IoUring => Way::IoUring,
+impl LoaderChoice {
+    /// The reader of ours that it means, if it is none of others.
+    fn way(self) -> Option<Way> {
+        match self {
+            LoaderChoice::Mmap => Some(Way::Mmap),
+            LoaderChoice::MmapCopy => Some(Way::MmapCopy),
+            LoaderChoice::Buffered => Some(Way::Buffered),
+            LoaderChoice::Direct => Some(Way::Direct),
+            LoaderChoice::IoUring => Some(Way::IoUring),
+            LoaderChoice::Safetensors | LoaderChoice::SllmStore => None,
         }
     }
 }
@@ -122,8 +149,8 @@ impl From<LoaderChoice> for Way {
 impl StepType for CheckpointLoad {
     const NAME: &'static str = "checkpoint.load";
     const KIND: StepKind = StepKind::Measure;
-    const VERSION: u32 = 1;
-    const SUMMARY: &'static str = "Measures how long checkpoints take into host memory, stage by stage, from a cache state that is verified.";
+    const VERSION: u32 = 2;
+    const SUMMARY: &'static str = "Measures how long checkpoints take into host or GPU memory, stage by stage, from a cache state that is verified.";
 
     fn outputs() -> &'static [OutputSpec] {
         &[OutputSpec {
@@ -153,10 +180,11 @@ impl StepType for CheckpointLoad {
             let help = "write `loaders = [\"direct\"]`, or more of them";
             parser.wrong::<()>(&at("loaders"), "there is no loader", "nobody to load", help);
         }
-        if let Some(baseline) = self.baseline
-            && !self.loaders.contains(&baseline)
+        let mut words = self.loaders.iter().map(|loader| loader.word());
+        if let Some(baseline) = &self.baseline
+            && !words.any(|word| baseline.split(' ').next() == Some(word))
         {
-            let message = format!("`{}` is none of the loaders", baseline.word());
+            let message = format!("`{baseline}` is none of the loaders");
             parser.wrong::<()>(
                 &at("baseline"),
                 message,
@@ -175,18 +203,24 @@ impl StepType for CheckpointLoad {
 #[async_trait::async_trait]
 impl Step for CheckpointLoad {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
+        self.to.require()?;
         let rounds = tokio::task::block_in_place(|| self.rounds(context))?;
         let ceiling = self.ceiling(context)?;
-        let total = rounds.loads();
+        let mut arms = self.arms(context).await?;
+        let baseline = self.baseline.as_ref().map(|word| called(&arms, word));
+        let baseline = baseline.transpose().map_err(|why| {
+            StepError::new(why).help("write `baseline` as it stands there, with its version")
+        })?;
+        let total = rounds.loads(&arms)?;
         let done = blocking(context, "loading", total, move |go_on| {
-            let outcome = rounds.perform(go_on)?;
+            let outcome = rounds.perform(&mut arms, go_on)?;
             Ok((rounds, outcome))
         });
         let (rounds, outcome) = done.await?;
         let told = Told {
             rounds: &rounds,
             outcome: &outcome,
-            baseline: self.baseline.map(Way::from),
+            baseline,
             ceiling,
         };
         files::write_json(&context.output("result.json"), &told.result(self.target()))?;
@@ -201,14 +235,71 @@ impl Step for CheckpointLoad {
 
 impl CheckpointLoad {
     /// What cannot be together: whether it is, at which option, what is wrong and what mends it.
-    fn impossible(&self) -> [(bool, &'static str, &'static str, &'static str); 5] {
+    fn impossible(&self) -> [(bool, &'static str, &'static str, &'static str); 14] {
         let maps = self.loaders.contains(&LoaderChoice::Mmap);
         let (ring, pool) = (
             self.mode == ModeChoice::Ring,
             self.state == StateChoice::HostPool,
         );
         let fresh = self.memory == MemoryChoice::FirstTouch;
+        let python = self.loaders.contains(&LoaderChoice::Safetensors);
+        let stores = self.loaders.contains(&LoaderChoice::SllmStore);
+        let gpu = self.to != Target::Host;
         [
+            (
+                python && gpu,
+                "to",
+                "Python's safetensors loads to host memory here",
+                "take it out of `loaders`, or leave `to` out",
+            ),
+            (
+                gpu && fresh,
+                "memory",
+                "what a GPU is loaded from is pinned before",
+                "leave `memory` out",
+            ),
+            (
+                gpu && maps,
+                "to",
+                "`mmap` reads into no memory that a GPU could be given",
+                "take `mmap_copy`",
+            ),
+            (
+                python && self.python.is_empty(),
+                "loaders",
+                "`safetensors` is a package of Python, and there is no environment",
+                "add `python = [\"${steps.NAME.environment}\"]` with a step of `env.python`",
+            ),
+            (
+                !python && !self.python.is_empty(),
+                "python",
+                "an environment loads nothing by itself",
+                "add `safetensors` to `loaders`, or remove it",
+            ),
+            (
+                !python && self.safetensors_backend.is_some(),
+                "safetensors_backend",
+                "nothing is loaded by Python",
+                "add `safetensors` to `loaders`, or remove it",
+            ),
+            (
+                python && pool,
+                "state",
+                "Python's safetensors has no pool",
+                "take it out of `loaders`, or measure from another `state`",
+            ),
+            (
+                stores && self.store.is_none(),
+                "loaders",
+                "`sllm_store` is a server, and there is none",
+                "add `store = \"${services.NAME}\"` with a service of `server.sllm_store`",
+            ),
+            (
+                !stores && self.store.is_some(),
+                "store",
+                "the store is asked for nothing",
+                "add `sllm_store` to `loaders`, or remove it",
+            ),
             (
                 ring && pool,
                 "mode",
@@ -264,8 +355,8 @@ impl CheckpointLoad {
         };
         Ok(Rounds {
             sources,
-            ways: self.loaders.iter().map(|loader| (*loader).into()).collect(),
             rounds: self.rounds.get(),
+            to: self.to,
             state: self.state,
             keeping,
             effort: Effort {
@@ -279,7 +370,31 @@ impl CheckpointLoad {
                 OrderChoice::Cached => Order::Cached,
             },
             seed: self.seed.wrapping_add(u64::from(context.sample) << 32),
+            limit: self.load_timeout,
         })
+    }
+
+    /// Everyone who loads, in the order of the plan; programs of others run once this returns.
+    async fn arms(&self, context: &StepContext) -> Result<Vec<Arm>, StepError> {
+        let mut arms = Vec::new();
+        for loader in &self.loaders {
+            match loader {
+                LoaderChoice::Safetensors => {
+                    let started = start_all(context, &self.python, self.safetensors_backend);
+                    let started = started.await?.into_iter();
+                    arms.extend(started.map(|python| Arm::Foreign(Box::new(python))));
+                }
+                LoaderChoice::SllmStore => {
+                    for store in &self.store {
+                        let endpoint = context.endpoint(store)?;
+                        let store = SllmStore::of(endpoint, self.store_target, self.check)?;
+                        arms.push(Arm::Foreign(Box::new(store)));
+                    }
+                }
+                native => arms.extend(native.way().map(Arm::Native)),
+            }
+        }
+        Ok(arms)
     }
 
     fn sources(&self, context: &StepContext) -> Result<Vec<Source>, StepError> {
@@ -308,19 +423,33 @@ impl CheckpointLoad {
             ("mode", self.mode.word()),
         ];
         let target = target.map(|(name, word)| (name.to_owned(), word.to_owned()));
-        BTreeMap::from(target)
+        let mut target = BTreeMap::from(target);
+        target.insert("to".to_owned(), self.to.word());
+        target
     }
 
-    /// The best that the storage did, GB/s.
-    fn ceiling(&self, context: &StepContext) -> Result<Option<f64>, StepError> {
+    /// The best that storage, memory or the way to a GPU did, whichever is the lowest that a load has to pass.
+    fn ceiling(&self, context: &StepContext) -> Result<Option<Ceiling>, StepError> {
         let Some(samples) = &self.ceiling else {
             return Ok(None);
         };
-        let tier = match self.state {
-            StateChoice::GuestCold => "storage",
-            StateChoice::PageCache | StateChoice::HostPool => "memory",
+        let samples = context.samples(samples);
+        let from = match self.state {
+            StateChoice::GuestCold => Some("storage"),
+            StateChoice::PageCache => Some("memory"),
+            StateChoice::HostPool => (self.to == Target::Host).then_some("memory"),
         };
-        super::ceiling::best(&context.samples(samples), tier).map(Some)
+        let gpu = (self.to != Target::Host).then_some("device");
+        let tiers = [from, gpu].into_iter().flatten();
+        let mut lowest: Option<Ceiling> = None;
+        for tier in tiers {
+            let own = Ceiling::of(&samples, tier)?;
+            lowest = Some(match lowest {
+                Some(other) => other.lower(own),
+                None => own,
+            });
+        }
+        Ok(lowest)
     }
 }
 
@@ -334,8 +463,4 @@ fn source(folders: Vec<PathBuf>) -> Result<Source, StepError> {
         folders,
         contents,
     })
-}
-
-fn count(n: NonZeroU32) -> NonZeroUsize {
-    NonZeroUsize::try_from(n).unwrap_or(NonZeroUsize::MIN)
 }

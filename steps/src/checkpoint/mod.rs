@@ -1,28 +1,47 @@
 //! Checkpoints as files: `checkpoint.convert`, `checkpoint.replicate`, `checkpoint.verify`, and how fast they
-//! come into memory: `checkpoint.load`, held to `storage.ceiling`.
+//! come into memory: `checkpoint.load`, held to `storage.ceiling`, and `server.cold_start` with a whole server around.
 //!
 //! Reading and writing are the crate `checkpoints`'s; `model.weights` makes random checkpoints.
 
+mod arms;
+mod best;
 mod ceiling;
+mod cold_start;
 mod convert;
+mod copying;
 mod fio;
+mod foreign;
+mod large_pages;
 mod load;
+mod overlap;
+mod python;
 mod replicate;
 mod rounds;
+#[cfg(test)]
+mod scripted;
+mod sllm;
+mod start_up;
 mod state;
+mod summary;
+mod sweep;
+mod target;
 mod told;
 mod verify;
 
 pub(crate) use ceiling::StorageCeiling;
+pub(crate) use cold_start::ServerColdStart;
 pub(crate) use convert::CheckpointConvert;
+pub(crate) use copying::by_copying;
 pub(crate) use load::CheckpointLoad;
 pub(crate) use replicate::CheckpointReplicate;
+pub(crate) use summary::CheckpointSummary;
 pub(crate) use verify::CheckpointVerify;
 
 use checkpoints::CheckpointError;
 use engine::step::{FailureClass, Progress, StepContext, StepError};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 /// An error of a checkpoint, with its mend.
 fn failure(error: CheckpointError) -> StepError {
@@ -41,7 +60,7 @@ fn failure(error: CheckpointError) -> StepError {
 }
 
 /// Does something that blocks, with a way to tell how far it is and whether it should go on.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     context: &StepContext,
     doing: &'static str,
     total: u64,
@@ -69,6 +88,11 @@ fn permutation(n: usize, seed: u64) -> Vec<usize> {
         order.swap(last, random.random_range(0..=last));
     }
     order
+}
+
+/// A number of things as the standard library counts them.
+fn count(n: NonZeroU32) -> NonZeroUsize {
+    NonZeroUsize::try_from(n).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Bytes as a plan's reader takes them.

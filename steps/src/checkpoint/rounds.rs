@@ -1,15 +1,20 @@
 //! Rounds of loads: in each every loader loads every checkpoint once, in an order by chance, so that what changes
 //! in the machine meanwhile meets all of them alike.
 
+use super::arms::Arm;
+use super::foreign::Foreign;
 use super::state::{self, StateChoice};
+use super::target::Target;
 use super::{failure, permutation};
 use checkpoints::blocks::PACKED;
-use checkpoints::loader::{Effort, Way};
+use checkpoints::device::Device;
+use checkpoints::device::cuda::Cuda;
+use checkpoints::loader::{Buffers, Effort, Way};
 use checkpoints::memory::{Pool, Region, Touch};
-use checkpoints::usage::{self, Usage};
+use checkpoints::usage::{Peak, PeakMemory, Usage};
 use checkpoints::{Contents, Destination, Format, Load, Loaded, Stages};
 use engine::step::{FailureClass, StepError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A checkpoint, or replicas of one.
@@ -23,8 +28,8 @@ pub(super) struct Source {
 /// What is done.
 pub(super) struct Rounds {
     pub(super) sources: Vec<Source>,
-    pub(super) ways: Vec<Way>,
     pub(super) rounds: u32,
+    pub(super) to: Target,
     pub(super) state: StateChoice,
     pub(super) keeping: Keeping,
     pub(super) effort: Effort,
@@ -34,6 +39,8 @@ pub(super) struct Rounds {
     pub(super) is_checked: bool,
     pub(super) order: Order,
     pub(super) seed: u64,
+    /// How long a program of others may take for one load.
+    pub(super) limit: Duration,
 }
 
 /// Which replica is loaded.
@@ -62,18 +69,27 @@ pub(super) enum Keeping {
 pub(super) struct Timed {
     pub(super) round: u32,
     pub(super) source: usize,
-    pub(super) way: Way,
-    /// What was used in its place, because the kernel does not have it.
-    pub(super) instead: Option<Way>,
-    pub(super) stages: Stages,
+    /// Which of those that load it was.
+    pub(super) arm: usize,
+    /// What that is called in results: who loaded, and what took its place.
+    pub(super) loader: String,
+    /// The reader, of one of ours.
+    pub(super) way: Option<Way>,
+    /// Until every tensor could be used.
+    pub(super) total: Duration,
+    /// Stages that were timed, by the names of result columns.
+    pub(super) parts: Vec<(&'static str, Duration)>,
     pub(super) bytes: u64,
-    pub(super) blocks: usize,
+    /// Blocks that files were cut into, where that is known.
+    pub(super) blocks: Option<usize>,
     /// Share of the files that was in the page cache before.
     pub(super) resident: f64,
     pub(super) told_by: &'static str,
     pub(super) cpu: Duration,
     pub(super) device_bytes: Option<u64>,
-    pub(super) peak_memory: Option<u64>,
+    pub(super) peak_memory: Option<Peak>,
+    /// What `io_uring` read into, if that read.
+    pub(super) buffers: Option<Buffers>,
     pub(super) trouble: Option<String>,
 }
 
@@ -82,35 +98,56 @@ pub(super) struct Outcome {
     pub(super) timed: Vec<Timed>,
     /// How long it took to have memory ready, which no load has in its time.
     pub(super) pool_ready: Duration,
+    /// How long of that it took to pin memory for a GPU, and for which.
+    pub(super) pinned: Option<(Duration, String)>,
     /// Loaders that the kernel does not have, with why not.
     pub(super) refused: Vec<(Way, String)>,
+    /// What there is to know of those that load.
+    pub(super) remarks: Vec<String>,
 }
 
 /// Memory of all loads.
+#[derive(Default)]
 struct Memory {
+    // In this order: memory is unpinned before the GPU is let go.
     pool: Option<Pool>,
     ring: Option<Region>,
     to: Option<Region>,
+    gpu: Option<Cuda>,
+    pinning: Duration,
 }
 
 impl Rounds {
     /// Does everything. Blocks.
-    pub(super) fn perform(&self, go_on: &dyn Fn(u64) -> bool) -> Result<Outcome, StepError> {
+    pub(super) fn perform(
+        &self,
+        arms: &mut [Arm],
+        go_on: &dyn Fn(u64) -> bool,
+    ) -> Result<Outcome, StepError> {
         let began = Instant::now();
-        let mut memory = self.memory()?;
+        let has_native = arms.iter().any(|arm| arm.way().is_some());
+        let mut memory = match has_native {
+            true => self.memory()?,
+            false => Memory::default(),
+        };
         let mut outcome = Outcome {
             timed: Vec::new(),
             pool_ready: began.elapsed(),
-            refused: self.refused(),
+            pinned: memory.pinned(),
+            refused: self.refused(arms),
+            remarks: self.remarks(arms),
         };
-        let arms: Vec<(usize, Way)> = (0..self.sources.len())
-            .flat_map(|source| self.ways.iter().map(move |way| (source, *way)))
-            .collect();
+        let pairs = self.pairs(arms)?;
         for round in 0..self.rounds {
-            for at in permutation(arms.len(), self.seed.wrapping_add(round.into())) {
-                let (source, way) = arms[at];
-                let mut timed = self.measure(round, source, way, &mut memory, &outcome.refused)?;
-                timed.round = round;
+            for at in permutation(pairs.len(), self.seed.wrapping_add(round.into())) {
+                let (source, arm) = pairs[at];
+                let mut timed = match &mut arms[arm] {
+                    Arm::Native(way) => {
+                        self.measure(round, source, *way, &mut memory, &outcome.refused)?
+                    }
+                    Arm::Foreign(foreign) => self.measure_foreign(round, source, &mut **foreign)?,
+                };
+                (timed.round, timed.source, timed.arm) = (round, source, arm);
                 outcome.timed.push(timed);
                 if !go_on(outcome.timed.len() as u64) {
                     return Err(StepError::new("interrupted").class(FailureClass::Interrupted));
@@ -121,18 +158,59 @@ impl Rounds {
     }
 
     /// How many loads are timed.
-    pub(super) fn loads(&self) -> u64 {
-        u64::from(self.rounds) * (self.sources.len() * self.ways.len()) as u64
+    pub(super) fn loads(&self, arms: &[Arm]) -> Result<u64, StepError> {
+        Ok(u64::from(self.rounds) * self.pairs(arms)?.len() as u64)
     }
 
-    fn refused(&self) -> Vec<(Way, String)> {
+    /// Every checkpoint with each of those that read its format.
+    fn pairs(&self, arms: &[Arm]) -> Result<Vec<(usize, usize)>, StepError> {
+        let mut pairs = Vec::new();
+        for (at, source) in self.sources.iter().enumerate() {
+            let readers = (0..arms.len()).filter(|arm| arms[*arm].reads(source.format));
+            pairs.extend(readers.map(|arm| (at, arm)));
+        }
+        if pairs.is_empty() {
+            return Err(
+                StepError::new("none of the loaders reads any of the checkpoints")
+                    .help("add a loader of the format, or convert by `checkpoint.convert`"),
+            );
+        }
+        Ok(pairs)
+    }
+
+    /// Who is left out of what, and who moves no bytes.
+    fn remarks(&self, arms: &[Arm]) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for arm in arms {
+            for source in self.sources.iter().filter(|s| !arm.reads(s.format)) {
+                let folder = source.folders.first().map(|f| f.display().to_string());
+                remarks.push(format!(
+                    "`{}` reads no {} and was left out of `{}`",
+                    arm.name(),
+                    source.format.word(),
+                    folder.unwrap_or_default()
+                ));
+            }
+            if let Arm::Foreign(foreign) = arm
+                && !foreign.loads_into_memory()
+            {
+                remarks.push(format!(
+                    "`{}` has no memory of its own for what it loads: from the page cache it may move no byte",
+                    foreign.name()
+                ));
+            }
+        }
+        remarks
+    }
+
+    fn refused(&self, arms: &[Arm]) -> Vec<(Way, String)> {
         let file = self
             .sources
             .iter()
             .find_map(|source| source.contents.paths().into_iter().next());
         let Some(file) = file else { return Vec::new() };
-        let why = |way: &Way| Some((*way, way.refusal(&file)?));
-        self.ways.iter().filter_map(why).collect()
+        let why = |way: Way| Some((way, way.refusal(&file)?));
+        arms.iter().filter_map(Arm::way).filter_map(why).collect()
     }
 
     fn memory(&self) -> Result<Memory, StepError> {
@@ -141,17 +219,34 @@ impl Rounds {
             contents.file_bytes() + contents.tensors.len() as u64 * PACKED
         };
         let most = self.sources.iter().map(of).max().unwrap_or(0);
+        let gpu = self.to.open()?;
+        let mut pinning = Duration::ZERO;
         let region = |bytes| Region::new(bytes, Touch::Before).map_err(failure);
+        let mut pinned = |bytes: u64| -> Result<Region, StepError> {
+            let mut region = region(bytes)?;
+            if let Some(gpu) = &gpu {
+                let began = Instant::now();
+                region.pin(gpu).map_err(failure)?;
+                pinning += began.elapsed();
+            }
+            Ok(region)
+        };
         let (pool, ring, to) = match self.keeping {
             Keeping::Resident { pool } => (Some(pool), None, None),
             Keeping::Fresh => (None, None, None),
             Keeping::Ring { blocks } => (None, Some(blocks * self.block), Some(most)),
             Keeping::Through { pool } => (Some(pool), None, Some(most)),
         };
+        let pool = pool.map(&mut pinned).transpose()?.map(Pool::new);
+        let ring = ring.map(&mut pinned).transpose()?;
+        // A GPU is a destination itself.
+        let to = to.filter(|_| gpu.is_none()).map(region).transpose()?;
         Ok(Memory {
-            pool: pool.map(region).transpose()?.map(Pool::new),
-            ring: ring.map(region).transpose()?,
-            to: to.map(region).transpose()?,
+            pool,
+            ring,
+            to,
+            gpu,
+            pinning,
         })
     }
 
@@ -169,40 +264,95 @@ impl Rounds {
                 true => Way::Buffered,
                 false => Way::Direct,
             });
-        let folders = &self.sources[source].folders;
-        let folder = match self.order {
-            Order::Cached => 0,
-            Order::Random => {
-                let order = permutation(folders.len(), self.seed ^ source as u64);
-                order[round as usize % folders.len()]
-            }
-        };
         let load = Load {
-            folder: folders[folder].clone(),
+            folder: self.folder(round, source).to_owned(),
             way: instead.unwrap_or(way),
             effort: self.effort,
             block: self.block,
         };
         // The pool keeps a checkpoint only where it is to be found there.
-        if self.state == StateChoice::HostPool || round == 0 && self.order == Order::Cached {
+        if self.state == StateChoice::HostPool || self.is_before_all(round) {
             checkpoints::load(&load, memory.destination()).map_err(failure)?;
         }
         if self.state != StateChoice::HostPool {
             memory.forget(&load);
         }
         let mut timed = self.time(&load, memory, round == 0 && self.is_checked)?;
-        (timed.source, timed.way, timed.instead) = (source, way, instead);
+        timed.loader = match instead {
+            Some(instead) => format!("{} in place of {}", instead.word(), way.word()),
+            None => way.word().to_owned(),
+        };
         Ok(timed)
+    }
+
+    /// The replica that a round loads.
+    fn folder(&self, round: u32, source: usize) -> &Path {
+        let folders = &self.sources[source].folders;
+        match self.order {
+            Order::Cached => &folders[0],
+            Order::Random => {
+                let order = permutation(folders.len(), self.seed ^ source as u64);
+                &folders[order[round as usize % folders.len()]]
+            }
+        }
+    }
+
+    /// Whether there is a load before this one that is not timed.
+    fn is_before_all(&self, round: u32) -> bool {
+        round == 0 && self.order == Order::Cached
+    }
+
+    fn measure_foreign(
+        &self,
+        round: u32,
+        source: usize,
+        foreign: &mut dyn Foreign,
+    ) -> Result<Timed, StepError> {
+        let folder = self.folder(round, source);
+        let contents = Contents::read(folder).map_err(failure)?;
+        if self.is_before_all(round) {
+            foreign.load(folder, self.limit)?;
+        }
+        let found = state::prepare(self.state, &contents.paths())?;
+        let loaded = foreign.load(folder, self.limit)?;
+        let expected = contents.tensor_bytes();
+        if loaded.bytes < expected {
+            let message = format!(
+                "`{}` loaded {} bytes of `{}`, whose tensors have {expected}",
+                foreign.name(),
+                loaded.bytes,
+                folder.display()
+            );
+            return Err(StepError::new(message).help("nothing of it was kept"));
+        }
+        Ok(Timed {
+            round,
+            source,
+            arm: 0,
+            loader: foreign.name().to_owned(),
+            way: None,
+            total: loaded.total,
+            parts: loaded.parts,
+            bytes: expected,
+            blocks: None,
+            resident: found.residency.share(),
+            told_by: found.residency.by,
+            cpu: loaded.cpu,
+            device_bytes: None,
+            peak_memory: loaded.peak_memory.map(|bytes| Peak { bytes, by: "VmHWM" }),
+            buffers: None,
+            trouble: found.trouble,
+        })
     }
 
     fn time(&self, load: &Load, memory: &mut Memory, is_checked: bool) -> Result<Timed, StepError> {
         let contents = Contents::read(&load.folder).map_err(failure)?;
         let found = state::prepare(self.state, &contents.paths())?;
-        let knows_peak = usage::forget_peak();
+        let peak = PeakMemory::watch();
         let before = Usage::now();
         let loaded = checkpoints::load(load, memory.destination()).map_err(failure)?;
         let after = Usage::now();
-        let peak_memory = usage::peak_memory().filter(|_| knows_peak);
+        let peak_memory = peak.end();
         if is_checked {
             require_same(load, &loaded)?;
         }
@@ -212,16 +362,19 @@ impl Rounds {
         Ok(Timed {
             round: 0,
             source: 0,
-            way: load.way,
-            instead: None,
-            stages: loaded.stages,
+            arm: 0,
+            loader: String::new(),
+            way: Some(load.way),
+            total: loaded.stages.total,
+            parts: parts(&loaded.stages),
             bytes: loaded.contents.tensor_bytes(),
-            blocks: loaded.blocks,
+            blocks: Some(loaded.blocks),
             resident: found.residency.share(),
             told_by: found.residency.by,
             cpu: after.cpu.saturating_sub(before.cpu),
             device_bytes: device_bytes.map(|(after, before)| after.saturating_sub(before)),
             peak_memory,
+            buffers: loaded.buffers.clone(),
             trouble: found.trouble.or(missing),
         })
     }
@@ -229,6 +382,14 @@ impl Rounds {
 
 impl Memory {
     fn destination(&mut self) -> Destination<'_> {
+        if let Some(device) = &mut self.gpu {
+            return match (&mut self.ring, &mut self.pool) {
+                (Some(ring), _) => Destination::RingToDevice { ring, device },
+                (None, Some(pool)) => Destination::PoolToDevice { pool, device },
+                // A plan that asks for neither is refused before it runs.
+                (None, None) => Destination::Fresh,
+            };
+        }
         match (&mut self.pool, &mut self.ring, &mut self.to) {
             (_, Some(ring), Some(to)) => Destination::Ring { ring, to },
             (Some(pool), _, Some(to)) => Destination::Through { pool, to },
@@ -237,11 +398,29 @@ impl Memory {
         }
     }
 
+    /// How long it took to pin memory, and for which GPU.
+    fn pinned(&self) -> Option<(Duration, String)> {
+        let gpu = self.gpu.as_ref()?;
+        Some((self.pinning, gpu.name().to_owned()))
+    }
+
     fn forget(&mut self, load: &Load) {
         if let Some(pool) = &mut self.pool {
             pool.forget(&load.folder.to_string_lossy());
         }
     }
+}
+
+/// Stages by the names of result columns.
+fn parts(stages: &Stages) -> Vec<(&'static str, Duration)> {
+    vec![
+        ("header_ms", stages.header),
+        ("open_ms", stages.open),
+        ("allocate_ms", stages.allocate),
+        ("read_ms", stages.read),
+        ("copy_ms", stages.copy),
+        ("first_tensor_ms", stages.first_tensor),
+    ]
 }
 
 /// Fails if a tensor in memory is not as in the files.

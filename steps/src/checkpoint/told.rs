@@ -1,8 +1,9 @@
 //! What is told of rounds of loads: rows, their meaning, remarks, and how far it can be believed.
 
+use super::best::Ceiling;
+use super::overlap;
 use super::rounds::{Outcome, Rounds, Source, Timed};
 use crate::result::{Definition, MeasuredFile, Row};
-use checkpoints::loader::Way;
 use engine::step::{Figure, Grade, Verdict};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -15,10 +16,10 @@ const BIMODAL: f64 = 1.5;
 pub(super) struct Told<'a> {
     pub(super) rounds: &'a Rounds,
     pub(super) outcome: &'a Outcome,
-    /// The loader to which others are held within each round.
-    pub(super) baseline: Option<Way>,
-    /// What storage or memory can do, GB/s.
-    pub(super) ceiling: Option<f64>,
+    /// Which arm others are held to within each round.
+    pub(super) baseline: Option<usize>,
+    /// What storage, memory or the way to a GPU can do.
+    pub(super) ceiling: Option<Ceiling>,
 }
 
 impl<'a> Told<'a> {
@@ -40,39 +41,40 @@ impl<'a> Told<'a> {
 
     fn row(&self, timed: &Timed) -> Row {
         let mut row = row(timed, &self.rounds.sources[timed.source]);
-        let other = self.baseline.and_then(|way| self.of_round(timed, way));
+        let other = self.baseline.and_then(|arm| self.of_round(timed, arm));
         if let Some(other) = other {
             row.set("speedup", rate(timed) / rate(other));
         }
-        if let Some(ceiling) = self.ceiling {
-            row.set("ceiling", ceiling);
-            row.set("ceiling_share", rate(timed) / ceiling);
-        }
+        let ceiling = self.ceiling.as_ref();
+        overlap::add(&mut row, timed, self.rounds, ceiling, rate(timed));
         row
     }
 
-    /// The load of another loader in the same round, of the same checkpoint.
-    fn of_round(&self, timed: &Timed, way: Way) -> Option<&'a Timed> {
-        let is_it = |other: &&Timed| {
-            (other.round, other.source, other.way) == (timed.round, timed.source, way)
+    /// The load of another loader in the same round, of the same checkpoint; where that loader does not read its format,
+    /// of one in another format that holds as many bytes of tensors.
+    fn of_round(&self, timed: &Timed, arm: usize) -> Option<&'a Timed> {
+        let by_it = || self.outcome.timed.iter().filter(|other| other.arm == arm);
+        let reads_it = by_it().any(|other| other.source == timed.source);
+        let is_it = |other: &&Timed| match reads_it {
+            true => other.source == timed.source,
+            false => other.bytes == timed.bytes,
         };
-        self.outcome
-            .timed
-            .iter()
+        by_it()
+            .filter(|other| other.round == timed.round)
             .find(is_it)
             .filter(|other| other.trouble.is_none())
     }
 
-    /// Loads by who loaded what, in the order in which they were first made.
+    /// Loads by who loaded what, checkpoint by checkpoint, in the order of the plan.
     fn arms(&self) -> Vec<(String, Vec<&'a Timed>)> {
-        let mut arms: BTreeMap<(usize, Way), Vec<&Timed>> = BTreeMap::new();
+        let mut arms: BTreeMap<(usize, usize), Vec<&Timed>> = BTreeMap::new();
         for timed in self
             .outcome
             .timed
             .iter()
             .filter(|timed| timed.trouble.is_none())
         {
-            arms.entry((timed.source, timed.way))
+            arms.entry((timed.source, timed.arm))
                 .or_default()
                 .push(timed);
         }
@@ -82,10 +84,10 @@ impl<'a> Told<'a> {
             .iter()
             .map(|source| source.format)
             .collect();
-        let named = |((source, _), loads): ((usize, Way), Vec<&'a Timed>)| {
+        let named = |((source, _), loads): ((usize, usize), Vec<&'a Timed>)| {
             let loader = loads
                 .first()
-                .map_or_else(String::new, |timed| loader(timed));
+                .map_or_else(String::new, |timed| timed.loader.clone());
             let name = match formats.len() {
                 1 => loader,
                 _ => format!("{loader}, {}", formats[source].word()),
@@ -101,11 +103,12 @@ impl<'a> Told<'a> {
             .refused
             .iter()
             .map(|(way, why)| format!("`{}` was not there: {why}", way.word()))
+            .chain(self.outcome.remarks.iter().cloned())
             .collect();
         for (arm, loads) in self.arms() {
             let times: Vec<f64> = loads
                 .iter()
-                .map(|timed| timed.stages.total.as_secs_f64())
+                .map(|timed| timed.total.as_secs_f64())
                 .collect();
             let slowest = times.iter().copied().fold(0.0, f64::max);
             let median = statistics::median(&times).unwrap_or(f64::NAN);
@@ -116,13 +119,14 @@ impl<'a> Told<'a> {
                 ));
             }
         }
+        notes.extend(overlap::notes(&self.outcome.timed, self.ceiling.as_ref()));
         notes
     }
 
     fn details(&self) -> serde_json::Value {
         let rejected = self.outcome.timed.iter().filter_map(|timed| {
             let why = timed.trouble.as_ref()?;
-            Some(json!({ "round": timed.round, "loader": loader(timed), "why": why }))
+            Some(json!({ "round": timed.round, "loader": timed.loader, "why": why }))
         });
         let arms = self.arms().into_iter().map(|(arm, loads)| {
             let rates: Vec<f64> = loads.iter().map(|timed| rate(timed)).collect();
@@ -136,6 +140,9 @@ impl<'a> Told<'a> {
         });
         json!({
             "pool_ready_ms": self.outcome.pool_ready.as_secs_f64() * 1e3,
+            "pin_ms": self.outcome.pinned.as_ref().map(|(time, _)| time.as_secs_f64() * 1e3),
+            "gpu": self.outcome.pinned.as_ref().map(|(_, gpu)| gpu),
+            "peak_memory_by": self.outcome.timed.first().and_then(|timed| timed.peak_memory).map(|peak| peak.by),
             "residency_by": self.outcome.timed.first().map(|timed| timed.told_by),
             "rejected": rejected.collect::<Vec<_>>(),
             "arms": arms.collect::<Vec<_>>(),
@@ -147,7 +154,7 @@ impl<'a> Told<'a> {
     pub(super) fn verdict(&self) -> Verdict {
         let of_round = |timed: &Timed| {
             let why = timed.trouble.as_ref()?;
-            Some(format!("round {}, {}: {why}", timed.round, loader(timed)))
+            Some(format!("round {}, {}: {why}", timed.round, timed.loader))
         };
         let rejected: Vec<String> = self.outcome.timed.iter().filter_map(of_round).collect();
         if !rejected.is_empty() {
@@ -157,9 +164,10 @@ impl<'a> Told<'a> {
             };
         }
         let refused = self.outcome.refused.iter();
-        let reasons: Vec<String> = refused
+        let mut reasons: Vec<String> = refused
             .map(|(_, why)| format!("another loader was taken: {why}"))
             .collect();
+        reasons.extend(overlap::doubt(self.ceiling.as_ref()));
         Verdict {
             grade: if reasons.is_empty() {
                 Grade::Valid
@@ -185,48 +193,39 @@ impl<'a> Told<'a> {
 
 /// Bytes of tensors per second, in GB.
 fn rate(timed: &Timed) -> f64 {
-    timed.bytes as f64 / 1e9 / timed.stages.total.as_secs_f64().max(1e-9)
-}
-
-/// What a load is called: who loaded, and what took its place.
-fn loader(timed: &Timed) -> String {
-    match timed.instead {
-        Some(instead) => format!("{} in place of {}", instead.word(), timed.way.word()),
-        None => timed.way.word().to_owned(),
-    }
+    timed.bytes as f64 / 1e9 / timed.total.as_secs_f64().max(1e-9)
 }
 
 fn row(timed: &Timed, source: &Source) -> Row {
     let mut row = Row::default();
-    let (loader, format) = (loader(timed), source.format.word());
+    let (loader, format) = (timed.loader.clone(), source.format.word());
     let mut label = |name: &str, text: String| row.labels.insert(name.to_owned(), text);
     label("arm", format!("{loader}, {format}"));
     label("loader", loader);
     label("format", format.to_owned());
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let stages = &timed.stages;
     for (name, value) in [
         ("round", timed.round.into()),
-        ("total_ms", ms(stages.total)),
-        ("header_ms", ms(stages.header)),
-        ("open_ms", ms(stages.open)),
-        ("allocate_ms", ms(stages.allocate)),
-        ("read_ms", ms(stages.read)),
-        ("copy_ms", ms(stages.copy)),
-        ("first_tensor_ms", ms(stages.first_tensor)),
+        ("total_ms", ms(timed.total)),
         ("rate", rate(timed)),
         ("tensor_data", timed.bytes as f64 / 1e9),
-        ("reads", timed.blocks as f64),
         ("cpu_ms", ms(timed.cpu)),
         ("resident_before", timed.resident),
     ] {
         row.set(name, value);
     }
+    // What a loader does not time is not zero.
+    for (name, time) in &timed.parts {
+        row.set(*name, ms(*time));
+    }
+    if let Some(blocks) = timed.blocks {
+        row.set("reads", blocks as f64);
+    }
     if let Some(bytes) = timed.device_bytes {
         row.set("device_data", bytes as f64 / 1e9);
     }
-    if let Some(bytes) = timed.peak_memory {
-        row.set("peak_memory", bytes as f64 / 1e9);
+    if let Some(peak) = timed.peak_memory {
+        row.set("peak_memory", peak.bytes as f64 / 1e9);
     }
     row
 }
@@ -253,7 +252,7 @@ const DEFINITIONS: &[(&str, &str, &str)] = &[
     (
         "copy_ms",
         "ms",
-        "copying within memory, beside reading with a ring",
+        "copying within memory, beside reading with a ring; to a GPU by its own clock, beside reading",
     ),
     (
         "first_tensor_ms",
@@ -266,17 +265,17 @@ const DEFINITIONS: &[(&str, &str, &str)] = &[
     (
         "cpu_ms",
         "ms",
-        "processor time of the whole process during the load, kernel included",
+        "processor time during the load of the process that loads, kernel included",
     ),
     (
         "device_data",
         "GB",
-        "bytes that devices brought for this process (read_bytes of /proc/self/io)",
+        "bytes that devices brought for a native loader (read_bytes of /proc/self/io)",
     ),
     (
         "peak_memory",
         "GB",
-        "largest resident set of the whole process during the load (VmHWM), pool included",
+        "largest resident set during the load of the process that loads (VmHWM), pool included",
     ),
     (
         "resident_before",
@@ -286,7 +285,7 @@ const DEFINITIONS: &[(&str, &str, &str)] = &[
     (
         "speedup",
         "×",
-        "rate / that of the baseline in the same round",
+        "rate / that of the baseline in the same round, of the same checkpoint or, where it does not read its format, of the same tensors in another",
     ),
     (
         "ceiling",
@@ -303,158 +302,9 @@ fn definitions() -> Vec<Definition> {
         unit: (*unit).to_owned(),
         formula: (*formula).to_owned(),
     };
-    DEFINITIONS.iter().map(definition).collect()
+    let all = DEFINITIONS.iter().chain(overlap::DEFINITIONS);
+    all.map(definition).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::rounds::{Keeping, Order};
-    use super::super::state::StateChoice;
-    use super::*;
-    use checkpoints::loader::Effort;
-    use checkpoints::{Contents, Format, Stages};
-    use std::num::NonZeroUsize;
-    use std::path::PathBuf;
-
-    fn rounds() -> Rounds {
-        let one = NonZeroUsize::MIN;
-        let contents = Contents {
-            folder: PathBuf::new(),
-            format: Format::Store,
-            files: Vec::new(),
-            tensors: Vec::new(),
-        };
-        Rounds {
-            sources: vec![Source {
-                format: Format::Store,
-                folders: vec![PathBuf::new()],
-                contents,
-            }],
-            ways: vec![Way::Buffered, Way::IoUring],
-            rounds: 2,
-            state: StateChoice::GuestCold,
-            keeping: Keeping::Fresh,
-            effort: Effort {
-                threads: one,
-                depth: one,
-            },
-            block: 1 << 20,
-            is_checked: false,
-            order: Order::Random,
-            seed: 0,
-        }
-    }
-
-    /// A load of 1 GB that took so many seconds.
-    fn timed(round: u32, way: Way, seconds: u64) -> Timed {
-        Timed {
-            round,
-            source: 0,
-            way,
-            instead: None,
-            stages: Stages {
-                total: Duration::from_secs(seconds),
-                ..Stages::default()
-            },
-            bytes: 1_000_000_000,
-            blocks: 1,
-            resident: 0.0,
-            told_by: "cachestat",
-            cpu: Duration::ZERO,
-            device_bytes: None,
-            peak_memory: None,
-            trouble: None,
-        }
-    }
-
-    fn outcome() -> Outcome {
-        Outcome {
-            timed: vec![
-                timed(0, Way::Buffered, 4),
-                timed(0, Way::IoUring, 2),
-                timed(1, Way::IoUring, 4),
-                timed(1, Way::Buffered, 16),
-            ],
-            pool_ready: Duration::ZERO,
-            refused: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn loads_are_held_to_the_baseline_of_their_own_round() {
-        let (rounds, outcome) = (rounds(), outcome());
-        let told = Told {
-            rounds: &rounds,
-            outcome: &outcome,
-            baseline: Some(Way::Buffered),
-            ceiling: Some(2.0),
-        };
-        let result = told.result(BTreeMap::new());
-        let column = |name| -> Vec<f64> {
-            let rows = result.rows.iter();
-            rows.map(|row| row.value(name).unwrap_or(f64::NAN))
-                .collect()
-        };
-        assert_eq!(column("speedup"), [1.0, 2.0, 4.0, 1.0]);
-        assert_eq!(column("ceiling_share"), [0.125, 0.25, 0.125, 0.03125]);
-        let names = result.rows.iter().flat_map(|row| row.values.keys());
-        let is_defined = |name: &&String| result.definitions.iter().any(|d| d.name == **name);
-        assert_eq!(names.filter(|name| !is_defined(name)).count(), 0);
-        // 16 s are 1.6 times the median, 10 s.
-        assert!(
-            result
-                .notes
-                .iter()
-                .any(|note| note.starts_with("buffered: ")),
-            "{:?}",
-            result.notes
-        );
-        assert_eq!(told.verdict().grade, Grade::Valid);
-        let figures: Vec<_> = told
-            .figures()
-            .into_iter()
-            .map(|f| (f.name, f.value))
-            .collect();
-        assert_eq!(
-            figures,
-            [
-                ("buffered".to_owned(), 0.15625),
-                ("io_uring".to_owned(), 0.375)
-            ]
-        );
-    }
-
-    #[test]
-    fn a_load_from_another_state_makes_the_sample_invalid_and_enters_no_row() {
-        let rounds = rounds();
-        let mut outcome = outcome();
-        outcome.refused.push((Way::IoUring, "forbidden".to_owned()));
-        for timed in outcome
-            .timed
-            .iter_mut()
-            .filter(|timed| timed.way == Way::IoUring)
-        {
-            timed.instead = Some(Way::Direct);
-        }
-        let told = |outcome: &Outcome| {
-            let told = Told {
-                rounds: &rounds,
-                outcome,
-                baseline: None,
-                ceiling: None,
-            };
-            (told.verdict(), told.result(BTreeMap::new()))
-        };
-        let (verdict, result) = told(&outcome);
-        assert_eq!((verdict.grade, result.rows.len()), (Grade::Degraded, 4));
-        assert_eq!(
-            result.rows[1].labels["loader"],
-            "direct in place of io_uring"
-        );
-        outcome.timed[3].trouble = Some("2.00 % were there".to_owned());
-        let (verdict, result) = told(&outcome);
-        assert_eq!((verdict.grade, result.rows.len()), (Grade::Invalid, 3));
-        assert_eq!(verdict.reasons, ["round 1, buffered: 2.00 % were there"]);
-        assert_eq!(result.details["rejected"][0]["loader"], "buffered");
-    }
-}
+mod tests;

@@ -30,6 +30,9 @@ struct Counter {
     quantity: Quantity,
 }
 
+/// The one that is told only where it counted anything: vLLM has it of every model.
+const IMAGES: &str = "server_images";
+
 /// Counts of what is in prompts, in the cache, and in answers.
 const COUNTERS: &[Counter] = &[
     Counter {
@@ -46,6 +49,11 @@ const COUNTERS: &[Counter] = &[
         name: "server_output_tokens",
         formula: "tokens that the server counted as made during the load",
         quantity: Quantity::OutputTokens,
+    },
+    Counter {
+        name: IMAGES,
+        formula: "images that the server counted during the load; absent where it counted none",
+        quantity: Quantity::Images,
     },
 ];
 
@@ -97,7 +105,8 @@ fn added(before: &Counts, now: &Counts) -> Counts {
         let before = before.get(name).copied().unwrap_or(0.0);
         (name.clone(), value - before)
     };
-    now.iter().map(difference).collect()
+    let is_told = |(name, added): &(String, f64)| name != IMAGES || *added > 0.0;
+    now.iter().map(difference).filter(is_told).collect()
 }
 
 /// The counts in a server's text; none if it cannot be one.
@@ -170,7 +179,8 @@ pub(super) fn describe(found: Option<&Counts>, result: &mut MeasuredFile) {
         formula: formula.to_owned(),
     };
     let told = COUNTERS.iter().filter(|c| found.contains_key(c.name));
-    let told = told.map(|c| definition(c.name, "tokens", c.formula));
+    let unit = |name| if name == IMAGES { "images" } else { "tokens" };
+    let told = told.map(|c| definition(c.name, unit(c.name), c.formula));
     result.definitions.extend(told);
     result
         .definitions
@@ -218,7 +228,9 @@ llamacpp:tokens_predicted_total 10
         let sglang = include_str!("fixtures/sglang.prom");
         assert_eq!(of(sglang), expected(35.0, 12.0, 80.0));
         let vllm = include_str!("fixtures/vllm.prom");
-        assert_eq!(of(vllm), expected(32.0, 4.0, 72.0));
+        let mut with_images = expected(32.0, 4.0, 72.0);
+        with_images.insert(1, (IMAGES.to_owned(), 5.0));
+        assert_eq!(of(vllm), with_images);
         assert_eq!(of(LMDEPLOY), expected(16.0, 4.0, 72.0));
         assert_eq!(of(TRTLLM), expected(24.0, 6.0, 48.0));
         assert_eq!(of(LLAMA_CPP), expected(21.0, 10.0, 60.0));
@@ -231,6 +243,15 @@ llamacpp:tokens_predicted_total 10
         let now = counts(include_str!("fixtures/sglang.prom")).expect("counts");
         let now: Vec<(String, f64)> = added(&before, &now).into_iter().collect();
         assert_eq!(now, expected(35.0, 12.0, 74.0));
+    }
+
+    #[test]
+    fn images_are_told_of_loads_that_had_some() {
+        let counts =
+            |n: u32| counts(&format!("vllm:mm_cache_queries_total {n}\n")).expect("counts");
+        assert!(added(&counts(3), &counts(3)).is_empty());
+        let some = added(&counts(3), &counts(5));
+        assert_eq!(some.get(IMAGES), Some(&2.0));
     }
 
     #[test]

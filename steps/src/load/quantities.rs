@@ -40,6 +40,9 @@ pub(crate) enum Quantity {
     OutputTokens,
     /// Times so far that a running request had to give its cache back.
     Preemptions,
+    /// Images so far, and whatever else of prompts is no text: vLLM looks for each in a cache of them, SGLang counts them
+    /// where a server of its own encodes them.
+    Images,
 }
 
 /// How series that differ in labels only are one value.
@@ -51,7 +54,7 @@ enum Together {
 
 impl Quantity {
     /// All, in the order of columns.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Running,
         Self::Waiting,
         Self::CacheUse,
@@ -60,6 +63,7 @@ impl Quantity {
         Self::CachedTokens,
         Self::OutputTokens,
         Self::Preemptions,
+        Self::Images,
     ];
 
     /// The name of its column.
@@ -73,6 +77,7 @@ impl Quantity {
             Self::CachedTokens => "cached_tokens",
             Self::OutputTokens => "output_tokens",
             Self::Preemptions => "preemptions",
+            Self::Images => "images",
         }
     }
 
@@ -134,6 +139,10 @@ impl Quantity {
                 &["sglang:num_retracted_requests_total"],
                 &["vllm:num_preemptions_total"],
                 &["sglang:num_retractions_total"],
+            ],
+            Self::Images => &[
+                &["vllm:mm_cache_queries_total"],
+                &["sglang:encoder_mm_items_per_request_sum"],
             ],
         }
     }
@@ -272,8 +281,11 @@ mod tests {
             ("cached_tokens", 32.0),
             ("output_tokens", 4.0),
             ("preemptions", 0.0),
+            ("images", 5.0),
         ];
         assert_eq!(told(text), expected);
+        let encoder = "sglang:encoder_mm_items_per_request_sum{modality=\"image\"} 7.0\n";
+        assert_eq!(told(encoder), [("images", 7.0)]);
     }
 
     #[test]

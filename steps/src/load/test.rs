@@ -20,6 +20,7 @@ use crate::files;
 use crate::http::{self, Peer};
 use crate::kinds::{InferenceServer, Workload as WorkloadKind};
 use crate::result::{Definition, MeasuredFile, Row, simulated};
+use crate::server::known::profiler::PROFILER;
 use crate::server::known::{ASKED, LOG};
 use crate::server::own;
 use engine::options::Parser;
@@ -502,6 +503,7 @@ fn describe(endpoint: &Endpoint, info: Option<Value>) -> BTreeMap<String, String
                 timeline::FACT,
                 ASKED,
                 LOG,
+                PROFILER,
                 EXACT_LENGTH,
             ]
             .contains(&k.as_str())

@@ -13,19 +13,33 @@ use loadgen::{
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+/// What a plan gets that does not say.
+const USUAL_REQUESTS: NonZeroU32 = of(16);
+const USUAL_CONCURRENCY: NonZeroU32 = of(4);
+const USUAL_WORDS: NonZeroU32 = of(32);
+const USUAL_TOKENS: NonZeroU32 = of(16);
+const USUAL_TIMEOUT: Duration = Duration::from_secs(300);
+
+const fn of(n: u32) -> NonZeroU32 {
+    match NonZeroU32::new(n) {
+        Some(n) => n,
+        None => NonZeroU32::MIN,
+    }
+}
+
 engine::options! {
     /// Options of `load.warm`.
     pub struct LoadWarm {
         /// The server.
         server: Lease<InferenceServer>;
         /// Number of requests.
-        requests: NonZeroU32 = NonZeroU32::new(16).unwrap_or(NonZeroU32::MIN), in "requests";
+        requests: NonZeroU32 = USUAL_REQUESTS, in "requests";
         /// Requests at a time.
-        concurrency: NonZeroU32 = NonZeroU32::new(4).unwrap_or(NonZeroU32::MIN), in "requests";
+        concurrency: NonZeroU32 = USUAL_CONCURRENCY, in "requests";
         /// Words of a prompt.
-        input_words: NonZeroU32 = NonZeroU32::new(32).unwrap_or(NonZeroU32::MIN), in "words";
+        input_words: NonZeroU32 = USUAL_WORDS, in "words";
         /// Answer length.
-        output_tokens: NonZeroU32 = NonZeroU32::new(16).unwrap_or(NonZeroU32::MIN), in "tokens";
+        output_tokens: NonZeroU32 = USUAL_TOKENS, in "tokens";
         /// How to talk to the server.
         protocol: ProtocolChoice = ProtocolChoice::Completions;
         /// The version of HTTP; with TLS the server has to choose 2, without it is spoken unasked.
@@ -33,7 +47,7 @@ engine::options! {
         /// Sent as a bearer token; write `${secret.NAME}`.
         api_key: Option<Text>;
         /// Longest wait for one answer.
-        request_timeout: Duration = Duration::from_secs(300);
+        request_timeout: Duration = USUAL_TIMEOUT;
     }
 }
 
@@ -50,6 +64,21 @@ impl StepType for LoadWarm {
 }
 
 impl LoadWarm {
+    /// As a plan would have it that says nothing but which server.
+    pub(crate) fn of(server: Lease<InferenceServer>) -> Self {
+        Self {
+            server,
+            requests: USUAL_REQUESTS,
+            concurrency: USUAL_CONCURRENCY,
+            input_words: USUAL_WORDS,
+            output_tokens: USUAL_TOKENS,
+            protocol: ProtocolChoice::Completions,
+            http: HttpChoice::One,
+            api_key: None,
+            request_timeout: USUAL_TIMEOUT,
+        }
+    }
+
     fn workload(&self) -> Result<Workload, StepError> {
         let words = self.input_words.get();
         let prompt = |i: u32| {

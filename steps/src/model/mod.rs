@@ -28,7 +28,7 @@ use std::path::Path;
 const CONFIGS: [&str; 2] = ["config_full.json", "config.json"];
 
 /// Reads `config_full.json` or `config.json` of a folder.
-fn read_config(folder: &Path) -> Result<Map<String, Value>, StepError> {
+pub(crate) fn read_config(folder: &Path) -> Result<Map<String, Value>, StepError> {
     if folder.is_file() {
         // Its folder is what the tokenizer comes from, and what the key has to cover.
         return Err(StepError::new(format!(
@@ -60,7 +60,7 @@ fn gigabytes(bytes: u64) -> String {
 }
 
 /// Makes the first of several problems a failure of the step.
-fn failure(problems: &[Problem]) -> StepError {
+pub(crate) fn failure(problems: &[Problem]) -> StepError {
     match problems {
         [] => StepError::new("the configuration cannot be used"),
         [one] => StepError::new(one.message.clone()).help(one.help.clone()),
@@ -72,7 +72,7 @@ fn failure(problems: &[Problem]) -> StepError {
 }
 
 /// Reports a problem where the plan says what it is about; at the option `otherwise` if nowhere.
-fn report(
+pub(crate) fn report(
     problem: &Problem,
     table: &Table,
     place: &Place,

@@ -1,14 +1,13 @@
 //! `plot.lines`: measured values against an axis.
 
+use super::data::Data;
 use super::points::{Label, PartsChoice, Points, title};
 use super::relative::{Named, in_multiples, quotient, relative_to};
 use super::{OUTPUT, write_chart};
-use crate::kinds::Measured;
 use charts::{Axis, Chart, LineChart, Panels, Point, Reading, Series};
 use engine::options::Parser;
 use engine::source::Place;
 use engine::step::{OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType};
-use engine::types::Samples;
 use engine::value::Table;
 
 /// Charts side by side at most: a picture has an end.
@@ -27,8 +26,8 @@ engine::choices! {
 engine::options! {
     /// Options of `plot.lines`.
     pub struct PlotLines {
-        /// The samples.
-        data: Samples<Measured>;
+        /// The samples; or results of steps that follow from others, such as `["${steps.cost.result}"]`.
+        data: Data;
         /// What the points are placed against: an axis of the plan or a measured value.
         x: String;
         /// What was measured, one line each, all of one unit: `ttft_p50_ms`, `output_throughput`, …;
@@ -94,7 +93,7 @@ impl StepType for PlotLines {
 #[async_trait::async_trait]
 impl Step for PlotLines {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let points = Points::read(&context.samples(&self.data), self.parts)?;
+        let points = Points::read(&self.data.samples(context)?, self.parts)?;
         points.require(&self.x, "x")?;
         for y in &self.y {
             points.require(y, "y")?;

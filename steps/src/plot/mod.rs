@@ -1,12 +1,15 @@
-//! Charts from samples: `plot.lines`, `plot.bars`, `plot.ecdf`, `plot.heatmap`, `plot.timeline` and `plot.telemetry`.
+//! Charts from samples: `plot.lines`, `plot.bars`, `plot.ecdf`, `plot.heatmap`, `plot.timeline` and `plot.telemetry`;
+//! and `plot.roofline` from results of `analyze.cost`.
 
 mod bars;
 mod ecdf;
 mod heatmap;
 mod lines;
+mod roofline;
 mod telemetry;
 mod timeline;
 
+mod data;
 mod during;
 mod moments;
 mod points;
@@ -20,6 +23,7 @@ pub(crate) use ecdf::PlotEcdf;
 pub(crate) use heatmap::PlotHeatmap;
 pub(crate) use lines::PlotLines;
 pub(crate) use points::believed;
+pub(crate) use roofline::PlotRoofline;
 pub(crate) use telemetry::{PlotTelemetry, of as telemetry_of, together as telemetry_chart};
 pub(crate) use timeline::{MOST as LOADS, PlotTimeline, most_believable};
 

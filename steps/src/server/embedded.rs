@@ -461,6 +461,10 @@ impl Service for ServerEmbedded {
         own::launch(context, words)
     }
 
+    fn address(&self, endpoint: &Endpoint) -> Option<String> {
+        own::address(endpoint)
+    }
+
     async fn probe(&self, endpoint: &Endpoint) -> Probe {
         own::probe(endpoint).await
     }

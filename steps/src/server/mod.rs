@@ -1,4 +1,5 @@
-//! Servers as services: the embedded one, those of others by name, one that runs already, any command.
+//! Servers as services: the embedded one, those of others by name, one that runs already, any command; and a store
+//! that serves checkpoints, not tokens.
 
 mod command;
 mod device;
@@ -7,6 +8,7 @@ mod external;
 pub(crate) mod flush;
 pub(crate) mod known;
 pub(crate) mod own;
+mod sllm_store;
 
 pub(crate) use command::ServerCommand;
 pub(crate) use embedded::{SchedulePolicy, ServerEmbedded, SwapPolicy, WritePolicy};
@@ -14,6 +16,8 @@ pub(crate) use external::ServerExternal;
 pub(crate) use known::{
     ServerLlamaCpp, ServerLmdeploy, ServerSglang, ServerTransformers, ServerTrtllm, ServerVllm,
 };
+
+pub(crate) use sllm_store::{LOG as STORE_LOG, ServerSllmStore};
 
 use crate::http::{self, Peer};
 use engine::options::Parser;

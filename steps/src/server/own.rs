@@ -84,7 +84,8 @@ pub(crate) async fn told(endpoint: &Endpoint, path: &str) -> Option<Value> {
     answer.ok().map(|answer| answer.body)
 }
 
-fn address(endpoint: &Endpoint) -> Option<String> {
+/// Where it listens, once it has written that down.
+pub(crate) fn address(endpoint: &Endpoint) -> Option<String> {
     let text = std::fs::read_to_string(Path::new(endpoint.facts.get(ADDRESS_FILE)?)).ok()?;
     let url = text.trim();
     (!url.is_empty()).then(|| url.to_owned())

@@ -2,6 +2,7 @@
 //! cache's client.
 
 use super::OUTPUT;
+use super::contexts::{self, Document};
 use super::published::{Making, check_output};
 use super::python_literal;
 use super::records::{Damaged, Whole, read};
@@ -15,10 +16,13 @@ use engine::types::{Any, Artifact};
 use engine::value::Table;
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
+/// How the data set says that there is nothing.
+const NOTHING: &str = "none";
 /// A summary is expected to be as long as so many characters of the document.
 const SUMMARY: usize = 1024;
 
@@ -37,8 +41,10 @@ engine::choices! {
 engine::options! {
     /// Options of `workload.loogle`.
     pub struct WorkloadLoogle {
-        /// The data set: one JSON object per line with `input`, the document, and `qa_pairs`, a list of `Q` and
-        /// `A`, also as a text as Python writes it. Where there are no questions, a summary is asked for.
+        /// The data set: JSON objects with a `context`, a `question` and its `answer`, as the hub has it; or with
+        /// `input`, the document, and `qa_pairs`, a list of `Q` and `A`, also as a text as Python writes it. Where there
+        /// are no questions, a summary is asked for. Or one JSON object as `bench_long_context` has it: `contexts`, texts
+        /// by name, and `queries`, each with `context`, `question` and `reference_answer`.
         source: Artifact<Any>;
         /// The model whose tokenizer counts.
         model: Artifact<Model>;
@@ -62,7 +68,7 @@ engine::options! {
 impl StepType for WorkloadLoogle {
     const NAME: &'static str = "workload.loogle";
     const KIND: StepKind = StepKind::Pure;
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const SUMMARY: &'static str = "Takes long documents of LooGLE and questions about them, alone, as conversations or with a shared prefix.";
 
     fn outputs() -> &'static [OutputSpec] {
@@ -74,41 +80,105 @@ impl StepType for WorkloadLoogle {
     }
 }
 
-/// A record, as far as it matters.
-#[derive(Deserialize)]
+/// A record, as far as it matters: a document with all that is asked about it, as the data set was published, or a
+/// question with its document, as the hub has it now.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Record {
-    input: String,
-    #[serde(default)]
+    input: Option<String>,
     qa_pairs: Value,
+    context: Option<String>,
+    question: Value,
+    answer: Value,
 }
 
-impl Record {
-    fn exchanges(self, questions: Questions) -> Result<Vec<Exchange>, String> {
-        let document = self.input;
-        let behind = |question: &str| format!("Input: {document} Question: {question}");
-        let pairs = pairs(self.qa_pairs)?;
-        if pairs.is_empty() {
-            return Ok(vec![Exchange {
-                said: behind("Please summarize the input"),
-                answered: document.chars().take(SUMMARY).collect(),
-                images: Arc::default(),
-            }]);
+/// How a question stands behind its document.
+#[derive(Clone, Copy)]
+enum Behind {
+    /// As the client of the data set asks.
+    Labelled,
+    /// As it is.
+    Plain,
+}
+
+impl Behind {
+    fn put(self, document: &str, question: &str) -> String {
+        match self {
+            Self::Labelled => format!("Input: {document} Question: {question}"),
+            Self::Plain => format!("{document}{question}"),
         }
-        let n = match questions {
-            Questions::First => 1,
-            Questions::MultiTurn | Questions::SharedPrefix => pairs.len(),
-        };
-        let all = pairs.into_iter().take(n).enumerate();
-        Ok(all
-            .map(|(i, (question, answered))| Exchange {
-                said: match i == 0 || questions == Questions::SharedPrefix {
-                    true => behind(&question),
-                    false => question,
-                },
-                answered,
-                images: Arc::default(),
-            })
-            .collect())
+    }
+}
+
+/// Documents and what is asked about each, in the order of their first records.
+#[derive(Default)]
+struct Documents {
+    all: Vec<(String, Vec<(String, String)>)>,
+    /// Documents that came with single questions, by their digests.
+    known: HashMap<[u8; 32], usize>,
+}
+
+impl Documents {
+    fn add(&mut self, record: Record) -> Result<(), String> {
+        if let Some(input) = record.input {
+            let pairs = pairs(record.qa_pairs)?;
+            self.all.push((input, pairs));
+            return Ok(());
+        }
+        let context = record
+            .context
+            .ok_or("it has neither `context` nor `input`")?;
+        let pair = asked(record.question, record.answer)?;
+        let digest = *blake3::hash(context.as_bytes()).as_bytes();
+        let index = *self.known.entry(digest).or_insert_with(|| {
+            self.all.push((context, Vec::new()));
+            self.all.len() - 1
+        });
+        self.all[index].1.extend(pair);
+        Ok(())
+    }
+}
+
+/// What is said about a document, in the order in which it is asked.
+fn exchanges(
+    document: &str,
+    pairs: Vec<(String, String)>,
+    (questions, behind): (Questions, Behind),
+) -> Vec<Exchange> {
+    if pairs.is_empty() {
+        return vec![Exchange {
+            said: behind.put(document, "Please summarize the input"),
+            answered: document.chars().take(SUMMARY).collect(),
+            images: Arc::default(),
+        }];
+    }
+    let n = match questions {
+        Questions::First => 1,
+        Questions::MultiTurn | Questions::SharedPrefix => pairs.len(),
+    };
+    let all = pairs.into_iter().take(n).enumerate();
+    all.map(|(i, (question, answered))| Exchange {
+        said: match i == 0 || questions == Questions::SharedPrefix {
+            true => behind.put(document, &question),
+            false => question,
+        },
+        answered,
+        images: Arc::default(),
+    })
+    .collect()
+}
+
+/// A question and its answer, if there is one: a document that is to be summarised has none.
+fn asked(question: Value, answer: Value) -> Result<Option<(String, String)>, String> {
+    let text = |value: Value, name: &str| match value {
+        Value::String(text) => Ok(text),
+        Value::Null => Err(format!("it has no `{name}`")),
+        other => Ok(other.to_string()),
+    };
+    match question {
+        Value::Null => Ok(None),
+        Value::String(text) if text.is_empty() || text == NOTHING => Ok(None),
+        other => Ok(Some((text(other, "question")?, text(answer, "answer")?))),
     }
 }
 
@@ -116,7 +186,7 @@ impl Record {
 fn pairs(written: Value) -> Result<Vec<(String, String)>, String> {
     let listed = match written {
         Value::Null => return Ok(Vec::new()),
-        Value::String(text) if text == "none" || text.is_empty() => return Ok(Vec::new()),
+        Value::String(text) if text == NOTHING || text.is_empty() => return Ok(Vec::new()),
         Value::String(text) => {
             python_literal::parse(&text).map_err(|e| format!("`qa_pairs`: {e}"))?
         }
@@ -136,15 +206,28 @@ fn pairs(written: Value) -> Result<Vec<(String, String)>, String> {
 
 impl WorkloadLoogle {
     fn talks(&self, path: &Path) -> Result<(Vec<Talk>, Whole), StepError> {
-        let mut talks = Vec::new();
-        let whole = read(path, self.damaged, |number, record: Record| {
-            talks.push(Talk {
-                name: format!("loogle-{number}"),
-                exchanges: record.exchanges(self.questions)?,
-            });
-            Ok(())
+        if contexts::is_of_them(path)? {
+            let documents = contexts::read(path)?.into_iter();
+            let talk = |document: Document| Talk {
+                name: format!("context-{}", document.name),
+                exchanges: exchanges(
+                    &document.text,
+                    document.pairs,
+                    (self.questions, Behind::Plain),
+                ),
+            };
+            return Ok((documents.map(talk).collect(), Whole::default()));
+        }
+        let mut documents = Documents::default();
+        let whole = read(path, self.damaged, |_, record: Record| {
+            documents.add(record)
         })?;
-        Ok((talks, whole))
+        let talk = |(number, (document, pairs)): (usize, (String, _))| Talk {
+            name: format!("loogle-{number}"),
+            exchanges: exchanges(&document, pairs, (self.questions, Behind::Labelled)),
+        };
+        let talks = documents.all.into_iter().enumerate().map(talk);
+        Ok((talks.collect(), whole))
     }
 }
 
@@ -182,11 +265,14 @@ mod tests {
     use serde_json::json;
 
     fn said(qa_pairs: Value, questions: Questions) -> Result<Vec<String>, String> {
-        let record = Record {
-            input: "doc".repeat(400),
+        let mut documents = Documents::default();
+        documents.add(Record {
+            input: Some("doc".repeat(400)),
             qa_pairs,
-        };
-        let exchanges = record.exchanges(questions)?.into_iter();
+            ..Record::default()
+        })?;
+        let (document, pairs) = documents.all.remove(0);
+        let exchanges = exchanges(&document, pairs, (questions, Behind::Labelled)).into_iter();
         let text =
             |e: Exchange| format!("{}>{}", e.said, e.answered).replace(&"doc".repeat(400), "DOC");
         Ok(exchanges.map(text).collect())
@@ -210,6 +296,51 @@ mod tests {
                 [first, "Input: DOC Question: B?>7"]
             );
         }
+    }
+
+    #[test]
+    fn questions_that_come_one_by_one_are_those_of_their_document() {
+        let lines = [
+            r#"{"id": 0, "doc_id": "0_0", "task": "longdep_qa", "title": "A", "context": "doc a", "question": "A1?", "answer": "a1", "evidence": ["x"]}"#,
+            r#"{"id": 1, "doc_id": "1_0", "context": "doc b", "question": "B1?", "answer": 7}"#,
+            r#"{"id": 2, "doc_id": "0_0", "context": "doc a", "question": "A2?", "answer": "a2"}"#,
+            r#"{"id": 3, "doc_id": "2_0", "context": "doc c", "question": "none", "answer": "a summary"}"#,
+        ];
+        let mut documents = Documents::default();
+        for line in lines {
+            documents.add(serde_json::from_str(line).unwrap()).unwrap();
+        }
+        let pair = |q: &str, a: &str| (q.to_owned(), a.to_owned());
+        let expected = [
+            (
+                "doc a".to_owned(),
+                vec![pair("A1?", "a1"), pair("A2?", "a2")],
+            ),
+            ("doc b".to_owned(), vec![pair("B1?", "7")]),
+            ("doc c".to_owned(), vec![]),
+        ];
+        assert_eq!(documents.all, expected);
+        let unanswered = r#"{"context": "doc d", "question": "D?"}"#;
+        let error = documents
+            .add(serde_json::from_str(unanswered).unwrap())
+            .unwrap_err();
+        assert_eq!(error, "it has no `answer`");
+        let error = documents.add(Record::default()).unwrap_err();
+        assert_eq!(error, "it has neither `context` nor `input`");
+    }
+
+    #[test]
+    fn of_the_other_client_a_question_stands_right_behind_its_text() {
+        let pairs = vec![
+            ("Q1?".to_owned(), "a".to_owned()),
+            ("Q2?".to_owned(), "b".to_owned()),
+        ];
+        let how = (Questions::SharedPrefix, Behind::Plain);
+        let said: Vec<String> = exchanges("Text.", pairs, how)
+            .into_iter()
+            .map(|e| e.said)
+            .collect();
+        assert_eq!(said, ["Text.Q1?", "Text.Q2?"]);
     }
 
     #[test]

@@ -12,12 +12,15 @@ mod shared_prefix;
 // Conversations that were held, out of published data sets.
 pub(crate) mod tokens;
 
+mod below;
 mod records;
 mod talks;
 
 mod published;
 
 mod chat;
+mod contexts;
+mod longbench;
 mod loogle;
 mod nextqa;
 mod python_literal;
@@ -36,6 +39,7 @@ mod numpy;
 mod python_random;
 
 pub(crate) use chat::WorkloadChat;
+pub(crate) use longbench::WorkloadLongbenchV2;
 pub(crate) use loogle::WorkloadLoogle;
 pub(crate) use memory_fraction::WorkloadMemoryFraction;
 pub(crate) use mix::WorkloadMix;

@@ -5,6 +5,7 @@
 //! record and the byte; what is whole of it is taken where that is asked for. What records mean is not
 //! known here.
 
+use super::below;
 use engine::step::StepError;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -56,36 +57,21 @@ impl Whole {
     }
 }
 
-/// Reads the records of a file, in order; `take` is given each with its number from 0, and says what is
-/// wrong with it.
+/// Reads the records of a file, or of all files of a folder, in order; `take` is given each with its number from 0,
+/// and says what is wrong with it.
 ///
 /// # Errors
-/// If the file cannot be read, or is damaged where that is not to be recovered; nothing whole in it.
+/// If a file cannot be read, or is damaged where that is not to be recovered; nothing whole in any.
 pub(super) fn read<T: DeserializeOwned>(
     path: &Path,
     damaged: Damaged,
     mut take: impl FnMut(u64, T) -> Result<(), String>,
 ) -> Result<Whole, StepError> {
-    let unread = |e| StepError::because(format!("could not read `{}`", path.display()), e);
-    let file = File::open(path).map_err(unread)?;
-    let mut records = Records::of(BufReader::with_capacity(READ, file)).map_err(unread)?;
     let mut whole = Whole::default();
-    loop {
-        let number = records.number;
-        let read = match records.next().map_err(unread)? {
-            None => break,
-            Some(Ok(record)) => record.parse().and_then(|parsed| {
-                take(number, parsed).map_err(|problem| record.damage(0, problem))
-            }),
-            Some(Err(damage)) => Err(damage),
-        };
-        match read {
-            Ok(()) => whole.n += 1,
-            Err(damage) if damaged == Damaged::Refuse => {
-                return Err(refused(path, &whole, &damage));
-            }
-            Err(damage) => whole.damage(&damage),
-        }
+    let mut before = 0;
+    for file in below::of_records(path)? {
+        let take = |number: u64, record: T| take(before + number, record);
+        before += read_file(&file, damaged, &mut whole, take)?;
     }
     match (whole.n, &whole.damaged) {
         (0, Some((_, first))) => Err(StepError::new(format!(
@@ -97,6 +83,35 @@ pub(super) fn read<T: DeserializeOwned>(
             path.display()
         ))),
         _ => Ok(whole),
+    }
+}
+
+/// Reads the records of one file; how many it has, whole or not.
+fn read_file<T: DeserializeOwned>(
+    path: &Path,
+    damaged: Damaged,
+    whole: &mut Whole,
+    mut take: impl FnMut(u64, T) -> Result<(), String>,
+) -> Result<u64, StepError> {
+    let unread = |e| StepError::because(format!("could not read `{}`", path.display()), e);
+    let file = File::open(path).map_err(unread)?;
+    let mut records = Records::of(BufReader::with_capacity(READ, file)).map_err(unread)?;
+    loop {
+        let number = records.number;
+        let read = match records.next().map_err(unread)? {
+            None => return Ok(number),
+            Some(Ok(record)) => record.parse().and_then(|parsed| {
+                take(number, parsed).map_err(|problem| record.damage(0, problem))
+            }),
+            Some(Err(damage)) => Err(damage),
+        };
+        match read {
+            Ok(()) => whole.n += 1,
+            Err(damage) if damaged == Damaged::Refuse => {
+                return Err(refused(path, whole, &damage));
+            }
+            Err(damage) => whole.damage(&damage),
+        }
     }
 }
 
@@ -490,6 +505,37 @@ mod tests {
         );
         let (names, _) = names(text, Damaged::Recover).unwrap();
         assert_eq!(names.len(), 2);
+    }
+
+    #[test]
+    fn the_files_of_a_folder_are_one_data_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(
+            path("train_0.jsonl"),
+            "{\"name\":\"a\"}\n{\"name\":\"b\"}\n",
+        )
+        .unwrap();
+        std::fs::write(path("train_1.jsonl"), "{\"name\":\"c\"}\n{\"name\"").unwrap();
+        std::fs::write(path("README.md"), "").unwrap();
+        let mut found = Vec::new();
+        let mut take = |number, Named { name }| {
+            found.push((number, name));
+            Ok(())
+        };
+        let refused = read(folder.path(), Damaged::Refuse, &mut take).unwrap_err();
+        // The one of them that is damaged, by its own count.
+        for part in [
+            "train_1.jsonl",
+            "record 2,",
+            "3 records before it are whole",
+        ] {
+            assert!(refused.message.contains(part), "{refused}");
+        }
+        let whole = read(folder.path(), Damaged::Recover, &mut take).unwrap();
+        assert_eq!(whole.n, 3);
+        let expected = [(0, "a"), (1, "b"), (2, "c")].map(|(n, s)| (n, s.to_owned()));
+        assert_eq!(found[3..], expected);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod blocks;
 mod compare;
 mod interval;
+mod line;
 mod quantile;
 mod student;
 mod summary;
@@ -17,6 +18,7 @@ mod summary;
 pub use blocks::{batch_means, moving_block_bootstrap};
 pub use compare::{Effect, relative_difference, relative_effect};
 pub use interval::{Interval, bootstrap_mean, mean_interval, median_interval, wilson};
+pub use line::{Deviation, Level, Line};
 pub use quantile::{Sorted, Weighted};
 pub use student::{student_cdf, student_quantile};
 pub use summary::{mean, median, standard_deviation, variance};

@@ -7,12 +7,16 @@ HOW is `serves`, `deaf` (healthy, and never makes a token), `stuck` (slow, and t
 load) or `dies` (with the last line of `--last-words`); `lmdeploy` and `trtllm` serve as those do. Whatever flags say is what it tells that it applied, except those that
 `--ignores NAME=VALUE` names.
 
+Its profiler is SGLang's, or vLLM's where `--profiler-config` describes one: opened and closed at the routes of both, its
+steps are the requests that come meanwhile, and each trace is written in two pieces, the second with the next request.
+
 A rank beside the first meets it where its flags say and stays as long as it is there: it answers at its own port
 as SGLang's does, or nowhere if it is `--headless`. The first serves once all others have met it, and ends when one
 of them leaves, unless it is told to `--outlive` them. A rank that `--dies-as NUMBER` names dies, with the last line
 of `--last-words`, once all have met and `--dies-when FILE` is there.
 """
 
+import gzip
 import http.server
 import json
 import os
@@ -64,6 +68,77 @@ trtllm_kv_cache_config_info{cache_dtype="auto",enable_block_reuse="REUSE",page_s
 """
 COUNTS = [0, 0, 0]
 LOADED = []
+
+
+class Profiler:
+    """A window that is open, if one is."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.vllm = json.loads(GIVEN.get("profiler_config", "null"))
+        self.window, self.is_used, self.unwritten, self.windows = None, False, [], 0
+
+    def open(self, asked):
+        """The status, and what is said."""
+        with self.lock:
+            print("asked to profile:", json.dumps(asked), file=sys.stderr, flush=True)
+            if self.window or self.is_used:
+                return 500, "Profiling is already in progress. Call /stop_profile first."
+            self.windows += 1
+            self.is_used = bool(self.vllm)
+            steps = asked.get("max_iterations" if self.vllm else "num_steps")
+            stages = ["-EXTEND", "-DECODE"] if asked.get("profile_by_stage") else [""]
+            self.window = {"folder": asked.get("output_dir"), "left": steps, "stages": stages}
+            return 200, "Start profiling.\n"
+
+    def step(self):
+        with self.lock:
+            for path, rest in self.unwritten:
+                with open(path, "ab") as file:
+                    file.write(rest)
+            self.unwritten = []
+            if self.window and self.window["left"]:
+                self.window["left"] -= 1
+                if self.window["left"] == 0:
+                    self.write(is_whole=False)
+
+    def close(self):
+        with self.lock:
+            was_open, self.is_used = bool(self.window), False
+            if was_open:
+                self.write(is_whole=True)
+            return (200, "Stop profiling.\n") if was_open or self.vllm else (500, "Profiling is not in progress.")
+
+    def write(self, is_whole):
+        if self.vllm:
+            folder, names = self.vllm["torch_profiler_dir"], [f"dp0_pp0_tp0_rank0.{self.windows}.pt"]
+        else:
+            folder = self.window["folder"]
+            names = [f"{self.windows}.5-TP-0{stage}" for stage in self.window["stages"]]
+        os.makedirs(folder, exist_ok=True)
+        for name in names:
+            path = os.path.join(folder, f"{name}.trace.json.gz")
+            packed = gzip.compress(json.dumps(TRACE).encode())
+            cut = len(packed) if is_whole else len(packed) // 2
+            with open(path, "wb") as file:
+                file.write(packed[:cut])
+            if not is_whole:
+                self.unwritten.append((path, packed[cut:]))
+        self.window = None
+
+
+def event(category, name, begins, lasts):
+    return {"ph": "X", "cat": category, "name": name, "pid": 1, "tid": 1, "ts": begins, "dur": lasts}
+
+
+TRACE = {
+    "traceEvents": [
+        event("cpu_op", "aten::linear", 0, 100),
+        event("cpu_op", "aten::addmm", 10, 75),
+        event("kernel", "gemm", 20, 40),
+    ]
+}
+PROFILER = Profiler()
 
 
 def answers():
@@ -122,6 +197,10 @@ class Server(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         if self.path in ("/flush_cache", "/reset_prefix_cache") and HOW in ("lmdeploy", "trtllm"):
             return self.say(404, {"detail": "Not Found"})
+        if self.path == "/start_profile" and HOW == "serves":
+            return self.say(*PROFILER.open(json.loads(body or b"{}")), "text/plain")
+        if self.path == "/stop_profile" and HOW == "serves":
+            return self.say(*PROFILER.close(), "text/plain")
         if self.path == "/flush_cache":
             return self.say(200, "Cache flushed.\n", "text/plain")
         if HOW == "deaf":
@@ -140,6 +219,7 @@ class Server(http.server.BaseHTTPRequestHandler):
             choice = {"index": 0, "text": " a" * tokens, "finish_reason": "length"}
             return self.say(200, {"choices": [choice], "usage": usage})
         LOADED.append(True)
+        PROFILER.step()
         if HOW == "stuck":
             time.sleep(0.4)
         events = [
@@ -171,10 +251,12 @@ def die_if_asked():
     os._exit(3)
 
 
-def watch(connection):
-    """Waits until the other end is gone, and ends with it."""
+def watch(connection, pid=None):
+    """Waits until the other end is gone, and the process `pid` too, and ends with it."""
     while connection.recv(64):
         pass
+    while pid and os.path.exists(f"/proc/{pid}"):
+        time.sleep(0.001)
     if not GIVEN.get("outlive"):
         os._exit(1)
 
@@ -192,7 +274,7 @@ def meet():
             sys.exit("torch.distributed.DistNetworkError: The client socket has failed to connect")
         first.settimeout(None)
         # The engine looks whether somebody listens there, and says nothing.
-        first.sendall(b"rank\n")
+        first.sendall(f"{os.getpid()}\n".encode())
         first.recv(64)
         threading.Thread(target=watch, args=(first,), daemon=True).start()
         return
@@ -200,11 +282,12 @@ def meet():
     others = []
     while len(others) + 1 < RANKS:
         connection, _ = listener.accept()
-        if connection.recv(64):
-            others.append(connection)
-    for connection in others:
+        if pid := connection.recv(64):
+            others.append((connection, int(pid)))
+    for connection, pid in others:
         connection.sendall(b"all here\n")
-        threading.Thread(target=watch, args=(connection,), daemon=True).start()
+        # Those of another machine have no process here.
+        threading.Thread(target=watch, args=(connection, pid), daemon=True).start()
     threading.Thread(target=lambda: [listener.accept() for _ in iter(int, 1)], daemon=True).start()
 
 

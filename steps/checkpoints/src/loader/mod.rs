@@ -9,7 +9,7 @@ mod threads;
 mod uring;
 
 use slots::Slots;
-pub(crate) use slots::{Filled, Ring, Standing};
+pub(crate) use slots::{Copier, Filled, Next, Ring, Slot, Standing};
 
 use crate::blocks::{ALIGNMENT, Block};
 use crate::error::{CheckpointError, failed};
@@ -95,6 +95,24 @@ impl Way {
     }
 }
 
+/// What `io_uring` read into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Buffers {
+    /// Memory that the kernel knew before: it is pinned once, and not for each read.
+    Registered,
+    /// Memory like any other, and why.
+    Plain(String),
+}
+
+/// What a reader has to tell when all blocks are there.
+#[derive(Default)]
+pub(crate) struct Brought {
+    /// Maps that hold what was loaded, if it was not read into the places.
+    pub(crate) maps: Vec<Mmap>,
+    /// What `io_uring` read into, if that read.
+    pub(crate) buffers: Option<Buffers>,
+}
+
 /// A file that is read.
 pub(crate) struct OpenFile {
     pub(crate) path: PathBuf,
@@ -103,10 +121,8 @@ pub(crate) struct OpenFile {
 
 /// Fills places with blocks.
 pub(crate) trait Reader {
-    /// Reads blocks until there are no more places; returns the maps that hold what was loaded, if it was not
-    /// read into the places. Blocks.
-    fn read(&self, files: &[OpenFile], slots: &dyn Slots<'_>)
-    -> Result<Vec<Mmap>, CheckpointError>;
+    /// Reads blocks until there are no more places. Blocks.
+    fn read(&self, files: &[OpenFile], slots: &dyn Slots<'_>) -> Result<Brought, CheckpointError>;
 }
 
 /// Opens files as a way needs them.

@@ -1,8 +1,9 @@
 //! Places that blocks are read to: each block its own, or a few that go round.
 
 use crate::blocks::{Block, BlockPlan, Packing};
+use crate::memory::Touch;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,27 @@ impl Slot<'_> {
     pub(crate) fn room(&mut self) -> &mut [u8] {
         &mut self.memory[..self.block.room as usize]
     }
+
+    /// Its bytes.
+    pub(crate) fn memory(&self) -> &[u8] {
+        self.memory
+    }
+}
+
+/// The memory in which all places of a load lie, if it is there already and may be made known to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) address: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Span {
+    fn of(memory: &[u8]) -> Self {
+        Self {
+            address: memory.as_ptr().expose_provenance(),
+            bytes: memory.len(),
+        }
+    }
 }
 
 /// Where readers get their places from.
@@ -31,6 +53,8 @@ pub(crate) trait Slots<'m>: Sync {
     fn filled(&self, slot: Slot<'m>);
     /// Something went wrong: nobody gets another place.
     fn fail(&self);
+    /// The memory of all places, if it was written to before the load.
+    fn span(&self) -> Option<Span>;
 }
 
 /// When each block was there, nanoseconds after the beginning.
@@ -81,11 +105,20 @@ pub(crate) struct Standing<'m> {
     places: Mutex<std::vec::IntoIter<Slot<'m>>>,
     filled: &'m Filled,
     has_failed: AtomicBool,
+    /// Who copies on from there.
+    full: Option<Sender<Slot<'m>>>,
+    span: Option<Span>,
 }
 
 impl<'m> Standing<'m> {
-    /// Cuts `memory`, of as many bytes as the plan needs.
-    pub(crate) fn new(plan: &BlockPlan, mut memory: &'m mut [u8], filled: &'m Filled) -> Self {
+    /// Cuts `memory`, of as many bytes as the plan needs, and which was written to before or not.
+    pub(crate) fn new(
+        plan: &BlockPlan,
+        mut memory: &'m mut [u8],
+        touch: Touch,
+        filled: &'m Filled,
+    ) -> Self {
+        let span = (touch == Touch::Before).then(|| Span::of(memory));
         let mut places = Vec::with_capacity(plan.blocks.len());
         for (number, block) in plan.blocks.iter().enumerate() {
             let (own, rest) = memory.split_at_mut(block.room as usize);
@@ -100,6 +133,31 @@ impl<'m> Standing<'m> {
             places: Mutex::new(places.into_iter()),
             filled,
             has_failed: AtomicBool::new(false),
+            full: None,
+            span,
+        }
+    }
+
+    /// The same in memory that is there, with another end that is told of each block and copies it on.
+    pub(crate) fn telling(
+        plan: &BlockPlan,
+        memory: &'m mut [u8],
+        filled: &'m Filled,
+    ) -> (Self, Copier<'m>) {
+        let (full, take) = channel();
+        let mut standing = Self::new(plan, memory, Touch::Before, filled);
+        standing.full = Some(full);
+        let copier = Copier {
+            full: take,
+            free: None,
+        };
+        (standing, copier)
+    }
+
+    /// Says of every block that it is there, where it is.
+    pub(crate) fn pass_all(&self) {
+        while let Some(slot) = self.next() {
+            self.filled(slot);
         }
     }
 }
@@ -115,17 +173,28 @@ impl<'m> Slots<'m> for Standing<'m> {
 
     fn filled(&self, slot: Slot<'m>) {
         self.filled.read();
-        self.filled.stamp(slot.number);
+        let Some(full) = &self.full else {
+            return self.filled.stamp(slot.number);
+        };
+        if full.send(slot).is_err() {
+            // The other end has given up.
+            self.fail();
+        }
     }
 
     fn fail(&self) {
         self.has_failed.store(true, Ordering::Relaxed);
+    }
+
+    fn span(&self) -> Option<Span> {
+        self.span
     }
 }
 
 /// A few places that go round: what is read is copied to a destination by one thread, while others are
 /// filled.
 pub(crate) struct Ring<'m> {
+    span: Span,
     blocks: &'m [Block],
     filled: &'m Filled,
     taken: AtomicUsize,
@@ -134,10 +203,19 @@ pub(crate) struct Ring<'m> {
     full: Sender<Slot<'m>>,
 }
 
-/// The other end of a ring.
+/// The other end: takes blocks that have been read, and gives their places back.
 pub(crate) struct Copier<'m> {
     full: Receiver<Slot<'m>>,
-    free: Sender<&'m mut [u8]>,
+    /// None where every block has a place of its own.
+    free: Option<Sender<&'m mut [u8]>>,
+}
+
+/// What comes next of blocks that are read.
+pub(crate) enum Next<'m> {
+    Block(Slot<'m>),
+    NotYet,
+    /// There are no more readers.
+    NoMore,
 }
 
 impl<'m> Ring<'m> {
@@ -148,6 +226,7 @@ impl<'m> Ring<'m> {
         block: usize,
         filled: &'m Filled,
     ) -> (Self, Copier<'m>) {
+        let span = Span::of(memory);
         let (give, free) = channel();
         let (full, take) = channel();
         for place in memory.chunks_exact_mut(block) {
@@ -155,6 +234,7 @@ impl<'m> Ring<'m> {
             let _ = give.send(place);
         }
         let ring = Self {
+            span,
             blocks: &plan.blocks,
             filled,
             taken: AtomicUsize::new(0),
@@ -164,7 +244,7 @@ impl<'m> Ring<'m> {
         };
         let copier = Copier {
             full: take,
-            free: give,
+            free: Some(give),
         };
         (ring, copier)
     }
@@ -194,16 +274,39 @@ impl<'m> Slots<'m> for Ring<'m> {
 
     fn filled(&self, slot: Slot<'m>) {
         self.filled.read();
-        // The other end outlives all readers.
-        let _ = self.full.send(slot);
+        if self.full.send(slot).is_err() {
+            // The other end has given up.
+            self.fail();
+        }
     }
 
     fn fail(&self) {
         self.has_failed.store(true, Ordering::Relaxed);
     }
+
+    fn span(&self) -> Option<Span> {
+        Some(self.span)
+    }
 }
 
-impl Copier<'_> {
+impl<'m> Copier<'m> {
+    /// Waits so long for the next block.
+    pub(crate) fn next(&self, wait: Duration) -> Next<'m> {
+        match self.full.recv_timeout(wait) {
+            Ok(slot) => Next::Block(slot),
+            Err(RecvTimeoutError::Timeout) => Next::NotYet,
+            Err(RecvTimeoutError::Disconnected) => Next::NoMore,
+        }
+    }
+
+    /// The place of a block may be used again.
+    pub(crate) fn give_back(&self, slot: Slot<'m>) {
+        if let Some(free) = &self.free {
+            // No reader waits for it any more once all blocks are taken.
+            let _ = free.send(slot.memory);
+        }
+    }
+
     /// Copies blocks to `destination` as they come, until there are no more readers; returns how long it
     /// copied.
     pub(crate) fn copy(
@@ -213,7 +316,7 @@ impl Copier<'_> {
         filled: &Filled,
     ) -> Duration {
         let mut copied = Duration::ZERO;
-        for slot in self.full {
+        while let Ok(slot) = self.full.recv() {
             let begun = Instant::now();
             for piece in &packing.pieces[slot.number] {
                 let (from, to, bytes) =
@@ -222,8 +325,7 @@ impl Copier<'_> {
             }
             copied += begun.elapsed();
             filled.stamp(slot.number);
-            // No reader waits for it any more once all blocks are taken.
-            let _ = self.free.send(slot.memory);
+            self.give_back(slot);
         }
         copied
     }

@@ -2,9 +2,8 @@
 //! were opened.
 
 use super::slots::{Slot, Slots};
-use super::{OpenFile, Reader, short};
+use super::{Brought, OpenFile, Reader, short};
 use crate::error::{CheckpointError, failed};
-use memmap2::Mmap;
 use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
@@ -14,16 +13,12 @@ use std::sync::{Mutex, PoisonError};
 pub(super) struct ByThreads(pub(super) NonZeroUsize);
 
 impl Reader for ByThreads {
-    fn read(
-        &self,
-        files: &[OpenFile],
-        slots: &dyn Slots<'_>,
-    ) -> Result<Vec<Mmap>, CheckpointError> {
+    fn read(&self, files: &[OpenFile], slots: &dyn Slots<'_>) -> Result<Brought, CheckpointError> {
         by_threads(self.0, slots, &|slot| {
             let block = slot.block;
             read_block(&files[block.file], slot)
         })?;
-        Ok(Vec::new())
+        Ok(Brought::default())
     }
 }
 

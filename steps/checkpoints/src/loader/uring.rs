@@ -1,15 +1,15 @@
-//! Reading past the page cache by `io_uring`: several blocks under way at once, by one thread.
+//! Reading past the page cache by `io_uring`: several blocks under way at once, by one thread, into memory that the
+//! kernel knows beforehand where it allows that.
 
 #![expect(
     unsafe_code,
     reason = "the kernel writes to memory that it was given by address"
 )]
 
-use super::slots::{Slot, Slots};
-use super::{OpenFile, Reader, short};
+use super::slots::{Slot, Slots, Span};
+use super::{Brought, Buffers, OpenFile, Reader, short};
 use crate::error::{CheckpointError, failed};
 use io_uring::{IoUring, opcode, types};
-use memmap2::Mmap;
 use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
@@ -19,6 +19,8 @@ pub(super) struct Uring(pub(super) NonZeroUsize);
 
 /// Entries that the kernel is asked for at most.
 const MOST: usize = 4096;
+/// The longest buffer that the kernel registers; longer memory is several.
+const BUFFER: usize = 1 << 30;
 
 /// Says why the kernel gives no ring, if it does not: it may be too old, or forbid it.
 pub(super) fn refusal() -> Option<String> {
@@ -28,27 +30,53 @@ pub(super) fn refusal() -> Option<String> {
 }
 
 impl Reader for Uring {
-    fn read(
-        &self,
-        files: &[OpenFile],
-        slots: &dyn Slots<'_>,
-    ) -> Result<Vec<Mmap>, CheckpointError> {
+    fn read(&self, files: &[OpenFile], slots: &dyn Slots<'_>) -> Result<Brought, CheckpointError> {
         let depth = self.0.get().min(MOST);
         let ring = IoUring::new(u32::try_from(depth).unwrap_or(1));
         let ring = ring.map_err(|e| {
             CheckpointError::Unsupported(format!("the kernel gives no `io_uring`: {e}"))
         })?;
+        let registered = register(&ring, slots.span());
         let mut work = Work {
             ring,
             files,
             under_way: (0..depth).map(|_| None).collect(),
+            registered: registered.as_ref().ok().copied(),
         };
         let done = work.perform(slots);
         if done.is_err() {
             slots.fail();
         }
-        done.map(|()| Vec::new())
+        // The kernel lets go of pages with the ring, but later: the next load could find its limit used up.
+        let _ = work.ring.submitter().unregister_buffers();
+        done.map(|()| Brought {
+            buffers: Some(match registered {
+                Ok(_) => Buffers::Registered,
+                Err(why) => Buffers::Plain(why),
+            }),
+            ..Brought::default()
+        })
     }
+}
+
+/// Makes the memory of all places known to the kernel, or says why it is not.
+fn register(ring: &IoUring, span: Option<Span>) -> Result<Span, String> {
+    let Some(span) = span else {
+        return Err("the kernel would take all of the memory at once, which is to be taken while it is read into".to_owned());
+    };
+    let buffers: Vec<libc::iovec> = (0..span.bytes)
+        .step_by(BUFFER)
+        .map(|at| libc::iovec {
+            iov_base: std::ptr::with_exposed_provenance_mut(span.address + at),
+            iov_len: BUFFER.min(span.bytes - at),
+        })
+        .collect();
+    // SAFETY: the memory is that of the places, which are borrowed until the reader returns; before that the buffers
+    // are unregistered, when nothing is under way.
+    let registered = unsafe { ring.submitter().register_buffers(&buffers) };
+    registered
+        .map(|()| span)
+        .map_err(|error| format!("the kernel registered no buffers: {error}"))
 }
 
 /// A block that the kernel reads.
@@ -62,6 +90,8 @@ struct Work<'f, 'm> {
     files: &'f [OpenFile],
     /// By the number that the kernel tells when it is done.
     under_way: Vec<Option<UnderWay<'m>>>,
+    /// Memory that the kernel knows.
+    registered: Option<Span>,
 }
 
 impl<'m> Work<'_, 'm> {
@@ -103,12 +133,23 @@ impl<'m> Work<'_, 'm> {
         let block = slot.block;
         let file = types::Fd(self.files[block.file].file.as_raw_fd());
         let rest = &mut slot.room()[*read as usize..];
-        // The largest read that the kernel does; what is left of it is asked for later.
-        let length = u32::try_from(rest.len()).unwrap_or(1 << 30);
-        let entry = opcode::Read::new(file, rest.as_mut_ptr(), length)
-            .offset(block.offset + *read)
-            .build()
-            .user_data(at as u64);
+        let offset = block.offset + *read;
+        let (begin, length) = (rest.as_mut_ptr(), rest.len().min(BUFFER));
+        let entry = match self.registered {
+            // A read may not go beyond its buffer; what is left of it is asked for later.
+            Some(span) => {
+                let within = begin.addr() - span.address;
+                let length = length.min(BUFFER - within % BUFFER);
+                let buffer = u16::try_from(within / BUFFER).unwrap_or(u16::MAX);
+                opcode::ReadFixed::new(file, begin, length as u32, buffer)
+                    .offset(offset)
+                    .build()
+            }
+            None => opcode::Read::new(file, begin, length as u32)
+                .offset(offset)
+                .build(),
+        };
+        let entry = entry.user_data(at as u64);
         // SAFETY: the memory is borrowed by the slot, which stays in `under_way` until the kernel has told that
         // this read is done: `perform` does not return before that, nor does `wait` without an answer.
         // The file is borrowed for as long. There are as many entries as places, so there is room.

@@ -191,7 +191,7 @@ impl Feed {
 }
 
 /// Widths of heads that configurations may leave out although they do not follow from others.
-fn default_head_dim(architecture: Architecture) -> Option<u64> {
+pub(crate) fn default_head_dim(architecture: Architecture) -> Option<u64> {
     match architecture {
         Architecture::Gemma => Some(256),
         Architecture::Qwen3 | Architecture::Qwen3Moe => Some(128),

@@ -29,6 +29,18 @@ pub(crate) fn tensors(fields: &Fields<'_>, dtype: Dtype) -> Result<Vec<Tensor>, 
     Ok(builder.finish())
 }
 
+/// Heads of keys and of values.
+pub(crate) fn kv_heads(fields: &Fields<'_>, heads: u64) -> Result<u64, Problem> {
+    // Falcon-7B has one head of keys; what is older has as many as of queries.
+    if fields.flag("new_decoder_architecture", false)? {
+        fields.need_any(&["num_kv_heads", "n_head_kv"])
+    } else if fields.flag("multi_query", true)? {
+        Ok(1)
+    } else {
+        Ok(heads)
+    }
+}
+
 struct Layer {
     hidden: u64,
     inner: u64,
@@ -43,14 +55,7 @@ impl Layer {
         let heads = fields.need_any(&["num_attention_heads", "n_head"])?;
         let is_new = fields.flag("new_decoder_architecture", false)?;
         let is_parallel = fields.flag("parallel_attn", true)?;
-        // Falcon-7B has one head of keys; what is older has as many as of queries.
-        let kv_heads = if is_new {
-            fields.need_any(&["num_kv_heads", "n_head_kv"])?
-        } else if fields.flag("multi_query", true)? {
-            1
-        } else {
-            heads
-        };
+        let kv_heads = kv_heads(fields, heads)?;
         let two_norms = is_new && fields.size("num_ln_in_parallel_attn")?.unwrap_or(2) == 2;
         Ok(Self {
             hidden,

@@ -5,6 +5,7 @@
 
 use super::applied::Source;
 use super::asked::{Asked, Form, Given, asked};
+use super::profiler::Reach;
 use super::served::served;
 use super::{ASKED, HEALTH, Nature, PORT, USUAL, check_arguments};
 use crate::kinds::LlamaServer;
@@ -285,7 +286,16 @@ impl ServerLlamaCpp {
         let asked = serde_json::to_string(&self.asked())
             .map_err(|e| StepError::because("could not write down what is asked for", e))?;
         let url = format!("http://127.0.0.1:{port}");
-        let facts = BTreeMap::from([("port".to_owned(), port), (ASKED.to_owned(), asked)]);
+        let reach = Reach::never(
+            LLAMA_CPP.name,
+            "use a profiler from outside, such as `perf`",
+        );
+        let facts = [
+            ("port".to_owned(), port),
+            (ASKED.to_owned(), asked),
+            reach.fact()?,
+        ];
+        let facts = BTreeMap::from(facts);
         let variables = child_environment(declared, &self.inherit);
         Ok(Launch::Process {
             spec: context.process(argv, variables, &context.folder),

@@ -4,9 +4,12 @@
 //! its prefix cache.
 
 use super::asked::{Asking, Form, Given};
+use super::profiler::Profiling;
 use super::ranks::{Follower, Meeting, Ranks};
 use super::{Beyond, Nature, USUAL, known_server};
-use engine::types::Positive;
+use engine::options::Parser;
+use engine::types::{Argument, Arguments, Positive, TextPart};
+use engine::value::Table;
 use std::num::NonZeroU32;
 
 const LMDEPLOY: Nature = Nature {
@@ -17,6 +20,9 @@ const LMDEPLOY: Nature = Nature {
     address: ["--server-name", "--server-port"],
     keeps_by: Some("enable_prefix_caching"),
     follower: Follower::Answers,
+    profiling: Profiling::Never(
+        "its PyTorch engine profiles from its launch on, by `env = { LMDEPLOY_PROFILE_CUDA = \"1\", LMDEPLOY_PROFILE_DELAY = \"60\", LMDEPLOY_PROFILE_DURATION = \"10\", LMDEPLOY_PROFILE_OUT_PREFIX = \"/folder/profile_\" }`, and writes when it ends",
+    ),
     ..USUAL
 };
 
@@ -33,7 +39,7 @@ engine::choices! {
 known_server! {
     /// Options of `server.lmdeploy`.
     pub struct ServerLmdeploy {
-        /// Which of its engines computes.
+        /// Which of its engines computes; its own choice by the model if absent.
         backend: Option<LmdeployBackend>;
         /// Longest sequence, prompt and answer.
         session_len: Option<NonZeroU32>, in "tokens";
@@ -81,6 +87,18 @@ impl ServerLmdeploy {
     }
 }
 
+impl ServerLmdeploy {
+    /// Whether the plan says that the PyTorch engine computes.
+    fn is_pytorch(&self, args: &Arguments) -> bool {
+        let word = LmdeployBackend::Pytorch.word();
+        let among = match args.get("backend") {
+            Some(Argument::Text(text)) => text.parts == [TextPart::Plain(word.to_owned())],
+            _ => false,
+        };
+        among || self.backend == Some(LmdeployBackend::Pytorch)
+    }
+}
+
 impl Beyond for ServerLmdeploy {
     fn ranks(&self) -> Option<Ranks<'_>> {
         Some(Ranks {
@@ -93,5 +111,20 @@ impl Beyond for ServerLmdeploy {
 
     fn gpus(&self, asking: &Asking<'_>) -> Option<u32> {
         asking.product(&[&["tp"]])
+    }
+
+    fn check(&self, args: &Arguments, table: &Table, parser: &mut Parser<'_>) {
+        let is_several = self.ranks().is_some_and(|ranks| ranks.nodes(args) > 1);
+        if !(self.is_pytorch(args) && is_several) {
+            return;
+        }
+        let place = ["nodes", "args", "backend"]
+            .iter()
+            .find_map(|option| table.get(option).map(|value| &value.place));
+        if let Some(place) = place {
+            let message = "LMDeploy's PyTorch engine is not launched as ranks: one process reaches all machines through a cluster of Ray";
+            let help = "leave `nodes` out, join the machines by `ray start` and let `tp` count their devices; or write `backend = \"turbomind\"`";
+            parser.wrong::<()>(place, message, "of TurboMind alone", help);
+        }
     }
 }

@@ -10,6 +10,7 @@ mod asked;
 mod declare;
 mod llama_cpp;
 mod lmdeploy;
+pub(crate) mod profiler;
 mod ranks;
 mod served;
 mod sglang;
@@ -17,6 +18,7 @@ mod token;
 mod transformers;
 mod trtllm;
 mod vllm;
+mod words;
 
 pub(crate) use llama_cpp::ServerLlamaCpp;
 pub(crate) use lmdeploy::ServerLmdeploy;
@@ -25,19 +27,20 @@ pub(crate) use transformers::{LOG, ServerTransformers};
 pub(crate) use trtllm::ServerTrtllm;
 pub(crate) use vllm::ServerVllm;
 
-use super::{child_environment, port};
+use super::port;
 use crate::http::{self, Peer};
 use crate::kinds::{Model, PythonEnvironment};
-use crate::{files, python};
+use crate::python;
 use applied::Source;
 use asked::{Asked, Asking, Given, Spelling, asked, differences};
 use declare::known_server;
 use engine::options::Parser;
 use engine::process::{ProcessSpec, Supervisor};
 use engine::service::{Endpoint, Launch, LaunchContext, Probe};
-use engine::step::{Resolved, StepContext, StepError};
+use engine::step::{Resolved, StepError};
 use engine::types::{Arguments, Artifact, Text};
 use engine::value::{Kind, Table};
+use profiler::{Profiling, Reach};
 use ranks::{Follower, Rank, Ranks};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,18 +55,6 @@ pub(crate) const DIFFERENCES: &str = "differences";
 const MASTER: &str = "master";
 /// Facts that such a server brings besides `url`.
 const FACTS: &[&str] = &["port", "model", "version", "environment"];
-
-engine::choices! {
-    /// Where weights come from.
-    pub enum LoadFormat {
-        /// The model folder's own weights.
-        Auto = "auto",
-        /// Random values: right for timing.
-        Dummy = "dummy",
-        /// The model folder's own safetensors files.
-        Safetensors = "safetensors",
-    }
-}
 
 /// What one kind of server is.
 struct Nature {
@@ -95,6 +86,8 @@ struct Nature {
     keeps_by: Option<&'static str>,
     /// When a rank that serves nothing counts as ready, of one that has ranks.
     follower: Follower,
+    /// What its profiler is reached by.
+    profiling: Profiling,
 }
 
 /// What most of them are; a kind names what it is.
@@ -113,6 +106,7 @@ const USUAL: Nature = Nature {
     moved: &[],
     keeps_by: None,
     follower: Follower::Answers,
+    profiling: Profiling::Never("use a profiler from outside, such as `nsys` or `perf`"),
 };
 
 /// What a kind has beyond its flags.
@@ -126,6 +120,31 @@ trait Beyond: Sync {
     fn gpus(&self, _asking: &Asking<'_>) -> Option<u32> {
         None
     }
+
+    /// How many processes all of it computes with, on whatever device.
+    fn workers(&self, asking: &Asking<'_>) -> u32 {
+        self.gpus(asking).unwrap_or(1)
+    }
+
+    /// Further words that say where it writes, in the folder of its launch.
+    fn words_of_places(&self, _folder: &Path) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// How its profiler is reached, where its kind has one; `folder` is that of its launch.
+    fn reach(&self, nature: &Nature, processes: u32, _folder: &Path) -> Reach {
+        match nature.profiling {
+            Profiling::Never(instead) => Reach::never(nature.name, instead),
+            Profiling::While(dialect) => Reach::Open {
+                dialect,
+                folder: None,
+                processes,
+            },
+        }
+    }
+
+    /// Reports what does not fit together besides what all kinds have.
+    fn check(&self, _args: &Arguments, _table: &Table, _parser: &mut Parser<'_>) {}
 
     /// A file of options that it reads besides its flags, if it does.
     fn options_file(&self, _resolved: &Resolved) -> Result<Option<OptionsFile>, StepError> {
@@ -216,6 +235,11 @@ impl Common<'_> {
         let asked = serde_json::to_string(&self.asked())
             .map_err(|e| StepError::because("could not write down what is asked for", e))?;
         facts.insert(ASKED.to_owned(), asked);
+        let folder_of_launch = whole(&context.folder);
+        let reach = self
+            .beyond
+            .reach(self.nature, self.workers(), &folder_of_launch);
+        facts.extend([reach.fact()?]);
         let (argv, variables) = self.command_line(context, own_port, here.first(), folder)?;
         let mut specs = vec![context.process(argv, variables, &context.folder)];
         for rank in here.iter().skip(1) {
@@ -249,56 +273,6 @@ impl Common<'_> {
             .collect())
     }
 
-    /// The command line of one process, and its variables.
-    fn command_line(
-        &self,
-        context: &LaunchContext,
-        port: u16,
-        rank: Option<&Rank>,
-        environment: Option<&Path>,
-    ) -> Result<(Vec<String>, BTreeMap<String, String>), StepError> {
-        let nature = self.nature;
-        let port = port.to_string();
-        let fill = |text: &Text| {
-            let text = StepContext::resolve_text(&context.resolved, text)?;
-            Ok(text.replace(PORT, &port))
-        };
-        let declared = self
-            .env
-            .iter()
-            .map(|(name, value)| Ok((name.clone(), fill(value)?)))
-            .collect::<Result<_, StepError>>()?;
-        let variables = self.variables(declared, environment);
-        let mut argv = self.program(environment, fill)?;
-        argv.extend(nature.model_flag.iter().map(|w| (*w).to_owned()));
-        argv.push(context.path(self.model)?.display().to_string());
-        let [host_flag, port_flag] = nature.address;
-        argv.extend([host_flag, "127.0.0.1", port_flag, &port].map(str::to_owned));
-        let given = self.given.iter();
-        argv.extend(given.flat_map(|given| given.words(nature.spelling)));
-        if let (Some(rank), Some(ranks)) = (rank, self.beyond.ranks()) {
-            argv.extend(rank.words(ranks.meeting));
-        }
-        if let Some(file) = self.beyond.options_file(&context.resolved)? {
-            let path = context.folder.join(file.name);
-            files::write(&path, &file.text)?;
-            argv.extend([file.flag.to_owned(), path.display().to_string()]);
-        }
-        let flags = self.further_flags(&context.resolved, rank.is_some())?;
-        argv.extend(flags.into_iter().map(|flag| flag.replace(PORT, &port)));
-        Ok((argv, variables))
-    }
-
-    /// The flags of `args`, but for what a rank's own words say.
-    fn further_flags(&self, resolved: &Resolved, has_rank: bool) -> Result<Vec<String>, StepError> {
-        let args = match has_rank {
-            true => self.args.without(ranks::is_of_ranks),
-            false => self.args.clone(),
-        };
-        let text = |text: &_| StepContext::resolve_text(resolved, text);
-        args.flags_as(|name| self.nature.spelling.flag(name), text)
-    }
-
     /// Everything that it is asked for.
     fn asked(&self) -> Vec<Asked> {
         asked(&self.given, self.args)
@@ -307,11 +281,21 @@ impl Common<'_> {
     /// The GPUs that are used on this machine, if what is asked for says how many.
     fn gpus(&self) -> Option<u32> {
         let all = self.beyond.gpus(&Asking(&self.asked()))?;
+        Some(self.share_here(all))
+    }
+
+    /// The processes of this machine that compute.
+    fn workers(&self) -> u32 {
+        self.share_here(self.beyond.workers(&Asking(&self.asked())))
+    }
+
+    /// How many of all are on this machine.
+    fn share_here(&self, all: u32) -> u32 {
         let (here, nodes) = match self.beyond.ranks() {
             Some(ranks) => ranks.share(self.args),
             None => (1, 1),
         };
-        Some(all.div_ceil(nodes).saturating_mul(here).min(all))
+        all.div_ceil(nodes).saturating_mul(here).min(all)
     }
 
     /// Whether this is a rank that serves nothing.
@@ -326,6 +310,7 @@ impl Common<'_> {
         if let Some(ranks) = self.beyond.ranks() {
             ranks.check(table, self.args, parser);
         }
+        self.beyond.check(self.args, table, parser);
         let Some(option) = self.nature.keeps_by.filter(|_| self.flush_cache) else {
             return;
         };
@@ -346,63 +331,40 @@ impl Common<'_> {
             }
         }
     }
+}
 
-    /// The program and its first words.
-    fn program(
-        &self,
-        environment: Option<&Path>,
-        fill: impl Fn(&Text) -> Result<String, StepError>,
-    ) -> Result<Vec<String>, StepError> {
-        if !self.command.is_empty() {
-            return self.command.iter().map(fill).collect();
-        }
-        let mut words: Vec<String> = self
-            .nature
-            .program
-            .iter()
-            .map(|w| (*w).to_owned())
-            .collect();
-        let Some(environment) = environment else {
-            return Ok(words);
-        };
-        let program = environment.join("bin").join(&words[0]);
-        if !program.exists() {
-            let (name, package) = (self.nature.name, self.nature.package);
-            return Err(StepError::new(format!(
-                "the environment has no {name}: no `{}`",
-                words[0]
-            ))
-            .help(format!(
+/// A folder by its whole path: processes have a working folder of their own.
+fn whole(folder: &Path) -> PathBuf {
+    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
+}
+
+/// A program of an environment; `package` is what brings `name`.
+pub(super) fn program_of(
+    environment: &Path,
+    program: &str,
+    name: &str,
+    package: &str,
+) -> Result<String, StepError> {
+    let path = environment.join("bin").join(program);
+    match path.exists() {
+        true => Ok(path.display().to_string()),
+        false => Err(
+            StepError::new(format!("the environment has no {name}: no `{program}`")).help(format!(
                 "add `{package}` to the `requirements` of its `env.python`"
-            )));
-        }
-        words[0] = program.display().to_string();
-        Ok(words)
+            )),
+        ),
     }
+}
 
-    /// The variables of the process: inherited, usual, declared; programs of its environment come first.
-    fn variables(
-        &self,
-        declared: BTreeMap<String, String>,
-        environment: Option<&Path>,
-    ) -> BTreeMap<String, String> {
-        let usual = self.nature.variables.iter();
-        let mut all: BTreeMap<String, String> = usual
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        all.extend(declared);
-        let mut all = child_environment(all, self.inherit);
-        if let Some(environment) = environment {
-            let bin = environment.join("bin").display().to_string();
-            let path = match all.get("PATH") {
-                Some(path) => format!("{bin}:{path}"),
-                None => bin,
-            };
-            all.insert("PATH".to_owned(), path);
-            all.insert("VIRTUAL_ENV".to_owned(), environment.display().to_string());
-        }
-        all
-    }
+/// Lets the programs of an environment come first.
+pub(super) fn enter(environment: &Path, variables: &mut BTreeMap<String, String>) {
+    let bin = environment.join("bin").display().to_string();
+    let path = match variables.get("PATH") {
+        Some(path) => format!("{bin}:{path}"),
+        None => bin,
+    };
+    variables.insert("PATH".to_owned(), path);
+    variables.insert("VIRTUAL_ENV".to_owned(), environment.display().to_string());
 }
 
 /// A rank beside the first: it has a folder of its own below that of the service.

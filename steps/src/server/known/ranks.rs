@@ -68,7 +68,7 @@ pub(super) struct Rank {
 
 impl Ranks<'_> {
     /// How many nodes there are, by the option or by the argument of overlays.
-    fn nodes(&self, args: &Arguments) -> u32 {
+    pub(super) fn nodes(&self, args: &Arguments) -> u32 {
         match (self.nodes.get(), args.get(NNODES)) {
             (1, Some(Argument::Int(n))) => u32::try_from(*n).unwrap_or(1).max(1),
             (nodes, _) => nodes,

@@ -1,8 +1,8 @@
 //! `server.sglang`: SGLang from an environment.
 
-use super::LoadFormat;
 use super::applied::Source;
 use super::asked::{Asking, Form, Given};
+use super::profiler::{Dialect, Profiling};
 use super::ranks::{Follower, Meeting, Ranks};
 use super::{Beyond, Nature, USUAL, known_server};
 use crate::server::{SchedulePolicy, WritePolicy};
@@ -29,14 +29,59 @@ const SGLANG: Nature = Nature {
     moved: &[("enable_dp_attention", ("dp_size", "attn_dp_size"))],
     // Ranks beside the first answer at `/health`, once they have loaded, and nowhere else.
     follower: Follower::Answers,
+    profiling: Profiling::While(Dialect::Sglang),
     ..USUAL
 };
+
+engine::choices! {
+    /// Where weights come from and who loads them: all that the flag of SGLang 0.5.23 takes.
+    pub enum SglangLoadFormat {
+        /// The model folder's own weights.
+        Auto = "auto",
+        /// Random values: right for timing.
+        Dummy = "dummy",
+        /// The model folder's own safetensors files.
+        Safetensors = "safetensors",
+        /// Files of PyTorch.
+        Pt = "pt",
+        /// Files of PyTorch, through a cache of numpy files.
+        Npcache = "npcache",
+        /// The form that Mistral's own files have.
+        Mistral = "mistral",
+        /// Files of llama.cpp.
+        Gguf = "gguf",
+        /// Quantized while they are loaded, by the package `bitsandbytes`.
+        Bitsandbytes = "bitsandbytes",
+        /// Layer by layer, each quantized before the next is loaded.
+        Layered = "layered",
+        /// Safetensors files by the package `fastsafetensors`, to a GPU.
+        Fastsafetensors = "fastsafetensors",
+        /// Safetensors files by the package `instanttensor`, to a GPU.
+        Instanttensor = "instanttensor",
+        /// Safetensors files by the package `runai_model_streamer`.
+        RunaiStreamer = "runai_streamer",
+        /// Files that each hold the share of one rank.
+        ShardedState = "sharded_state",
+        /// Files that were cut for ranks before.
+        Presharded = "presharded",
+        /// Experts that were packed before.
+        ExpertPack = "expert_pack",
+        /// Quantized weights as training by reinforcement has them.
+        FlashRl = "flash_rl",
+        /// From a store or a database over the network.
+        Remote = "remote",
+        /// From another server that holds them.
+        RemoteInstance = "remote_instance",
+        /// By a loader that the installation brings.
+        Private = "private",
+    }
+}
 
 known_server! {
     /// Options of `server.sglang`.
     pub struct ServerSglang {
         /// Where weights come from.
-        load_format: Option<LoadFormat>;
+        load_format: Option<SglangLoadFormat>;
         /// Longest sequence, prompt and answer.
         context_length: Option<NonZeroU32>, in "tokens";
         /// The share of memory that weights and cache get.
@@ -76,7 +121,7 @@ impl ServerSglang {
         let positive = |value: Option<Positive>| value.map(|Positive(value)| value);
         let valued = [
             Given::valued("served_model_name", self.served_model_name.as_ref()),
-            Given::valued("load_format", self.load_format.map(LoadFormat::word)),
+            Given::valued("load_format", self.load_format.map(SglangLoadFormat::word)),
             Given::valued("context_length", self.context_length),
             Given::valued("mem_fraction_static", positive(self.mem_fraction_static)),
             Given::valued("max_total_tokens", self.max_total_tokens),
@@ -120,6 +165,17 @@ impl Beyond for ServerSglang {
         if device.is_some_and(|device| device != "cuda") {
             return None;
         }
+        self.devices(asking)
+    }
+
+    fn workers(&self, asking: &Asking<'_>) -> u32 {
+        self.devices(asking).unwrap_or(1)
+    }
+}
+
+impl ServerSglang {
+    /// Devices of whatever kind, each with a process.
+    fn devices(&self, asking: &Asking<'_>) -> Option<u32> {
         let layers: &[&str] = &["tp_size", "tp", "tensor_parallel_size"];
         let stages: &[&str] = &["pp_size", "pp", "pipeline_parallel_size"];
         let replicas: &[&str] = &["dp_size", "dp", "data_parallel_size"];

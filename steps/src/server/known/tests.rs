@@ -32,7 +32,10 @@ fn processes(plan: &Path, set: &[(&str, &str)]) -> Result<Vec<ProcessSpec>, Vec<
     let messages =
         |p: Vec<engine::problem::Problem>| p.into_iter().map(|p| p.message).collect::<Vec<_>>();
     let graph = expanded.map_err(messages)?.graph;
-    let server = graph.find("server").expect("a server");
+    let named = ["server", "sglang"]
+        .iter()
+        .find_map(|name| graph.find(name));
+    let server = named.expect("a server");
     let outputs = graph.order().iter();
     let outputs = outputs.map(|id| ((*id, "dir".to_owned()), PathBuf::from("MODEL")));
     let folder = tempfile::tempdir().expect("a folder");
@@ -130,11 +133,11 @@ fn a_deployment_that_needs_more_gpus_than_there_are_is_refused() {
     };
     let refused = |message: &str| Err(vec![message.to_owned()]);
     let tp8 = [("deploy", "tp8"), ("backend", "fa3")];
-    let words = "service `server` uses 8 GPUs, and the machine has 4";
+    let words = "service `sglang` uses 8 GPUs, and the machine has 4";
     assert_eq!(needs(4, &tp8), refused(words));
     assert_eq!(needs(8, &tp8), Ok(1));
     let tp16 = [("deploy", "tp16ep16"), ("backend", "fa3")];
-    let words = "service `server` uses 16 GPUs, and the machine has 8";
+    let words = "service `sglang` uses 16 GPUs, and the machine has 8";
     assert_eq!(needs(8, &tp16), refused(words));
     assert_eq!(needs(16, &tp16), Ok(2));
     // One machine of two has half of them.

@@ -5,6 +5,7 @@
 
 use super::applied::Source;
 use super::asked::{Asking, Form, Given};
+use super::profiler::Profiling;
 use super::{Beyond, Nature, OptionsFile, Spelling, USUAL, known_server};
 use engine::step::{Resolved, StepContext, StepError};
 use engine::types::{Arguments, Positive};
@@ -31,6 +32,9 @@ const TRTLLM: Nature = Nature {
         ("max_seq_len", "max_model_len"),
     ],
     keeps_by: Some("enable_block_reuse"),
+    profiling: Profiling::Never(
+        "its PyTorch engine profiles iterations that its launch names, by `env = { TLLM_PROFILE_START_STOP = \"100-110\", TLLM_TORCH_PROFILE_TRACE = \"/folder/trace.json\" }`",
+    ),
     ..USUAL
 };
 

@@ -2,10 +2,14 @@
 
 use super::applied::Source;
 use super::asked::{Asking, Form, Given};
+use super::profiler::{Dialect, Profiling, Reach, vllm_config};
 use super::ranks::{Follower, Meeting, Ranks};
-use super::{Beyond, LoadFormat, Nature, USUAL, known_server};
-use engine::types::Positive;
+use super::{Beyond, Nature, USUAL, known_server};
+use engine::options::Parser;
+use engine::types::{Arguments, Positive};
+use engine::value::Table;
 use std::num::NonZeroU32;
+use std::path::Path;
 
 const VLLM: Nature = Nature {
     name: "vLLM",
@@ -23,8 +27,50 @@ const VLLM: Nature = Nature {
     aliases: &[("scheduling_policy", "policy")],
     // Ranks beside the first have no server.
     follower: Follower::MeetsTheFirst,
+    profiling: Profiling::While(Dialect::Vllm),
     ..USUAL
 };
+
+/// The flag that describes its profiler.
+const PROFILER_CONFIG: &str = "--profiler-config";
+/// Where its profiler writes, below the folder of the launch.
+const PROFILES: &str = "profiles";
+
+engine::choices! {
+    /// Where weights come from and who loads them: all that vLLM 0.32 has.
+    pub enum VllmLoadFormat {
+        /// The model folder's own weights.
+        Auto = "auto",
+        /// Random values: right for timing.
+        Dummy = "dummy",
+        /// The model folder's own safetensors files.
+        Safetensors = "safetensors",
+        /// The model folder's own weights, never in Mistral's form.
+        Hf = "hf",
+        /// Files of PyTorch.
+        Pt = "pt",
+        /// Files of PyTorch, through a cache of numpy files.
+        Npcache = "npcache",
+        /// The form that Mistral's own files have.
+        Mistral = "mistral",
+        /// Safetensors files by the package `fastsafetensors`, to a GPU.
+        Fastsafetensors = "fastsafetensors",
+        /// Safetensors files by the package `instanttensor`, to a GPU.
+        Instanttensor = "instanttensor",
+        /// Safetensors files by the package `runai_model_streamer`.
+        RunaiStreamer = "runai_streamer",
+        /// Files that each hold the share of one rank, by the package `runai_model_streamer`.
+        RunaiStreamerSharded = "runai_streamer_sharded",
+        /// Files that each hold the share of one rank.
+        ShardedState = "sharded_state",
+        /// Files of the package `tensorizer`.
+        Tensorizer = "tensorizer",
+        /// From another server or its store, by the package `modelexpress`.
+        Modelexpress = "modelexpress",
+        /// From another process of this machine that holds them.
+        IpcCache = "ipc_cache",
+    }
+}
 
 engine::choices! {
     /// Which waiting request goes next.
@@ -40,7 +86,7 @@ known_server! {
     /// Options of `server.vllm`.
     pub struct ServerVllm {
         /// Where weights come from.
-        load_format: Option<LoadFormat>;
+        load_format: Option<VllmLoadFormat>;
         /// Longest sequence, prompt and answer.
         max_model_len: Option<NonZeroU32>, in "tokens";
         /// The share of the GPU's memory that the server takes.
@@ -65,6 +111,9 @@ known_server! {
         max_num_batched_tokens: Option<NonZeroU32>, in "tokens";
         /// Whether nothing is compiled or captured: a quicker start and slower steps.
         enforce_eager: bool = false;
+        /// Whether its profiler can be opened while it serves, which `profile.server` needs: it is launched with
+        /// `--profiler-config`.
+        profiler: bool = false;
     }
     use "server.vllm", VLLM, 1, "Launches vLLM, and holds it to what was asked of it.";
 }
@@ -74,7 +123,7 @@ impl ServerVllm {
         let memory = self.gpu_memory_utilization.map(|Positive(share)| share);
         let valued = [
             Given::valued("served_model_name", self.served_model_name.as_ref()),
-            Given::valued("load_format", self.load_format.map(LoadFormat::word)),
+            Given::valued("load_format", self.load_format.map(VllmLoadFormat::word)),
             Given::valued("max_model_len", self.max_model_len),
             Given::valued("gpu_memory_utilization", memory),
             Given::valued("tensor_parallel_size", self.tensor_parallel_size),
@@ -116,5 +165,49 @@ impl Beyond for ServerVllm {
             &["pipeline_parallel_size", "pp"],
             &["data_parallel_size", "dp"],
         ])
+    }
+
+    fn words_of_places(&self, folder: &Path) -> Vec<String> {
+        if !self.profiler {
+            return Vec::new();
+        }
+        let config = vllm_config(&folder.join(PROFILES)).to_string();
+        vec![PROFILER_CONFIG.to_owned(), config]
+    }
+
+    fn reach(&self, nature: &Nature, processes: u32, folder: &Path) -> Reach {
+        if !self.profiler {
+            return Reach::Not {
+                why: format!("{} was launched without its profiler", nature.name),
+                help: "write `profiler = true` among the options of its service".to_owned(),
+            };
+        }
+        Reach::Open {
+            dialect: Dialect::Vllm,
+            folder: Some(folder.join(PROFILES)),
+            processes,
+        }
+    }
+
+    fn check(&self, args: &Arguments, table: &Table, parser: &mut Parser<'_>) {
+        let memory = self
+            .gpu_memory_utilization
+            .filter(|Positive(share)| *share > 1.0);
+        let place = table.get("gpu_memory_utilization");
+        if let (Some(_), Some(value)) = (memory, place) {
+            let message = "expected a share of memory up to 1";
+            let help = "write 0.9 for ninety percent";
+            parser.wrong::<()>(&value.place, message, "out of range", help);
+        }
+        let flag = |key: &str| format!("--{}", key.replace('_', "-"));
+        let is_twice = args
+            .iter()
+            .any(|(key, _)| flag(key).starts_with(PROFILER_CONFIG));
+        let place = table.get("profiler").map(|value| &value.place);
+        if let Some(place) = place.filter(|_| self.profiler && is_twice) {
+            let message = "`profiler_config` among the arguments says what `profiler` says already";
+            let help = "remove one of both; `profile.server` needs this one";
+            parser.wrong::<()>(place, message, "the same again", help);
+        }
     }
 }

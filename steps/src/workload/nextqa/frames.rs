@@ -3,6 +3,7 @@
 //! Every run of a program has a limit, and what it says is kept with the step's logs. Videos that bring
 //! less than they should are damage, and told as such.
 
+use super::super::below;
 use super::WorkloadNextqa;
 use super::videos::Found;
 use crate::files;
@@ -142,7 +143,7 @@ impl Frames {
         folder: &Path,
         wanted: Option<usize>,
     ) -> Result<Result<Vec<String>, String>, StepError> {
-        let frames = super::videos::walk(folder, super::videos::MOST_ENTRIES)?;
+        let frames = below::walk(folder, below::MOST_ENTRIES)?;
         match (frames.len(), wanted) {
             (0, _) => Ok(Err("it has no frames".to_owned())),
             (n, Some(wanted)) if n != wanted => {

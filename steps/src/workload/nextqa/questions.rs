@@ -1,8 +1,8 @@
 //! The questions of NExT-QA: tables with a video, a question and perhaps choices in each row, as the hub has
 //! them in Parquet, the authors in CSV, and others in JSON.
 
+use super::super::below::{MOST_ENTRIES, walk};
 use super::super::records::{self, Damaged, Whole};
-use super::videos::{MOST_ENTRIES, walk};
 use crate::files;
 use engine::step::StepError;
 use serde_json::{Map, Value};

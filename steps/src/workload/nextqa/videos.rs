@@ -1,15 +1,11 @@
 //! Where the videos of a data set lie: files named by the videos' ids, or folders of that name with the
 //! frames as images.
 
+use super::super::below::{MOST_ENTRIES, walk};
 use engine::step::StepError;
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Files and folders that are looked at; NExT-QA has a few thousand.
-pub(super) const MOST_ENTRIES: usize = 1_000_000;
-/// Folders within each other: links may lead in a circle.
-const DEEPEST: usize = 16;
 /// How files of videos end.
 const VIDEOS: [&str; 6] = ["avi", "m4v", "mkv", "mov", "mp4", "webm"];
 /// How images end.
@@ -70,38 +66,11 @@ impl Videos {
     }
 }
 
-/// All files in a folder and below it, in the order of their names.
-pub(super) fn walk(folder: &Path, most: usize) -> Result<Vec<PathBuf>, StepError> {
-    let (mut files, mut open) = (Vec::new(), vec![(folder.to_owned(), 0)]);
-    let mut n_entries = 0;
-    while let Some((folder, depth)) = open.pop() {
-        let unread = |e| {
-            StepError::because(
-                format!("could not read the folder `{}`", folder.display()),
-                e,
-            )
-        };
-        for entry in fs::read_dir(&folder).map_err(unread)? {
-            let path = entry.map_err(unread)?.path();
-            n_entries += 1;
-            if n_entries > most {
-                let message = format!("more than {most} files lie in `{}`", folder.display());
-                return Err(StepError::new(message).help("name the data set's own folder"));
-            }
-            match path.is_dir() {
-                true if depth < DEEPEST => open.push((path, depth + 1)),
-                true => {}
-                false => files.push(path),
-            }
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::super::below::DEEPEST;
     use super::*;
+    use std::fs;
 
     #[test]
     fn videos_are_found_by_their_ids_and_frames_come_first() {

@@ -160,6 +160,7 @@ impl Lane {
                 return Ok(());
             }
             self.wait(&mut events)?;
+            self.rest.looked(events.len(), EVENTS);
             if self.context.plan.event_time == EventTime::Kernel {
                 self.beside_wall = self.context.clock.beside_wall();
             }

@@ -24,9 +24,16 @@ pub(super) struct Rest {
     most: Option<u64>,
     /// Whether a read has brought several events of one answer since then.
     has_merged: bool,
+    /// Whether the last look at the system told of as many sockets as it could: there may be more.
+    has_more: bool,
 }
 
 impl Rest {
+    /// A look at the system has told of `n` sockets, of which it tells `most` at once.
+    pub(super) fn looked(&mut self, n: usize, most: usize) {
+        self.has_more = n >= most;
+    }
+
     /// A read has brought so many events of one answer.
     pub(super) fn saw(&mut self, events: usize) {
         self.has_merged |= events > 1;
@@ -39,7 +46,13 @@ impl Rest {
     }
 
     /// Until when to rest, if at all; `due` is when the next request is.
+    ///
+    /// Never while there may be more to read: of a thousand sockets most would wait through one rest after the other
+    /// until their next packet had come.
     pub(super) fn next(&mut self, now: u64, due: Option<u64>) -> Option<u64> {
+        if self.has_more {
+            return None;
+        }
         self.length = match std::mem::take(&mut self.has_merged) {
             true => self.length / 2,
             false => self.length + MORE,
@@ -97,6 +110,19 @@ mod tests {
         }
         rest.answered_after(49);
         assert_eq!(length(&mut rest), 0);
+    }
+
+    #[test]
+    fn it_does_not_rest_before_everything_that_has_come_is_read() {
+        let mut rest = Rest::default();
+        rest.answered_after(100 * MS);
+        often(&mut rest, 100);
+        for _ in 0..16 {
+            rest.looked(64, 64);
+            assert_eq!(length(&mut rest), 0);
+        }
+        rest.looked(63, 64);
+        assert_eq!(length(&mut rest), 2 * MS);
     }
 
     #[test]

@@ -1,18 +1,24 @@
 //! One load: a checkpoint from its files into memory, each stage timed apart.
 
+mod loaded;
+mod to_device;
+
+pub use loaded::Loaded;
+
 use crate::blocks::{BlockPlan, Packing};
 use crate::contents::Contents;
-use crate::error::{CheckpointError, failed};
-use crate::loader::{Effort, Filled, OpenFile, Ring, Standing, Way, alignment, open_all};
+use crate::device::Device;
+use crate::error::CheckpointError;
+use crate::loader::{
+    Brought, Buffers, Effort, Filled, OpenFile, Ring, Standing, Way, alignment, open_all,
+};
 use crate::memory::{Place, Pool, Region, Touch};
-use memmap2::Mmap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use loaded::Held;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Bytes that are compared at a time.
-const PIECE: usize = 4 << 20;
+/// Reads that a load may be cut into: their list must not become what fills memory.
+const MOST_BLOCKS: u64 = 1 << 22;
 
 /// What is loaded, and how.
 #[derive(Debug, Clone)]
@@ -47,6 +53,20 @@ pub enum Destination<'p> {
         /// Where tensors go.
         to: &'p mut Region,
     },
+    /// A few blocks that go round, and from there to packed tensors on a device.
+    RingToDevice {
+        /// The memory of the blocks, which should be pinned.
+        ring: &'p mut Region,
+        /// Where tensors go.
+        device: &'p mut (dyn Device + 'p),
+    },
+    /// From a pool, in which it lies after this load, to packed tensors on a device, each block once it is there.
+    PoolToDevice {
+        /// The pool, whose memory should be pinned.
+        pool: &'p mut Pool,
+        /// Where tensors go.
+        device: &'p mut (dyn Device + 'p),
+    },
 }
 
 /// How long the parts of a load took. They follow each other, but copying, which may go on beside reading.
@@ -60,33 +80,12 @@ pub struct Stages {
     pub allocate: Duration,
     /// From the first read until the last block was there.
     pub read: Duration,
-    /// Copying within memory, as long as that was under way.
+    /// Copying within memory, as long as that was under way; to a device, by the device's clock.
     pub copy: Duration,
     /// From the beginning until the first tensor could be used.
     pub first_tensor: Duration,
     /// From the beginning until all could be used.
     pub total: Duration,
-}
-
-/// A checkpoint in memory.
-pub struct Loaded<'p> {
-    /// What it consists of.
-    pub contents: Contents,
-    /// How long it took.
-    pub stages: Stages,
-    /// Number of reads that it was cut into.
-    pub blocks: usize,
-    /// Whether it was in the pool before.
-    pub was_resident: bool,
-    held: Held<'p>,
-}
-
-enum Held<'p> {
-    /// As the files have it.
-    InPlace(&'p [u8], BlockPlan),
-    Fresh(Region, BlockPlan),
-    Maps(Vec<Mmap>),
-    Packed(&'p [u8], Packing),
 }
 
 /// What is known once files are open.
@@ -98,6 +97,7 @@ struct Begun {
     /// When memory is looked for, counted from the beginning.
     opened: Duration,
     stages: Stages,
+    buffers: Option<Buffers>,
 }
 
 /// Loads a checkpoint. Blocks.
@@ -107,6 +107,14 @@ struct Begun {
 pub fn load<'p>(load: &Load, destination: Destination<'p>) -> Result<Loaded<'p>, CheckpointError> {
     let begun = begin(load)?;
     match destination {
+        Destination::RingToDevice { .. } | Destination::PoolToDevice { .. }
+            if load.way == Way::Mmap =>
+        {
+            Err(CheckpointError::Unsupported(
+                "`mmap` reads into no memory that a device could be given; take `mmap_copy`"
+                    .to_owned(),
+            ))
+        }
         _ if load.way == Way::Mmap => mapped(load, begun),
         Destination::Pool(pool) => {
             let (begun, place, filled) = into_pool(load, begun, pool)?;
@@ -116,6 +124,12 @@ pub fn load<'p>(load: &Load, destination: Destination<'p>) -> Result<Loaded<'p>,
         Destination::Fresh => fresh(load, begun),
         Destination::Ring { ring, to } => through_ring(load, begun, ring, to),
         Destination::Through { pool, to } => through_pool(load, begun, pool, to),
+        Destination::RingToDevice { ring, device } => {
+            to_device::through_ring(load, begun, ring, device)
+        }
+        Destination::PoolToDevice { pool, device } => {
+            to_device::through_pool(load, begun, pool, device)
+        }
     }
 }
 
@@ -128,7 +142,15 @@ fn begin(load: &Load) -> Result<Begun, CheckpointError> {
     let files = open_all(paths, load.way)?;
     let opened = began.elapsed();
     let lengths: Vec<u64> = contents.files.iter().map(|file| file.bytes).collect();
-    let plan = BlockPlan::new(&lengths, load.block.next_multiple_of(alignment), alignment);
+    let block = load.block.next_multiple_of(alignment);
+    if contents.file_bytes() / block > MOST_BLOCKS {
+        let bytes = contents.file_bytes();
+        return Err(CheckpointError::Unsupported(format!(
+            "`{}` has {bytes} bytes, more than {MOST_BLOCKS} reads of {block} bytes bring",
+            load.folder.display()
+        )));
+    }
+    let plan = BlockPlan::new(&lengths, block, alignment);
     Ok(Begun {
         began,
         contents,
@@ -140,12 +162,19 @@ fn begin(load: &Load) -> Result<Begun, CheckpointError> {
             open: opened - header,
             ..Stages::default()
         },
+        buffers: None,
     })
 }
 
 impl Begun {
     fn filled(&self) -> Filled {
         Filled::new(self.began, self.plan.blocks.len())
+    }
+
+    /// All blocks have been read; `allocated` is when that began.
+    fn has_read(&mut self, filled: &Filled, allocated: Duration, brought: Brought) {
+        self.stages.read = filled.last_read().saturating_sub(allocated);
+        self.buffers = brought.buffers;
     }
 
     /// Memory has been found; returns when, counted from the beginning.
@@ -174,6 +203,7 @@ impl Begun {
             contents: self.contents,
             stages: self.stages,
             was_resident,
+            buffers: self.buffers,
             held,
         }
     }
@@ -191,14 +221,12 @@ fn into_pool(
     if place.is_resident {
         return Ok((begun, place, filled));
     }
-    let slots = Standing::new(&begun.plan, pool.bytes_mut(&place), &filled);
+    let memory = pool.bytes_mut(&place);
+    let slots = Standing::new(&begun.plan, memory, Touch::Before, &filled);
     let read = load.way.reader(load.effort).read(&begun.files, &slots);
     drop(slots);
-    if let Err(error) = read {
-        pool.forget(&name);
-        return Err(error);
-    }
-    begun.stages.read = filled.last_read().saturating_sub(allocated);
+    let brought = read.inspect_err(|_| pool.forget(&name))?;
+    begun.has_read(&filled, allocated, brought);
     Ok((begun, place, filled))
 }
 
@@ -207,20 +235,23 @@ fn mapped<'p>(load: &Load, mut begun: Begun) -> Result<Loaded<'p>, CheckpointErr
     // The places are only where blocks are counted.
     let mut nothing = Region::new(begun.plan.bytes, Touch::WhileLoading)?;
     let (filled, allocated) = (begun.filled(), begun.allocated());
-    let slots = Standing::new(&begun.plan, nothing.bytes_mut(), &filled);
-    let maps = load.way.reader(load.effort).read(&begun.files, &slots)?;
+    let memory = nothing.bytes_mut();
+    let slots = Standing::new(&begun.plan, memory, Touch::WhileLoading, &filled);
+    let mut brought = load.way.reader(load.effort).read(&begun.files, &slots)?;
     drop(slots);
-    begun.stages.read = filled.last_read().saturating_sub(allocated);
+    let maps = std::mem::take(&mut brought.maps);
+    begun.has_read(&filled, allocated, brought);
     Ok(begun.end(&filled, false, Held::Maps(maps)))
 }
 
 fn fresh<'p>(load: &Load, mut begun: Begun) -> Result<Loaded<'p>, CheckpointError> {
     let mut region = Region::new(begun.plan.bytes, Touch::WhileLoading)?;
     let (filled, allocated) = (begun.filled(), begun.allocated());
-    let slots = Standing::new(&begun.plan, region.bytes_mut(), &filled);
-    load.way.reader(load.effort).read(&begun.files, &slots)?;
+    let memory = region.bytes_mut();
+    let slots = Standing::new(&begun.plan, memory, Touch::WhileLoading, &filled);
+    let brought = load.way.reader(load.effort).read(&begun.files, &slots)?;
     drop(slots);
-    begun.stages.read = filled.last_read().saturating_sub(allocated);
+    begun.has_read(&filled, allocated, brought);
     let plan = begun.plan.clone();
     Ok(begun.end(&filled, false, Held::Fresh(region, plan)))
 }
@@ -234,12 +265,7 @@ fn through_ring<'p>(
 ) -> Result<Loaded<'p>, CheckpointError> {
     let packing = Packing::new(&begun.contents, &begun.plan);
     require(packing.bytes, to)?;
-    let rooms = begun.plan.blocks.iter().map(|block| block.room);
-    let block = rooms.max().unwrap_or(load.block);
-    require(
-        block.saturating_mul(load.way.places(load.effort) as u64),
-        ring,
-    )?;
+    let block = ring_block(load, &begun.plan, ring)?;
     let (filled, allocated) = (begun.filled(), begun.allocated());
     let (slots, copier) = Ring::new(&begun.plan, ring.bytes_mut(), block as usize, &filled);
     let (reader, files) = (load.way.reader(load.effort), &begun.files);
@@ -250,10 +276,18 @@ fn through_ring<'p>(
         drop(slots);
         (read, copying.join())
     });
-    read?;
-    begun.stages.read = filled.last_read().saturating_sub(allocated);
+    begun.has_read(&filled, allocated, read?);
     begun.stages.copy = copied.unwrap_or_default();
     Ok(begun.end(&filled, false, Held::Packed(to.bytes(), packing)))
+}
+
+/// Bytes of the places of a ring, which must be as many as the readers hold at once.
+fn ring_block(load: &Load, plan: &BlockPlan, ring: &Region) -> Result<u64, CheckpointError> {
+    let rooms = plan.blocks.iter().map(|block| block.room);
+    let block = rooms.max().unwrap_or(load.block);
+    let places = load.way.places(load.effort) as u64;
+    require(block.saturating_mul(places), ring)?;
+    Ok(block)
 }
 
 /// Reads into the pool if it has to, and copies from there.
@@ -291,54 +325,5 @@ fn require(needed: u64, region: &Region) -> Result<(), CheckpointError> {
     match needed <= there {
         true => Ok(()),
         false => Err(CheckpointError::NoRoom { needed, there }),
-    }
-}
-
-impl Loaded<'_> {
-    /// The bytes of the tensor at a position of the contents.
-    #[must_use]
-    pub fn bytes(&self, tensor: usize) -> &[u8] {
-        let own = &self.contents.tensors[tensor];
-        let (memory, range) = match &self.held {
-            Held::InPlace(memory, plan) => (*memory, plan.place(&self.contents, tensor)),
-            Held::Fresh(region, plan) => (region.bytes(), plan.place(&self.contents, tensor)),
-            Held::Maps(maps) => (&maps[own.file][..], own.offset..own.offset + own.bytes),
-            Held::Packed(memory, packing) => {
-                let begin = packing.places[tensor];
-                (*memory, begin..begin + own.bytes)
-            }
-        };
-        &memory[range.start as usize..range.end as usize]
-    }
-
-    /// Compares every tensor in memory with the files, read once more by plain reads; returns the name of the first
-    /// that differs. Blocks.
-    ///
-    /// # Errors
-    /// If a file cannot be read.
-    pub fn first_difference(&self) -> Result<Option<&str>, CheckpointError> {
-        let mut buffer = vec![0; PIECE];
-        let mut open: Option<(usize, File)> = None;
-        for (at, tensor) in self.contents.tensors.iter().enumerate() {
-            let path = self.contents.path(tensor.file);
-            let file = match &open {
-                Some((file, open)) if *file == tensor.file => open,
-                _ => {
-                    let file = File::open(&path).map_err(failed("open", &path))?;
-                    &open.insert((tensor.file, file)).1
-                }
-            };
-            let mut offset = tensor.offset;
-            for piece in self.bytes(at).chunks(PIECE) {
-                let there = &mut buffer[..piece.len()];
-                file.read_exact_at(there, offset)
-                    .map_err(failed("read", &path))?;
-                if there != piece {
-                    return Ok(Some(&tensor.name));
-                }
-                offset += piece.len() as u64;
-            }
-        }
-        Ok(None)
     }
 }
