@@ -21,13 +21,21 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Heavy crates, by how their names begin, and the only crate that may know each.
-const ONE_OWNER: &[(&str, &str)] = &[
-    ("cudarc", "checkpoints"),
-    ("nvml-wrapper", "telemetry"),
-    ("plotly", "charts"),
-    ("polars", "tables"),
+/// Heavy crates, by how their names begin, and the only crates that may know each.
+const OWNERS: &[(&str, &[&str])] = &[
+    ("cudarc", &["checkpoints", "sllm-store"]),
+    ("nvml-wrapper", &["telemetry"]),
+    ("plotly", &["charts"]),
+    ("polars", &["tables"]),
 ];
+
+/// Crates that a server is to load, with all that these may need but each other: none of it brings threads,
+/// allocators or exports of its own.
+const INJECTED: &[&str] = &["profiler-inject", "cupti-sys", "profiler-wire"];
+const INJECTABLE: &[&str] = &["crc32fast", "libc", "thiserror"];
+
+/// Crates that only tests depend on.
+const FOR_TESTS: &[&str] = &["fake-cupti"];
 
 /// Crates that are command lines, and so may print.
 const MAY_PRINT: &[&str] = &["benchwright", "xtask"];
@@ -40,6 +48,8 @@ struct Member {
     folder: String,
     /// The packages it depends on, in whatever way.
     knows: Vec<String>,
+    /// Those of them without which it cannot be built, tests aside.
+    needs: Vec<String>,
     manifest: String,
     /// Its files relative to the workspace, with their texts.
     sources: Vec<(String, String)>,
@@ -49,13 +59,20 @@ struct Member {
 
 impl Member {
     fn is_capability(&self) -> bool {
-        self.folder.starts_with("steps/")
+        ["steps/", "profiler/"]
+            .iter()
+            .any(|place| self.folder.starts_with(place))
     }
 }
 
 #[test]
 fn every_edge_between_our_crates_is_allowed() {
     assert_none(&forbidden_edges(&workspace()));
+}
+
+#[test]
+fn what_is_injected_brings_nothing_along() {
+    assert_none(&heavy_needs(&workspace()));
 }
 
 #[test]
@@ -95,10 +112,11 @@ fn forbidden_edges(members: &[Member]) -> Vec<String> {
 
 /// The rule that keeps `member` from knowing the package `known`, if one does.
 fn broken_rule(member: &Member, known: &str, members: &[Member]) -> Option<String> {
-    for (heavy, owner) in ONE_OWNER {
+    for (heavy, owners) in OWNERS {
         let is_heavy = known == *heavy || known.starts_with(&format!("{heavy}-"));
-        if is_heavy && member.name != *owner {
-            return Some(format!("only `{owner}` may know {heavy}"));
+        if is_heavy && !owners.contains(&member.name.as_str()) {
+            let owners = owners.join("` and `");
+            return Some(format!("only `{owners}` may know {heavy}"));
         }
     }
     let ours = members.iter().find(|other| other.name == known)?;
@@ -115,6 +133,26 @@ fn broken_rule(member: &Member, known: &str, members: &[Member]) -> Option<Strin
         [] => "it knows none of ours".to_owned(),
         allowed => format!("of ours it knows only `{}`", allowed.join("`, `")),
     })
+}
+
+/// What crates that a server loads need beyond what they may, and who needs what is for tests.
+fn heavy_needs(members: &[Member]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for member in members {
+        let name = &member.name;
+        let is_injected = INJECTED.contains(&name.as_str());
+        for needed in member.needs.iter().map(String::as_str) {
+            if is_injected && !INJECTED.contains(&needed) && !INJECTABLE.contains(&needed) {
+                complaints.push(format!(
+                    "`{name}` is loaded into servers, and needs `{needed}`"
+                ));
+            }
+            if FOR_TESTS.contains(&needed) {
+                complaints.push(format!("`{name}` needs `{needed}`, which is for tests"));
+            }
+        }
+    }
+    complaints
 }
 
 /// Crates without the shared lints, and shared lints without what the rules rest on.
@@ -255,6 +293,11 @@ fn member(package: &Value) -> Member {
             .iter()
             .map(|known| known["name"].as_str().unwrap().to_owned())
             .collect(),
+        needs: knows
+            .iter()
+            .filter(|known| known["kind"] != "dev")
+            .map(|known| known["name"].as_str().unwrap().to_owned())
+            .collect(),
         manifest: fs::read_to_string(&manifest).unwrap(),
         sources,
         roots: targets
@@ -303,7 +346,7 @@ mod rules {
             crate_at("charts", "steps/charts", &["plotly"]),
             crate_at("loadgen", "steps/loadgen", &["tokio"]),
             crate_at("fetch", "steps/fetch", &["reqwest"]),
-            crate_at("sys", "steps/profiler/sys", &[]),
+            crate_at("sys", "profiler/sys", &[]),
             crate_at("xtask", "tests/xtask", &["serde_json"]),
         ];
         let member = members.iter_mut().find(|member| member.name == from);
@@ -355,6 +398,26 @@ mod rules {
             assert_eq!(complaints.len(), 1, "{complaints:?}");
             assert!(complaints[0].starts_with(&edge), "{complaints:?}");
         }
+    }
+
+    #[test]
+    fn what_servers_load_is_light_and_stand_ins_are_for_tests() {
+        let needing = |name: &str, needs: &[&str]| {
+            let mut member = crate_at(name, "profiler/x", &[]);
+            member.needs = needs.iter().map(|needed| (*needed).to_owned()).collect();
+            heavy_needs(&[member])
+        };
+        let none = Vec::<String>::new();
+        assert_eq!(needing("profiler-inject", &["libc", "cupti-sys"]), none);
+        assert_eq!(needing("profiler-control", &["tokio"]), none);
+        assert_eq!(
+            needing("cupti-sys", &["tokio"]),
+            ["`cupti-sys` is loaded into servers, and needs `tokio`"]
+        );
+        assert_eq!(
+            needing("profiler-control", &["fake-cupti"]),
+            ["`profiler-control` needs `fake-cupti`, which is for tests"]
+        );
     }
 
     #[test]

@@ -108,6 +108,22 @@ pub(crate) const CAPABILITIES: &[Capability] = &[
         },
     },
     Capability {
+        tests: "records and calls beside the headers and libraries of CUPTI's versions",
+        filter: "with_cupti_wheels",
+        source: Source::Pypi {
+            script: "profiler/cupti-sys/tests/conformance/fetch.py",
+            what: "wheels of CUPTI",
+        },
+    },
+    Capability {
+        tests: "ranges of Python's own NVTX",
+        filter: "with_python_nvtx",
+        source: Source::Pypi {
+            script: "profiler/inject/tests/windows/fetch.py",
+            what: "`nvtx`",
+        },
+    },
+    Capability {
         tests: "real SGLang and vLLM, which their first run installs (minutes)",
         filter: "with_real_servers",
         source: Source::Pypi {
