@@ -251,6 +251,9 @@ pub(crate) fn value_of(option: &OptionDoc, all: &[Entry]) -> String {
 }
 
 fn placeholder(type_name: &str, all: &[Entry]) -> String {
+    // Of several types that an option takes the first one, unless these are words.
+    let first = type_name.split(" | ").next();
+    let type_name = first.filter(|t| t.ends_with('>')).unwrap_or(type_name);
     let inner = |prefix: &str| {
         type_name
             .strip_prefix(prefix)

@@ -23,8 +23,9 @@ pub(super) enum Needs {
     List(Box<Needs>),
 }
 
-/// Reads the name of a type.
+/// Reads the name of a type; of several that an option takes, the first.
 pub(super) fn needs(type_name: &str) -> Needs {
+    let type_name = type_name.split(" | ").next().unwrap_or(type_name);
     let inner = |prefix: &str| {
         let rest = type_name.strip_prefix(prefix)?;
         rest.strip_suffix('>').map(str::to_owned)

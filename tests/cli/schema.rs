@@ -18,6 +18,7 @@ const WRONG_BY_MEANING: &[&str] = &[
     "grid_declared",
     "grid_open",
     "grid_twice",
+    "loading_arms",
     "not_toml",
     "nothing",
     "nothing_left",

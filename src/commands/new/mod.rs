@@ -276,7 +276,12 @@ fn flag(option: &Missing, entries: &[Entry]) -> String {
     if !option.type_name.starts_with("service") {
         return format!("--param {}.{}=…", option.node, option.option);
     }
-    let servers = entries.iter().filter(|entry| entry.sort == "service");
+    // A fragment's parameter may take any service.
+    let kind = option.type_name.strip_prefix("service<");
+    let kind = kind.and_then(|rest| rest.strip_suffix('>'));
+    let is_it = |entry: &&Entry| kind.is_none_or(|kind| entry.kind == kind);
+    let services = entries.iter().filter(|entry| entry.sort == "service");
+    let servers = services.filter(is_it);
     let names: Vec<&str> = servers.map(|entry| entry.name.as_str()).collect();
     format!("--server {}", names.join("|"))
 }

@@ -7,14 +7,17 @@ use super::large_pages::{LargePages, Reserved};
 use super::sweep::{self, by_ourselves};
 use super::{blocking, count, failure, permutation};
 use crate::files;
-use crate::kinds::Model;
+use crate::kinds::{Model, ReplicaSet};
 use crate::result::{Definition, MeasuredFile, Row};
-use checkpoints::{Contents, cache};
+use checkpoints::{Contents, Replicas, cache};
+use engine::options::Parser;
+use engine::source::Place;
 use engine::step::{
     Figure, Grade, OutputSpec, Step, StepContext, StepError, StepKind, StepReport, StepType,
     Verdict,
 };
 use engine::types::Artifact;
+use engine::value::Table;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -36,7 +39,9 @@ engine::options! {
     /// Options of `storage.ceiling`.
     pub struct StorageCeiling {
         /// The checkpoint whose files are read: `fio` reads the largest of them, our own reader all.
-        checkpoint: Artifact<Model>;
+        checkpoint: Option<Artifact<Model>>;
+        /// Replicas, in place of `checkpoint`: the first is read, on the storage where they lie.
+        replicas: Option<Artifact<ReplicaSet>>;
         /// Who reads.
         tool: ToolChoice = ToolChoice::Automatic;
         /// Whether large pages of the machine may be reserved for `fio` while it reads, which root may do; they are
@@ -76,6 +81,25 @@ impl StepType for StorageCeiling {
     fn identity(&self) -> Vec<(String, String)> {
         vec![("reader".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]
     }
+
+    fn check(&self, _: &Table, place: &Place, parser: &mut Parser<'_>) {
+        if self.checkpoint.is_some() != self.replicas.is_some() {
+            return;
+        }
+        let (message, label, help) = match self.checkpoint {
+            None => (
+                "there is no checkpoint to read",
+                "nothing to read",
+                "give `checkpoint`, or `replicas`",
+            ),
+            Some(_) => (
+                "`checkpoint` and `replicas` both say what is read",
+                "which one?",
+                "leave one of both out",
+            ),
+        };
+        parser.wrong::<()>(place, message, label, help);
+    }
 }
 
 /// Who reads, and what there is to say of it.
@@ -91,7 +115,7 @@ struct Reader {
 #[async_trait::async_trait]
 impl Step for StorageCeiling {
     async fn run(&self, context: &StepContext) -> Result<StepReport, StepError> {
-        let contents = Contents::read(&context.path(&self.checkpoint)?).map_err(failure)?;
+        let contents = Contents::read(&self.folder(context)?).map_err(failure)?;
         let seed = self.seed.wrapping_add(u64::from(context.sample) << 32);
         let rounds = self.rounds.get();
         let jobs = self.jobs(&contents);
@@ -139,6 +163,20 @@ impl Step for StorageCeiling {
 }
 
 impl StorageCeiling {
+    /// The checkpoint that is read.
+    fn folder(&self, context: &StepContext) -> Result<PathBuf, StepError> {
+        let nothing = || StepError::new("there is no checkpoint to read");
+        if let Some(checkpoint) = &self.checkpoint {
+            return context.path(checkpoint);
+        }
+        let replicas = self.replicas.as_ref().ok_or_else(nothing)?;
+        let replicas: Replicas = files::read_json(&context.path(replicas)?)?;
+        replicas
+            .ready(&|_| !context.is_cancelled())
+            .map_err(failure)?;
+        replicas.folders.into_iter().next().ok_or_else(nothing)
+    }
+
     /// Bytes of the reads of loads that have a point of their own.
     fn block(&self) -> u64 {
         u64::from(self.block.get()) << 20
