@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Plans whose smoke variant another test runs.
-const ELSEWHERE: [&str; 11] = [
+const ELSEWHERE: [&str; 12] = [
     "hicache/multiturn.toml",
     "hicache/shared_prefix.toml",
     "hicache/video.toml",
+    "latency/cost.toml",
     "loading/cached.toml",
     "loading/quick.toml",
     "loading/random.toml",

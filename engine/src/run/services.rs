@@ -65,24 +65,7 @@ impl Run {
                 })?;
                 Ok(Vec::new())
             }
-            ServiceNews::Up {
-                node,
-                incarnation,
-                endpoint,
-                processes,
-                took,
-            } => {
-                let url = endpoint.url.clone();
-                self.live.is_up(node, endpoint, processes);
-                self.ledger.keep_launch(node, millis(took))?;
-                self.tell(&Event::ServiceReady {
-                    node: self.graph.name(node),
-                    incarnation,
-                    url,
-                    took_ms: millis(took),
-                })?;
-                Ok(self.schedule.on(Happened::Ready(node)))
-            }
+            ServiceNews::Up { .. } => self.service_up(news),
             ServiceNews::Anew {
                 node,
                 incarnation,
@@ -117,6 +100,30 @@ impl Run {
                 self.service_stopped(node, trouble)
             }
         }
+    }
+
+    /// A service answers.
+    fn service_up(&mut self, news: ServiceNews) -> Result<Vec<Action>, RunError> {
+        let ServiceNews::Up {
+            node,
+            incarnation,
+            endpoint,
+            processes,
+            took,
+        } = news
+        else {
+            return Ok(Vec::new());
+        };
+        let url = endpoint.url.clone();
+        self.live.is_up(node, endpoint, processes);
+        self.ledger.keep_launch(node, millis(took))?;
+        self.tell(&Event::ServiceReady {
+            node: self.graph.name(node),
+            incarnation,
+            url,
+            took_ms: millis(took),
+        })?;
+        Ok(self.schedule.on(Happened::Ready(node)))
     }
 
     /// What a service still holds is not given to anyone else: no other is launched any more.

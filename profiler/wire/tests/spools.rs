@@ -28,7 +28,7 @@ fn spool(folder: &TempDir) -> (PathBuf, Vec<Frame>) {
     let status = Line::new("status").with("records", 3);
     let names = vec![(1, "gemm".to_owned()), (2, "σ-norm".to_owned())];
     let kernels: Vec<Kernel> = (0..300)
-        .map(|at| kernel(1 << 60 | at * 1100, 1 + at % 2))
+        .map(|at| kernel((1 << 60) | (at * 1100), 1 + at % 2))
         .collect();
     let calls = vec![Call {
         cbid: 307,

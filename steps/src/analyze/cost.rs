@@ -343,7 +343,7 @@ impl AnalyzeCost {
             let works: Vec<Work> = by_work.keys().filter(of_phases).copied().collect();
             let message = "`times` has no time of these `phases`";
             let none = || StepError::new(message).help("leave `phases` out");
-            return works.first().is_some().then_some(works).ok_or_else(none);
+            return (!works.is_empty()).then_some(works).ok_or_else(none);
         }
         let mut works = Vec::new();
         for phase in &self.phases {

@@ -192,7 +192,11 @@ impl StepType for CheckpointLoad {
                 "add it to `loaders`",
             );
         }
-        for (is_wrong, option, message, help) in self.impossible() {
+        for (is_wrong, option, message, help) in self
+            .impossible_programs()
+            .into_iter()
+            .chain(self.impossible_memory())
+        {
             if is_wrong {
                 parser.wrong::<()>(&at(option), message, "not possible", help);
             }
@@ -233,17 +237,15 @@ impl Step for CheckpointLoad {
     }
 }
 
+/// What cannot be together: whether it is, at which option, what is wrong and what mends it.
+type Impossible = (bool, &'static str, &'static str, &'static str);
+
 impl CheckpointLoad {
-    /// What cannot be together: whether it is, at which option, what is wrong and what mends it.
-    fn impossible(&self) -> [(bool, &'static str, &'static str, &'static str); 14] {
-        let maps = self.loaders.contains(&LoaderChoice::Mmap);
-        let (ring, pool) = (
-            self.mode == ModeChoice::Ring,
-            self.state == StateChoice::HostPool,
-        );
-        let fresh = self.memory == MemoryChoice::FirstTouch;
+    /// What cannot be together of programs of others and what they are given.
+    fn impossible_programs(&self) -> [Impossible; 7] {
         let python = self.loaders.contains(&LoaderChoice::Safetensors);
         let stores = self.loaders.contains(&LoaderChoice::SllmStore);
+        let pool = self.state == StateChoice::HostPool;
         let gpu = self.to != Target::Host;
         [
             (
@@ -251,18 +253,6 @@ impl CheckpointLoad {
                 "to",
                 "Python's safetensors loads to host memory here",
                 "take it out of `loaders`, or leave `to` out",
-            ),
-            (
-                gpu && fresh,
-                "memory",
-                "what a GPU is loaded from is pinned before",
-                "leave `memory` out",
-            ),
-            (
-                gpu && maps,
-                "to",
-                "`mmap` reads into no memory that a GPU could be given",
-                "take `mmap_copy`",
             ),
             (
                 python && self.python.is_empty(),
@@ -299,6 +289,29 @@ impl CheckpointLoad {
                 "store",
                 "the store is asked for nothing",
                 "add `sllm_store` to `loaders`, or remove it",
+            ),
+        ]
+    }
+
+    /// What cannot be together of where checkpoints are loaded to.
+    fn impossible_memory(&self) -> [Impossible; 7] {
+        let maps = self.loaders.contains(&LoaderChoice::Mmap);
+        let ring = self.mode == ModeChoice::Ring;
+        let pool = self.state == StateChoice::HostPool;
+        let fresh = self.memory == MemoryChoice::FirstTouch;
+        let gpu = self.to != Target::Host;
+        [
+            (
+                gpu && fresh,
+                "memory",
+                "what a GPU is loaded from is pinned before",
+                "leave `memory` out",
+            ),
+            (
+                gpu && maps,
+                "to",
+                "`mmap` reads into no memory that a GPU could be given",
+                "take `mmap_copy`",
             ),
             (
                 ring && pool,

@@ -13,6 +13,12 @@ const PRIORITY: &str = "priority";
 /// Whose missing series is a count of nothing.
 const SGLANG: &str = "sglang:";
 
+/// What servers tell of images.
+const IMAGES: &[&[&str]] = &[
+    &["vllm:mm_cache_queries_total"],
+    &["sglang:encoder_mm_items_per_request_sum"],
+];
+
 /// llama.cpp's counts of prompts: its first leaves out what the second counts.
 const LLAMA_CPP_PROMPTS: &[&str] = &[
     "llamacpp:prompt_tokens_total",
@@ -140,10 +146,7 @@ impl Quantity {
                 &["vllm:num_preemptions_total"],
                 &["sglang:num_retractions_total"],
             ],
-            Self::Images => &[
-                &["vllm:mm_cache_queries_total"],
-                &["sglang:encoder_mm_items_per_request_sum"],
-            ],
+            Self::Images => IMAGES,
         }
     }
 
