@@ -120,7 +120,7 @@ fn checkpoint(root: &Path) -> (PathBuf, PathBuf) {
         fs::create_dir(folder).unwrap();
     }
     let data: Vec<u8> = (0..3_000_000_u32)
-        .map(|i| (i * 2_654_435_761_u32 >> 13) as u8)
+        .map(|i| ((i * 2_654_435_761_u32) >> 13) as u8)
         .collect();
     let view = |dtype, shape: Vec<usize>, from: usize, n: usize| {
         TensorView::new(dtype, shape, &data[from..from + n]).unwrap()
