@@ -22,6 +22,10 @@ typedef struct CUgraph_st *CUgraph;
 typedef struct CUgraphNode_st *CUgraphNode;
 typedef struct CUgraphExec_st *CUgraphExec;
 typedef int CUgraphNodeType;
+typedef int CUdevice_attribute;
+typedef int CUstreamAttrID;
+typedef struct { char bytes[64]; } CUstreamAttrValue;
+typedef struct CUaccessPolicyWindow_st CUaccessPolicyWindow;
 typedef struct { char bytes[16]; } CUuuid;
 
 #endif
